@@ -1,0 +1,1 @@
+//! The transparency log: storage, proofs, verification, query

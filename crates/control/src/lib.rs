@@ -1,0 +1,1 @@
+//! Management API, token service and metadata

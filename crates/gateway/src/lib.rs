@@ -1,0 +1,1 @@
+//! The shared pipeline, and one module per enforcement point

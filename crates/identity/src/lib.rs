@@ -1,0 +1,1 @@
+//! Keys, tokens, proofs of possession and enrolment

@@ -1,0 +1,225 @@
+//! The configuration file, `sallyport.toml`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::mistake::Mistake;
+use crate::name::{SegmentName, ServerName, TrustDomain};
+
+/// The configuration of one process. The file format is described in `docs/configuration.md`;
+/// relative paths are relative to the file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The SPIFFE trust domain.
+    pub trust_domain: TrustDomain,
+    /// Where keys, state and the log live.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// The control listener: management API, token service, metrics.
+    #[serde(default = "Listener::control")]
+    pub control: Listener,
+    /// The gateway listener: the enforcement points.
+    #[serde(default = "Listener::gateway")]
+    pub gateway: Listener,
+    /// Limits on what arrives.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What of arguments may be seen in records.
+    #[serde(default)]
+    pub redaction: Redaction,
+    /// The protected MCP servers.
+    #[serde(default)]
+    pub servers: BTreeMap<ServerName, Server>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// The address to listen on. Anything but loopback needs `tls`.
+    pub listen: SocketAddr,
+    /// The URL that clients use, without a path or trailing slash; by default made from `listen`.
+    #[serde(default)]
+    pub public_url: Option<String>,
+    /// The certificate and key, in PEM files.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
+    /// Origins of browser pages that may call (MCP Origin check); requests without `Origin` pass.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+}
+
+impl Listener {
+    fn control() -> Self {
+        Self::on(SocketAddr::from(([127, 0, 0, 1], 8600)))
+    }
+
+    fn gateway() -> Self {
+        Self::on(SocketAddr::from(([127, 0, 0, 1], 8601)))
+    }
+
+    /// A listener with nothing but an address.
+    #[must_use]
+    pub fn on(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            public_url: None,
+            tls: None,
+            allowed_origins: Vec::new(),
+        }
+    }
+
+    /// The base URL that clients use, without a trailing slash.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        self.public_url.clone().unwrap_or_else(|| {
+            let scheme = if self.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}", self.listen)
+        })
+    }
+}
+
+/// A certificate chain and its private key, in PEM files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Limits on what arrives; whatever is over one is refused with an error that names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest request body, in bytes.
+    pub request_bytes: usize,
+    /// Longest single message of an upstream, in bytes.
+    pub response_bytes: usize,
+    /// Deepest nesting of JSON.
+    pub json_depth: usize,
+    /// Sessions at once, over all servers (revisions before 2026-07-28).
+    pub sessions: usize,
+    /// Sessions at once, per task.
+    pub sessions_per_task: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Open streams at once, per task.
+    pub streams_per_task: usize,
+    /// Seconds without traffic after which a session ends.
+    pub session_idle_seconds: u64,
+    /// Seconds that a client may take to send a request's head, or its body.
+    pub request_seconds: u64,
+    /// Seconds that an upstream may take to begin its answer.
+    pub upstream_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_bytes: 4 << 20,
+            response_bytes: 16 << 20,
+            json_depth: 64,
+            sessions: 4_096,
+            sessions_per_task: 16,
+            connections: 8_192,
+            streams_per_task: 64,
+            session_idle_seconds: 1_800,
+            request_seconds: 30,
+            upstream_seconds: 300,
+        }
+    }
+}
+
+/// What of arguments may be seen in records. Values of constrained arguments are shown, all
+/// others only as their kind and size, unless a rule says otherwise; `hide` wins over `show`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redaction {
+    /// Names of arguments, at any depth, whose values are shown.
+    pub show: Vec<String>,
+    /// Names of arguments, at any depth, whose values are never shown.
+    pub hide: Vec<String>,
+    /// Regular expressions; what they match in shown text is replaced.
+    pub patterns: Vec<String>,
+}
+
+/// A protected MCP server: either `command` (stdio) or `url` (streamable HTTP).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// What it is, in words.
+    #[serde(default)]
+    pub description: String,
+    /// The segment that it belongs to, if any.
+    #[serde(default)]
+    pub segment: Option<SegmentName>,
+    /// The program and its arguments, for a server over stdio.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// The folder that the program runs in.
+    #[serde(default)]
+    pub directory: Option<PathBuf>,
+    /// The program's environment; nothing else is inherited but `PATH` and `HOME`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, Secret>,
+    /// The endpoint, for a server over streamable HTTP.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The credential that the gateway presents to it.
+    #[serde(default)]
+    pub credential: Option<Credential>,
+}
+
+/// A value that comes from a file or from the environment, or plain text that is no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Secret {
+    /// The content of a file, without the line's end.
+    File(PathBuf),
+    /// An environment variable of the Sallyport process.
+    Env(String),
+    /// Plain text, for what is no secret.
+    Plain(String),
+}
+
+/// A credential for an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// The header that carries it.
+    #[serde(default = "Credential::default_header")]
+    pub header: String,
+    /// What stands before the value, such as `Bearer `.
+    #[serde(default)]
+    pub prefix: String,
+    /// The value.
+    pub value: Secret,
+}
+
+impl Credential {
+    fn default_header() -> String {
+        "authorization".to_owned()
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("data")
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Every mistake in the text, each with its place.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Mistake>> {
+        let config: Self = toml::from_str(text)
+            .map_err(|error| vec![Mistake::new(file, error.message()).at(error.span())])?;
+        Ok(config)
+    }
+}

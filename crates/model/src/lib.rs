@@ -1,0 +1,29 @@
+//! The vocabulary of Sallyport as types, and the parsing of what users write.
+//!
+//! No IO, no async, no clock, no randomness: everything here is data. The words are those of
+//! ARCHITECTURE.md; the same words appear in the API, the command line and the log.
+
+pub mod action;
+pub mod agent;
+pub mod config;
+pub mod decision;
+pub mod grant;
+pub mod id;
+pub mod json;
+pub mod mistake;
+pub mod name;
+pub mod pattern;
+pub mod record;
+pub mod task;
+pub mod template;
+
+pub use action::{Action, Operation};
+pub use agent::{Agent, Instance, Lifecycle, Proof};
+pub use decision::{Decision, Denial, Outcome, Rule};
+pub use grant::{Budget, Constraint, Grant, Permission, ToolPermission};
+pub use id::{DecisionId, InstanceId, TaskId};
+pub use mistake::Mistake;
+pub use name::{AgentName, SegmentName, ServerName, SpiffeId, TemplateName, TrustDomain};
+pub use pattern::Pattern;
+pub use task::{Task, TaskStatus};
+pub use template::Template;

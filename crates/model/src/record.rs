@@ -1,0 +1,198 @@
+//! Records: the entries of the audit log, one line of JSON each.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent::Proof;
+use crate::decision::Denial;
+use crate::id::{DecisionId, InstanceId, TaskId};
+use crate::name::{AgentName, ServerName};
+
+/// One entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// When it was made.
+    pub time: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An action was decided. A permitted one is forwarded only after this record is durable.
+    Intent(Box<Intent>),
+    /// What became of a permitted action.
+    Result(Box<ActionResult>),
+    /// A request did not even become an action: no caller, or nothing that could be parsed.
+    Refusal(Box<Refusal>),
+    /// The control plane changed: enrolment, task, policy reload, quarantine, keys, start and stop.
+    Change(Box<Change>),
+}
+
+/// An action and the decision on it, with all that is needed to reproduce the decision (R2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Names the decision.
+    pub decision: DecisionId,
+    /// Who: the agent.
+    pub agent: AgentName,
+    /// Who: the instance.
+    pub instance: InstanceId,
+    /// How possession was proved.
+    pub proof: Proof,
+    /// Under which task.
+    pub task: TaskId,
+    /// Where.
+    pub server: ServerName,
+    /// The protocol's method, such as `tools/call`.
+    pub method: String,
+    /// The tool, URI or prompt; empty for the server itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub target: String,
+    /// Arguments as the redaction rules let them be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Value>,
+    /// HMAC-SHA-256 of the arguments as forwarded, keyed with the task's salt, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments_hash: Option<String>,
+    /// Whether it was permitted.
+    pub permitted: bool,
+    /// Why not, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<Denial>,
+    /// The policies that determined it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// The version of the policy set.
+    pub policy_version: String,
+    /// The permission of the grant that covered it: position, and position of the tool in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permission: Option<(usize, Option<usize>)>,
+}
+
+/// What became of a permitted action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ActionResult {
+    /// The decision that permitted it.
+    pub decision: DecisionId,
+    /// The task.
+    pub task: TaskId,
+    /// How it ended.
+    pub ended: Ended,
+    /// How long it took, in microseconds, from the intent record to the end of the answer.
+    pub micros: u64,
+    /// The bytes of the answer.
+    pub bytes: u64,
+    /// HMAC-SHA-256 of the answer's bytes, keyed with the task's salt, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// How an action ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The upstream answered with a result.
+    Answered,
+    /// The upstream answered with an error of the protocol.
+    UpstreamError,
+    /// The upstream could not be reached, or broke off.
+    UpstreamFailed,
+    /// The agent went away or cancelled.
+    Cancelled,
+    /// The gateway cut it off because the task, the agent or the server was ended.
+    Cut,
+    /// It was not forwarded: the task, agent or server was ended after the intent was recorded.
+    NotForwarded,
+}
+
+/// A request that did not become an action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The enforcement point or endpoint, such as `/mcp/files` or `/oauth/token`.
+    pub endpoint: String,
+    /// Why.
+    pub denial: Denial,
+    /// The caller as far as it was established, such as an instance id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<String>,
+}
+
+/// A change of the control plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Who made it: `operator`, an instance id, or `sallyport` itself.
+    pub actor: String,
+    /// What was done, as `noun.verb`: `agent.registered`, `task.opened`, `policy.reloaded`.
+    pub change: String,
+    /// What it was done to.
+    pub subject: String,
+    /// Further facts; never a secret.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, Value>,
+}
+
+impl Record {
+    /// A record of an event at a time.
+    #[must_use]
+    pub fn new(time: Timestamp, event: Event) -> Self {
+        Self { time, event }
+    }
+
+    /// The record of a change of the control plane.
+    #[must_use]
+    pub fn change(
+        time: Timestamp,
+        actor: impl Into<String>,
+        change: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Self {
+        let change = Change {
+            actor: actor.into(),
+            change: change.into(),
+            subject: subject.into(),
+            details: BTreeMap::new(),
+        };
+        Self::new(time, Event::Change(Box::new(change)))
+    }
+
+    /// Adds a fact to a record of a change; leaves other records as they are.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        if let Event::Change(change) = &mut self.event {
+            change.details.insert(name.to_owned(), value.into());
+        }
+        self
+    }
+
+    /// The bytes that go into the log: one line of JSON without the line's end.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("records are maps with text keys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip() {
+        let record = Record::change(
+            Timestamp::UNIX_EPOCH,
+            "operator",
+            "agent.registered",
+            "triage",
+        )
+        .with("sponsor", "ada@example.org");
+        let text = String::from_utf8(record.to_bytes()).unwrap();
+        assert!(text.contains(r#""event":"change""#), "{text}");
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+}

@@ -1,0 +1,233 @@
+//! The file format of templates, and filling in parameters.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{DEFAULT_PROOF, FillError, Parameter, Template};
+use crate::agent::Proof;
+use crate::grant::{
+    Budget, Constraint, Grant, OtherArguments, Permission, PermissionKind, ServerRequest,
+    ToolPermission,
+};
+use crate::mistake::Mistake;
+use crate::name::{SegmentName, ServerName, TemplateName};
+use crate::pattern::Pattern;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    description: String,
+    #[serde(default)]
+    agents: Vec<Pattern>,
+    #[serde(default)]
+    segments: Vec<SegmentName>,
+    ttl: String,
+    #[serde(default)]
+    proof: Option<Proof>,
+    #[serde(default)]
+    budget: Budget,
+    #[serde(default)]
+    parameters: BTreeMap<String, Parameter>,
+    #[serde(default)]
+    allow: Vec<Allow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Allow {
+    server: ServerName,
+    #[serde(default)]
+    tools: Vec<Pattern>,
+    #[serde(default)]
+    arguments: BTreeMap<String, Constraint>,
+    #[serde(default)]
+    other_arguments: Option<OtherArguments>,
+    #[serde(default)]
+    max_calls: Option<u32>,
+    #[serde(default)]
+    resources: Vec<Pattern>,
+    #[serde(default)]
+    prompts: Vec<Pattern>,
+    #[serde(default)]
+    server_requests: Vec<ServerRequest>,
+}
+
+pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Template, Vec<Mistake>> {
+    let written: Written = toml::from_str(text)
+        .map_err(|error| vec![Mistake::new(file, error.message()).at(error.span())])?;
+    let ttl = written
+        .ttl
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|ttl| Duration::try_from(ttl).ok())
+        .filter(|ttl| !ttl.is_zero())
+        .ok_or_else(|| {
+            vec![
+                Mistake::new(file, format!("`{}` is not a duration", written.ttl))
+                    .hint("write it like `30m`, `2h` or `1h 30m`"),
+            ]
+        })?;
+    let permissions = written
+        .allow
+        .into_iter()
+        .map(|allow| Permission {
+            kind: PermissionKind::Mcp,
+            server: allow.server,
+            tools: allow
+                .tools
+                .into_iter()
+                .map(|name| ToolPermission {
+                    name,
+                    arguments: allow.arguments.clone(),
+                    other_arguments: allow.other_arguments,
+                    max_calls: allow.max_calls,
+                })
+                .collect(),
+            resources: allow.resources,
+            prompts: allow.prompts,
+            server_requests: allow.server_requests,
+        })
+        .collect();
+    Ok(Template {
+        name,
+        description: written.description,
+        agents: written.agents,
+        segments: written.segments,
+        ttl,
+        parameters: written.parameters,
+        grant: Grant {
+            permissions,
+            budget: written.budget,
+            proof: written.proof.unwrap_or(DEFAULT_PROOF),
+        },
+    })
+}
+
+pub(super) fn fill(
+    template: &Template,
+    given: &BTreeMap<String, String>,
+) -> Result<(Grant, BTreeMap<String, String>), FillError> {
+    for name in given.keys() {
+        if !template.parameters.contains_key(name) {
+            let known: Vec<&str> = template.parameters.keys().map(String::as_str).collect();
+            return Err(FillError::Unknown {
+                given: name.clone(),
+                template: template.name.clone(),
+                known: known.join(", "),
+            });
+        }
+    }
+    let mut values = BTreeMap::new();
+    for (name, parameter) in &template.parameters {
+        let value = given
+            .get(name)
+            .or(parameter.default.as_ref())
+            .ok_or_else(|| FillError::Missing(name.clone()))?;
+        let whole = regex::Regex::new(&format!("^(?:{})$", parameter.pattern));
+        if !whole.is_ok_and(|pattern| pattern.is_match(value)) {
+            return Err(FillError::Mismatch {
+                name: name.clone(),
+                pattern: parameter.pattern.clone(),
+            });
+        }
+        values.insert(name.clone(), value.clone());
+    }
+    let mut grant = template.grant.clone();
+    for permission in &mut grant.permissions {
+        for tool in &mut permission.tools {
+            for constraint in tool.arguments.values_mut() {
+                fill_constraint(constraint, &values);
+            }
+        }
+    }
+    Ok((grant, values))
+}
+
+fn fill_constraint(constraint: &mut Constraint, values: &BTreeMap<String, String>) {
+    let fill = |text: &mut String| *text = substitute(text, values, str::to_owned);
+    if let Some(serde_json::Value::String(text)) = &mut constraint.equals {
+        fill(text);
+    }
+    for value in constraint.one_of.iter_mut().flatten() {
+        if let serde_json::Value::String(text) = value {
+            fill(text);
+        }
+    }
+    constraint.prefix.iter_mut().for_each(fill);
+    constraint.below.iter_mut().for_each(fill);
+    if let Some(text) = &mut constraint.regex {
+        *text = substitute(text, values, regex::escape);
+    }
+}
+
+fn substitute(
+    text: &str,
+    values: &BTreeMap<String, String>,
+    escape: impl Fn(&str) -> String,
+) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        filled.push_str(before);
+        match after.split_once('}') {
+            Some((name, after)) if values.contains_key(name) => {
+                filled.push_str(&escape(&values[name]));
+                rest = after;
+            }
+            _ => {
+                filled.push_str("${");
+                rest = after;
+            }
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICKET: &str = r#"
+        description = "Work on one support ticket"
+        agents = ["support-*"]
+        ttl = "30m"
+        [parameters.ticket]
+        pattern = "[0-9]{1,6}"
+        [[allow]]
+        server = "files"
+        tools = ["read_text_file"]
+        arguments = { path = { below = "/srv/tickets/${ticket}" } }
+    "#;
+
+    fn ticket() -> Template {
+        let name = TemplateName::parse("ticket").unwrap();
+        Template::parse(name, Path::new("templates/ticket.toml"), TICKET).unwrap()
+    }
+
+    #[test]
+    fn a_parameter_narrows_the_grant() {
+        let given = BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]);
+        let (grant, _) = ticket().fill(&given).unwrap();
+        let constraint = &grant.permissions[0].tools[0].arguments["path"];
+        assert_eq!(constraint.below.as_deref(), Some("/srv/tickets/4711"));
+    }
+
+    #[test]
+    fn values_that_would_widen_it_are_refused() {
+        for value in ["../..", "", "4711/..", "4711\n", "47117117"] {
+            let given = BTreeMap::from([("ticket".to_owned(), value.to_owned())]);
+            assert!(
+                matches!(ticket().fill(&given), Err(FillError::Mismatch { .. })),
+                "{value:?}"
+            );
+        }
+        assert_eq!(
+            ticket().fill(&BTreeMap::new()),
+            Err(FillError::Missing("ticket".to_owned()))
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! The decision: a pure function of the world, the task and the action
