@@ -61,6 +61,18 @@ impl Pattern {
         }
     }
 
+    /// Whether the pattern ends in `*`.
+    #[must_use]
+    pub fn is_prefix(&self) -> bool {
+        self.prefix
+    }
+
+    /// The pattern's text without the `*` at its end.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        &self.text
+    }
+
     /// Whether everything that `other` covers is covered by this pattern too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

@@ -3,7 +3,10 @@
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
-use crate::command::{check, init, shell};
+use crate::command::{
+    agent, audit, check, init, keys, serve, server, shell, status, task, template,
+};
+use crate::{connect, demo};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -37,8 +40,62 @@ pub enum Command {
     Init(init::Args),
     /// Report every mistake in configuration, templates and policies
     Check(check::Args),
+    /// Run the gateway and its control plane
+    Serve(serve::Args),
+    /// Carry an MCP client's messages to a protected server, with a proof on each call
+    Connect(connect::Args),
+    /// Register, enrol, stop and retire agents
+    Agent(agent::Args),
+    /// Open, list and end tasks
+    Task(task::Args),
+    /// See the kinds of task that there are
+    Template(template::Args),
+    /// See, disable and enable protected servers
+    Server(server::Args),
+    /// See and rotate the keys that tokens are signed with
+    Keys(keys::Args),
+    /// Show how the running Sallyport is
+    Status(status::StatusArgs),
+    /// Take over changed files now
+    Reload(status::ReloadArgs),
+    /// Read, verify and prove the audit log
+    Audit(audit::Args),
     /// Print a completion script for a shell
     Completion(shell::CompletionArgs),
     /// Print or write the manual pages
     Man(shell::ManArgs),
+    /// Tell the story that `make demo` shows
+    #[command(hide = true)]
+    Demo(demo::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        fn look(command: &clap::Command, path: &str) {
+            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+                let path = format!("{path} {}", sub.get_name());
+                let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(after.contains("Example"), "{path} has no examples");
+                assert!(after.contains("sallyport "), "{path} has no examples");
+                look(sub, &path);
+            }
+        }
+        look(&Cli::command(), "sallyport");
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal() {
+        let help = Cli::command().render_help().to_string();
+        insta::assert_snapshot!(help);
+    }
 }

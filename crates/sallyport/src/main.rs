@@ -1,10 +1,14 @@
 //! The binary: command line, configuration, and the wiring of everything below.
 
 mod cli;
+mod client;
 mod command;
+mod connect;
+mod demo;
 mod failure;
 mod output;
 mod report;
+mod serve;
 mod setup;
 
 use std::process::ExitCode;

@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Cell, ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -61,24 +60,36 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>, empty: &str) -> Result<()
 }
 
 fn aligned(heading: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(
-        heading
-            .iter()
-            .map(|title| Cell::new(paint(FAINT, title.to_uppercase()))),
-    );
-    for row in rows {
-        table.add_row(row.into_iter().map(Cell::new));
+    let heading = heading.iter().map(|title| paint(FAINT, title.to_uppercase())).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
+    let mut widths = Vec::new();
+    for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(width_of(cell));
+        }
     }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+    let mut lines = Vec::new();
+    for row in &rows {
+        // Blanks only in front of something, so that no line ends with them.
+        let (mut line, mut blanks) = (String::new(), 0);
+        for (cell, width) in row.iter().zip(&widths) {
+            let own = width_of(cell);
+            if own > 0 {
+                line.push_str(&" ".repeat(blanks));
+                line.push_str(cell);
+                blanks = 0;
+            }
+            blanks += width - own + 2;
+        }
+        lines.push(line);
     }
-    let text = table.to_string();
-    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
+}
+
+/// How wide text is on a terminal, without its colours.
+fn width_of(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().chars().count()
 }
 
 /// Writes names and values under each other.
@@ -95,10 +106,51 @@ pub fn sheet(rows: &[(&str, String)]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A point in time, to the second, in UTC.
+pub fn instant(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// A length of time in the largest units that say it exactly, such as `1h 30m`.
+pub fn span(length: std::time::Duration) -> String {
+    let seconds = length.as_secs();
+    let parts = [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let shown: Vec<String> = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| format!("{number}{unit}"))
+        .collect();
+    if shown.is_empty() { "0s".to_owned() } else { shown.join(" ") }
+}
+
+/// A number of bytes as people say it.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut unit = 0;
+    let mut size = count;
+    // Tenths, so that no floating point is needed.
+    let mut tenths = count.saturating_mul(10);
+    while size >= 1_000 && unit + 1 < UNITS.len() {
+        size /= 1_000;
+        tenths /= 1_000;
+        unit += 1;
+    }
+    if unit == 0 || size >= 100 {
+        format!("{size} {}", UNITS[unit])
+    } else {
+        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+/// Text from elsewhere on one line, in which control characters cannot play with the terminal.
+pub fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// A state in the colour of its meaning.
 pub fn state(word: &str) -> String {
     let style = match word {
-        "active" | "open" | "answered" | "permitted" | "ok" | "ready" => GOOD,
+        "active" | "open" | "answered" | "permitted" | "enabled" | "ready" => GOOD,
         "registered" | "completed" | "expired" | "idle" => FAINT,
         "quarantined" | "disabled" | "degraded" => WARN,
         "retired" | "revoked" | "denied" | "refused" | "failed" => BAD,
@@ -112,12 +164,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn amounts_are_short() {
+        let span = |seconds| span(std::time::Duration::from_secs(seconds));
+        assert_eq!([span(0), span(90), span(5_400)], ["0s", "1m 30s", "1h 30m"]);
+        let shown = [0, 999, 1_000, 1_234_567, u64::MAX].map(bytes);
+        assert_eq!(shown[..4], ["0 B", "999 B", "1.0 kB", "1.2 MB"]);
+    }
+
+    #[test]
     fn columns_line_up_and_have_no_trailing_blanks() {
         let rows = vec![
             vec!["triage".to_owned(), state("active"), "ada@example.org".to_owned()],
             vec!["a".to_owned(), state("quarantined"), String::new()],
         ];
         let text = aligned(&["agent", "state", "sponsor"], rows);
-        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @"");
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string(), @r"
+        AGENT   STATE        SPONSOR
+        triage  active       ada@example.org
+        a       quarantined
+        ");
     }
 }

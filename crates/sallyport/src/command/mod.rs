@@ -1,22 +1,53 @@
 //! The commands, one module each.
 
+pub mod agent;
+pub mod audit;
 pub mod check;
+pub mod enroll;
 pub mod init;
+pub mod keys;
+pub mod serve;
+pub mod server;
 pub mod shell;
+pub mod status;
+pub mod task;
+pub mod template;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::cli::Command;
 use crate::failure::Failure;
-use crate::output::{self, BAD, paint};
+use crate::output::{self, BAD, WARN, paint};
+use crate::{connect, demo};
+
+/// Which configuration file.
+#[derive(clap::Args)]
+pub struct ConfigArg {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "SALLYPORT_CONFIG", default_value = "sallyport.toml")]
+    pub config: PathBuf,
+}
 
 /// Runs a command and says how it ended.
 pub fn run(command: Command) -> ExitCode {
     let ended = match command {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Connect(args) => connect::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Task(args) => task::run(&args),
+        Command::Template(args) => template::run(&args),
+        Command::Server(args) => server::run(&args),
+        Command::Keys(args) => keys::run(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Reload(args) => status::reload(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Completion(args) => shell::completion(&args),
         Command::Man(args) => shell::man(&args),
+        Command::Demo(args) => demo::run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,4 +66,20 @@ fn explain(failure: &Failure) {
     if let Some(hint) = failure.remedy() {
         output::note(format_args!("{} {hint}", paint(output::CODE, " hint:")));
     }
+}
+
+/// Says what is still owed of a restriction that holds already.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        output::note(format_args!("{} {warning}", paint(WARN.bold(), "warning:")));
+    }
+}
+
+/// Reads a duration such as `15m` or `1h 30m`, of at least a second.
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|span| Duration::try_from(span).ok())
+        .filter(|span| span.as_secs() > 0)
+        .ok_or_else(|| "write it like `90s`, `15m` or `1h 30m`".to_owned())
 }

@@ -1,0 +1,130 @@
+//! The start: what the store and the log say becomes live again.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use gateway::redaction::Redactor;
+use jiff::Timestamp;
+use model::record::{Event, Record};
+use model::{TaskId, TaskStatus};
+use policy::Usage;
+use store::OpenTask;
+
+use super::restriction::Owed;
+use super::setup::loaded;
+use super::{Actor, Engine, EngineError, EngineParts};
+
+impl Engine {
+    /// Puts the engine together and makes live what was before: agents, disabled instances and
+    /// servers, revoked tokens, and open tasks with what they have used. Call it before anything
+    /// is served.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the store or the log cannot be read, or the start cannot be recorded.
+    pub async fn start(parts: EngineParts) -> Result<Arc<Self>, EngineError> {
+        let EngineParts { store, pipeline, keys, log_dir, setup, settings, sweep } = parts;
+        let redactor = Redactor::new(&setup.redaction)
+            .map_err(|error| EngineError::Redaction(error.to_string()))?;
+        pipeline.set_redactor(redactor);
+        let now = Timestamp::now();
+        let engine = Arc::new(Self {
+            store,
+            pipeline,
+            keys,
+            settings,
+            servers: arc_swap::ArcSwap::default(),
+            sweep,
+            started_at: now,
+            changes: tokio::sync::RwLock::new(()),
+            owed: Owed::default(),
+            setup_problem: arc_swap::ArcSwapOption::empty(),
+        });
+        engine.publish_setup(&setup);
+        for name in engine.store.disabled_servers().await? {
+            engine.live().change_world(|world| world.with_server_enabled(&name, false));
+        }
+        for agent in engine.store.agents().await? {
+            engine.publish_agent(&agent);
+        }
+        for instance in engine.store.instances(None).await? {
+            if instance.disabled {
+                engine.live().disable_instance(instance.id).await;
+            }
+        }
+        for (token, expires) in engine.store.revoked_tokens(now).await? {
+            engine.live().revoke_token(token, expires, None).await;
+        }
+        let subject = engine.settings.trust_domain.as_str();
+        engine.record(loaded(&Actor::Sallyport, "sallyport.started", subject, &setup)).await?;
+        engine.owed.inherit(engine.store.owed().await?);
+        engine.pay_owed().await;
+        engine.restore_tasks(log_dir).await?;
+        engine.expire_tasks(Timestamp::now()).await;
+        Ok(engine)
+    }
+
+    async fn restore_tasks(&self, log_dir: std::path::PathBuf) -> Result<(), EngineError> {
+        let open = self.store.open_tasks().await?;
+        let mut used = HashMap::with_capacity(open.len());
+        for task in &open {
+            used.insert(task.task.id, Counted::from_snapshot(task)?);
+        }
+        let used = tokio::task::spawn_blocking(move || replay(&log_dir, used))
+            .await
+            .map_err(|error| EngineError::Recovery(error.to_string()))??;
+        for OpenTask { task, salt, .. } in open {
+            let usage = used.get(&task.id).map(|counted| counted.usage.clone()).unwrap_or_default();
+            debug_assert_eq!(task.status, TaskStatus::Open);
+            self.live().open(task, &salt, usage);
+        }
+        Ok(())
+    }
+}
+
+/// What a task has used, and from where on the log is still to be counted.
+struct Counted {
+    usage: Usage,
+    from: u64,
+}
+
+impl Counted {
+    fn from_snapshot(open: &OpenTask) -> Result<Self, EngineError> {
+        match &open.usage {
+            None => Ok(Self { usage: Usage::default(), from: open.log_index }),
+            Some(snapshot) => Ok(Self {
+                usage: serde_json::from_str(&snapshot.usage).map_err(|error| {
+                    EngineError::Recovery(format!("the usage of {}: {error}", open.task.id))
+                })?,
+                from: snapshot.log_index,
+            }),
+        }
+    }
+}
+
+/// Counts what the log has beyond the snapshots. An action that was charged while a snapshot was
+/// taken may be counted twice: a crash can cost a task some of its budget, never give it more.
+fn replay(
+    log_dir: &Path,
+    mut used: HashMap<TaskId, Counted>,
+) -> Result<HashMap<TaskId, Counted>, EngineError> {
+    let Some(first) = used.values().map(|counted| counted.from).min() else {
+        return Ok(used);
+    };
+    let failed = |error: &dyn std::fmt::Display| EngineError::Recovery(error.to_string());
+    let reader = audit::Reader::open(log_dir).map_err(|error| failed(&error))?;
+    let size = reader.size();
+    for entry in reader.entries(first..size) {
+        let (index, entry) = entry.map_err(|error| failed(&error))?;
+        let record: Record = serde_json::from_slice(&entry)
+            .map_err(|error| failed(&format!("record {index}: {error}")))?;
+        if let Event::Intent(intent) = record.event
+            && let Some(counted) = used.get_mut(&intent.task)
+            && index >= counted.from
+            && intent.permitted
+        {
+            counted.usage.replay(&intent);
+        }
+    }
+    Ok(used)
+}

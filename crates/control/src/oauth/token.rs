@@ -1,0 +1,230 @@
+//! The token endpoint (RFC 6749 §4.4): an instance gets a token for one resource, under one task,
+//! bound to its key.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use gateway::live::LiveTask;
+use gateway::resource::Route;
+use http::HeaderMap;
+use identity::{AccessClaims, Cnf, dpop};
+use jiff::Timestamp;
+use model::json::{Limits, parse};
+use model::record::Record;
+use model::{Instance, Proof, TaskId, TaskStatus};
+use serde_json::{Value, json};
+
+use super::error::{OAuthError, no_store};
+use super::form::Form;
+use super::{DETAILS_TYPE, MCP_SCOPE, TASKS_SCOPE, client};
+use crate::engine::{EngineError, hex, random};
+use crate::http_api::Shared;
+
+/// Longest `authorization_details`, in bytes.
+const DETAILS: Limits = Limits { bytes: 8 << 10, depth: 8 };
+
+pub(super) async fn token(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let mut client = None;
+    match grant(&shared, &headers, &body, &mut client).await {
+        Ok(response) => response,
+        Err(error) => {
+            let client = client.map(|instance: Instance| instance.id.to_string());
+            shared.refuse("/oauth/token", client, error.denial());
+            error.into_response()
+        }
+    }
+}
+
+/// What a token is to be for.
+struct Target {
+    audience: String,
+    scope: &'static str,
+    task: Option<Arc<LiveTask>>,
+}
+
+async fn grant(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: &Bytes,
+    client: &mut Option<Instance>,
+) -> Result<Response, OAuthError> {
+    let now = Timestamp::now();
+    let form = Form::read(headers, body)?;
+    if form.need("grant_type")? != "client_credentials" {
+        return Err(OAuthError::grant_type());
+    }
+    let instance = client.insert(client::instance(shared, headers, &form, now).await?);
+    client::must_be_active(shared, instance)?;
+    let target = target(shared, &form, instance, now)?;
+    check_scope(&form, target.scope)?;
+    let proved = prove(shared, headers, instance, now)?;
+    let weakest = target.task.as_ref().map_or(Proof::Dpop, |task| task.task().grant.proof);
+    if !proved && weakest == Proof::Dpop {
+        return Err(OAuthError::proof(
+            "a DPoP proof by the instance's key is needed here (RFC 9449 section 5); a template \
+             can allow bearer tokens with proof = bearer",
+        ));
+    }
+    let lifetime = identity::TOKEN_LIFETIME.as_secs();
+    let most = now.as_second() + lifetime;
+    let expires = target
+        .task
+        .as_ref()
+        .map_or(most, |task| most.min(task.task().expires_at.as_second()));
+    if expires <= now.as_second() {
+        return Err(OAuthError::grant("the task is expired"));
+    }
+    let task = target.task.as_ref().map(|task| task.task().id);
+    let details = task.map(|task| json!([{ "type": DETAILS_TYPE, "task": task }]));
+    let settings = shared.engine.settings();
+    let claims = AccessClaims {
+        iss: settings.control_url.clone(),
+        sub: settings.trust_domain.agent(&instance.agent).to_string(),
+        aud: target.audience,
+        exp: expires,
+        iat: now.as_second(),
+        jti: hex(&random::<16>()),
+        client_id: instance.id,
+        agent: instance.agent.clone(),
+        task,
+        scope: target.scope.to_owned(),
+        cnf: proved.then(|| Cnf { jkt: instance.thumbprint.clone() }),
+        authorization_details: details.clone(),
+    };
+    let issued = shared.engine.keys().issue(&claims);
+    let token = issued.map_err(|error| EngineError::Keys(error.to_string()))?;
+    // A credential that the log does not know of must not exist outside (R4).
+    let record = Record::change(now, instance.id.to_string(), "token.issued", hex(&identity::token_id(&token)))
+        .with("agent", instance.agent.as_str())
+        .with("task", task.map(|task| task.to_string()))
+        .with("resource", claims.aud.as_str())
+        .with("proof", if proved { Proof::Dpop } else { Proof::Bearer }.as_str())
+        .with("expires", claims.exp);
+    shared.engine.record(record).await?;
+    let mut answer = json!({
+        "access_token": token,
+        "token_type": if proved { "DPoP" } else { "Bearer" },
+        "expires_in": expires - now.as_second(),
+        "scope": claims.scope,
+    });
+    if let Some(details) = details {
+        answer["authorization_details"] = details;
+    }
+    Ok(no_store(Json(answer).into_response()))
+}
+
+/// The resource (RFC 8707) and the task that a token is for.
+fn target(
+    shared: &Shared,
+    form: &Form,
+    instance: &Instance,
+    now: Timestamp,
+) -> Result<Target, OAuthError> {
+    let settings = shared.engine.settings();
+    let [resource] = form.all("resource")[..] else {
+        return Err(OAuthError::target(
+            "exactly one resource is needed: the URL that the token is for (RFC 8707)",
+        ));
+    };
+    let named = form.get("authorization_details").map(task_of_details).transpose()?;
+    if resource.strip_suffix('/').unwrap_or(resource) == settings.control_url {
+        if named.is_some() {
+            return Err(OAuthError::details("a token for the control listener names no task"));
+        }
+        let audience = settings.control_url.clone();
+        return Ok(Target { audience, scope: TASKS_SCOPE, task: None });
+    }
+    // One answer for whatever the client may not know of: other agents' tasks, tasks of other
+    // instances, servers that are not granted, servers that do not exist.
+    let refused = || OAuthError::target("no open task of this client covers this resource");
+    let route = Route::of_resource(&settings.gateway_url, resource).ok_or_else(refused)?;
+    let id = match (route.task, named) {
+        (Some(id), Some(named)) if id != named => {
+            return Err(OAuthError::details("the resource names another task than these details"));
+        }
+        (Some(id), _) | (None, Some(id)) => id,
+        (None, None) => {
+            return Err(OAuthError::details(
+                "name the task: with authorization_details of type sallyport_task, or with a \
+                 resource of the form /tasks/TASK/mcp/SERVER",
+            ));
+        }
+    };
+    let task = shared.engine.live().task(&id).ok_or_else(refused)?;
+    let is_own = task.task().agent == instance.agent
+        && task.task().instance.is_none_or(|owner| owner == instance.id);
+    if !is_own {
+        return Err(refused());
+    }
+    let status = task.status_at(now);
+    if status != TaskStatus::Open {
+        return Err(OAuthError::grant(format!("the task is {}", status.as_str())));
+    }
+    let granted = task.task().grant.permissions.iter().any(|it| it.server == route.server);
+    if !granted || shared.engine.live().world().server(&route.server).is_none() {
+        return Err(refused());
+    }
+    let audience = route.resource(&settings.gateway_url);
+    Ok(Target { audience, scope: MCP_SCOPE, task: Some(task) })
+}
+
+/// The task that `authorization_details` (RFC 9396) name.
+fn task_of_details(text: &str) -> Result<TaskId, OAuthError> {
+    let wrong = || {
+        OAuthError::details(
+            "authorization_details must be one object of type sallyport_task with the id of the task",
+        )
+    };
+    let details = parse(text.as_bytes(), DETAILS).map_err(|_| wrong())?;
+    let [Value::Object(detail)] = details.as_array().map_or(&[][..], Vec::as_slice) else {
+        return Err(wrong());
+    };
+    let member = |name: &str| detail.get(name).and_then(Value::as_str);
+    if detail.len() != 2 || member("type") != Some(DETAILS_TYPE) {
+        return Err(wrong());
+    }
+    member("task").and_then(|task| TaskId::parse(task).ok()).ok_or_else(wrong)
+}
+
+fn check_scope(form: &Form, scope: &str) -> Result<(), OAuthError> {
+    let mut asked = form.get("scope").unwrap_or(scope).split(' ').filter(|one| !one.is_empty());
+    if asked.all(|one| one == scope) {
+        Ok(())
+    } else {
+        Err(OAuthError::scope(format!("the only scope of this resource is {scope}")))
+    }
+}
+
+/// Whether the request proves possession of the instance's key (RFC 9449 §5). A proof by another
+/// key is refused: the enrolled key is what the agent is known by, and who has caught an unused
+/// assertion must not be able to bind a token to a key of their own.
+fn prove(
+    shared: &Shared,
+    headers: &HeaderMap,
+    instance: &Instance,
+    now: Timestamp,
+) -> Result<bool, OAuthError> {
+    let mut proofs = headers.get_all("dpop").iter();
+    let proof = match (proofs.next(), proofs.next()) {
+        (None, _) => return Ok(false),
+        (Some(proof), None) => proof.to_str().ok(),
+        (Some(_), Some(_)) => None,
+    };
+    let proof = proof.ok_or_else(|| OAuthError::proof("exactly one DPoP header is needed"))?;
+    let url = format!("{}/oauth/token", shared.engine.settings().control_url);
+    let request = dpop::Request { method: "POST", url: &url, access_token: None };
+    match shared.proofs.verify_by(proof, &request, &instance.thumbprint, now) {
+        Ok(_) => Ok(true),
+        Err(dpop::ProofError::OtherKey) => {
+            Err(OAuthError::proof("the proof must be made with the key that the instance enrolled"))
+        }
+        Err(error) => Err(OAuthError::proof(error.to_string())),
+    }
+}

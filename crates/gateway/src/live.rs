@@ -1,0 +1,457 @@
+//! What is true right now: the world, the open tasks, and the switches that end them.
+//!
+//! The world is an immutable snapshot behind an atomic pointer. A task's own state sits behind a
+//! lock of its own that is held for microseconds. Ending anything follows one order, so that it
+//! holds for the very next action (R5): set the state, cancel what is in flight, wait until nothing
+//! is on its way to an upstream any more, return.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use audit::AuditLog;
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use model::record::Record;
+use model::{AgentName, InstanceId, ServerName, Task, TaskId, TaskStatus};
+use parking_lot::Mutex;
+use policy::{CompiledGrant, Usage, World};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// How long ending something waits for what is already on its way to an upstream. It is cancelled
+/// first, so this is reached only if the runtime itself is stuck.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is true right now.
+pub struct Live {
+    world: ArcSwap<World>,
+    tasks: papaya::HashMap<TaskId, Arc<LiveTask>>,
+    revoked_tokens: papaya::HashMap<[u8; 32], Timestamp>,
+    disabled_instances: papaya::HashMap<InstanceId, ()>,
+    audit: Arc<AuditLog>,
+}
+
+impl Live {
+    /// Begins with a world and no tasks.
+    #[must_use]
+    pub fn new(world: World, audit: Arc<AuditLog>) -> Self {
+        Self {
+            world: ArcSwap::from_pointee(world),
+            tasks: papaya::HashMap::new(),
+            revoked_tokens: papaya::HashMap::new(),
+            disabled_instances: papaya::HashMap::new(),
+            audit,
+        }
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &Arc<AuditLog> {
+        &self.audit
+    }
+
+    /// Writes a record and waits until it is durable.
+    ///
+    /// # Errors
+    /// Whatever keeps the log from being written; then nothing may go ahead (R4).
+    pub async fn record(&self, record: &Record) -> Result<u64, audit::AuditError> {
+        self.audit.append(record.to_bytes().into()).await
+    }
+
+    /// The world as it is now.
+    #[must_use]
+    pub fn world(&self) -> arc_swap::Guard<Arc<World>> {
+        self.world.load()
+    }
+
+    /// Changes the world by a function of the present one; concurrent changes are applied one
+    /// after the other, none is lost. Returns the new world.
+    pub fn change_world(&self, change: impl Fn(&World) -> World) -> Arc<World> {
+        self.world.rcu(|world| change(world));
+        self.world.load_full()
+    }
+
+    /// Makes a task known and open, with what it has used so far.
+    pub fn open(&self, task: Task, salt: &[u8], usage: Usage) -> Arc<LiveTask> {
+        let live = Arc::new(LiveTask::new(task, salt, usage));
+        self.tasks.pin().insert(live.task.id, Arc::clone(&live));
+        live
+    }
+
+    /// A task that was opened here and has not been forgotten.
+    #[must_use]
+    pub fn task(&self, id: &TaskId) -> Option<Arc<LiveTask>> {
+        self.tasks.pin().get(id).cloned()
+    }
+
+    /// All tasks known here.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<Arc<LiveTask>> {
+        self.tasks.pin().values().cloned().collect()
+    }
+
+    /// How many tasks are known here.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.pin().len()
+    }
+
+    /// Ends a task: nothing of it is forwarded once this has returned, and what is streaming is
+    /// cut. Returns false when the task is not known here or has ended before.
+    pub async fn end(&self, id: &TaskId, status: TaskStatus, at: Timestamp, because: &str) -> bool {
+        let Some(task) = self.task(id) else {
+            return false;
+        };
+        let first = task.set_ended(status, at, because);
+        task.cut().await;
+        first
+    }
+
+    /// Drops ended tasks from memory; they remain in the store.
+    pub fn forget_ended(&self, now: Timestamp, keep: jiff::SignedDuration) {
+        let tasks = self.tasks.pin();
+        tasks.retain(|_, task| {
+            let state = task.state.lock();
+            state.ended.as_ref().is_none_or(|ended| now.duration_since(ended.at) < keep)
+        });
+    }
+
+    /// Cuts everything in flight that the selection names and waits until nothing of it is on its
+    /// way to an upstream. Publish the state that forbids it first.
+    pub async fn cut(&self, of: Cut<'_>) {
+        let hit: Vec<_> = self
+            .tasks()
+            .into_iter()
+            .filter(|task| match of {
+                Cut::Agent(agent) => task.task.agent == *agent,
+                Cut::Instance(instance) => {
+                    task.task.instance.is_none_or(|owner| owner == *instance)
+                }
+                Cut::Server(server) => {
+                    task.task.grant.permissions.iter().any(|p| p.server == *server)
+                }
+                Cut::All => true,
+            })
+            .collect();
+        let cuts = hit.iter().map(|task| task.cut());
+        futures_util::future::join_all(cuts).await;
+    }
+
+    /// Refuses a token from now on (RFC 7009), and cuts what its task has in flight.
+    /// `token` is its SHA-256 hash; the entry is dropped after `expires`.
+    pub async fn revoke_token(&self, token: [u8; 32], expires: Timestamp, task: Option<&TaskId>) {
+        self.revoked_tokens.pin().insert(token, expires);
+        if let Some(task) = task.and_then(|id| self.task(id)) {
+            task.cut().await;
+        }
+    }
+
+    /// Whether a token was revoked.
+    #[must_use]
+    pub fn is_revoked(&self, token: &[u8; 32]) -> bool {
+        self.revoked_tokens.pin().contains_key(token)
+    }
+
+    /// Forgets revoked tokens that have expired anyway.
+    pub fn forget_expired_tokens(&self, now: Timestamp) {
+        self.revoked_tokens.pin().retain(|_, expires| *expires > now);
+    }
+
+    /// Disables an instance and cuts what it has in flight.
+    pub async fn disable_instance(&self, id: InstanceId) {
+        self.disabled_instances.pin().insert(id, ());
+        self.cut(Cut::Instance(&id)).await;
+    }
+
+    /// Whether an instance was disabled.
+    #[must_use]
+    pub fn is_disabled(&self, id: &InstanceId) -> bool {
+        self.disabled_instances.pin().contains_key(id)
+    }
+}
+
+/// What to cut.
+#[derive(Debug, Clone, Copy)]
+pub enum Cut<'a> {
+    /// Everything of one agent.
+    Agent(&'a AgentName),
+    /// Everything of one instance.
+    Instance(&'a InstanceId),
+    /// Everything at one server.
+    Server(&'a ServerName),
+    /// Everything.
+    All,
+}
+
+/// One task that is known here.
+pub struct LiveTask {
+    task: Task,
+    grant: CompiledGrant,
+    salt: hmac::Key,
+    state: Mutex<State>,
+}
+
+/// The part of a task that changes.
+pub(crate) struct State {
+    pub(crate) usage: Usage,
+    ended: Option<Ending>,
+    /// Cancelled to cut what is in flight; replaced each time, since an agent that was quarantined
+    /// may be released while its task is still open.
+    cutter: CancellationToken,
+    /// Counts what is on its way to an upstream under the present cutter.
+    dispatching: TaskTracker,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The final status.
+    pub status: TaskStatus,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in words.
+    pub because: String,
+}
+
+impl LiveTask {
+    fn new(task: Task, salt: &[u8], usage: Usage) -> Self {
+        let dispatching = TaskTracker::new();
+        dispatching.close();
+        Self {
+            grant: CompiledGrant::new(&task.grant),
+            salt: hmac::Key::new(hmac::HMAC_SHA256, salt),
+            state: Mutex::new(State {
+                usage,
+                ended: None,
+                cutter: CancellationToken::new(),
+                dispatching,
+            }),
+            task,
+        }
+    }
+
+    /// The task as it was opened. Its `status` says nothing about now: see [`Self::status_at`].
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Its grant, ready for deciding.
+    #[must_use]
+    pub fn grant(&self) -> &CompiledGrant {
+        &self.grant
+    }
+
+    /// The status at a moment.
+    #[must_use]
+    pub fn status_at(&self, now: Timestamp) -> TaskStatus {
+        match &self.state.lock().ended {
+            Some(ending) => ending.status,
+            None => self.task.status_at(now),
+        }
+    }
+
+    /// How it ended, if it did.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        self.state.lock().ended.clone()
+    }
+
+    /// What it has used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.state.lock().usage.clone()
+    }
+
+    /// The last look before something of this task leaves for an upstream: `None` when the task
+    /// is over or was cut since `signal` was taken.
+    pub(crate) fn begin_dispatch(
+        &self,
+        signal: &CutSignal,
+        now: Timestamp,
+    ) -> Option<TaskTrackerToken> {
+        let state = self.state.lock();
+        let open = state.ended.is_none() && self.task.status_at(now) == TaskStatus::Open;
+        (open && !signal.0.is_cancelled()).then(|| state.dispatching.token())
+    }
+
+    /// The key for this task's salted hashes (HMAC-SHA-256).
+    pub(crate) fn salt(&self) -> &hmac::Key {
+        &self.salt
+    }
+
+    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    fn set_ended(&self, status: TaskStatus, at: Timestamp, because: &str) -> bool {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return false;
+        }
+        state.ended = Some(Ending { status, at, because: because.to_owned() });
+        true
+    }
+
+    /// Cancels what is in flight and waits until nothing is on its way to an upstream.
+    async fn cut(&self) {
+        let dispatching = {
+            let mut state = self.state.lock();
+            state.cutter.cancel();
+            state.cutter = CancellationToken::new();
+            let fresh = TaskTracker::new();
+            fresh.close();
+            std::mem::replace(&mut state.dispatching, fresh)
+        };
+        if tokio::time::timeout(DRAIN_LIMIT, dispatching.wait()).await.is_err() {
+            tracing::error!(task = %self.task.id, "actions in flight did not stop in time");
+        }
+    }
+}
+
+impl State {
+    /// The status that the task ended with, if it did.
+    pub(crate) fn ended_status(&self) -> Option<TaskStatus> {
+        self.ended.as_ref().map(|ending| ending.status)
+    }
+
+    /// A handle that is cancelled when the task's actions in flight are cut.
+    pub(crate) fn cut_signal(&self) -> CutSignal {
+        CutSignal(self.cutter.clone())
+    }
+}
+
+/// Tells when an action in flight must stop.
+#[derive(Clone)]
+pub struct CutSignal(CancellationToken);
+
+impl CutSignal {
+    /// Whether it must stop already.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Resolves when it must stop.
+    pub fn cut(&self) -> WaitForCancellationFutureOwned {
+        self.0.clone().cancelled_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Grant;
+    use policy::Policies;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn now() -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn task(n: u8) -> Task {
+        let grant: Grant = serde_json::from_value(json!({
+            "permissions": [{ "type": "sallyport_mcp", "server": "files" }],
+            "budget": { "calls": 5 },
+            "proof": "dpop",
+        }))
+        .unwrap();
+        Task {
+            id: TaskId::new(now(), [n; 10]),
+            agent: AgentName::parse("triage").unwrap(),
+            instance: None,
+            template: model::TemplateName::parse("triage").unwrap(),
+            parameters: BTreeMap::new(),
+            purpose: String::new(),
+            grant,
+            opened_at: now(),
+            expires_at: now().checked_add(Duration::from_secs(60)).unwrap(),
+            status: TaskStatus::Open,
+            ended_at: None,
+            ended_because: None,
+        }
+    }
+
+    fn live() -> (Arc<Live>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = audit::Options::new("test.example.org/audit", dir.path().join("key"));
+        let (audit, _) = AuditLog::open(&dir.path().join("log"), options).unwrap();
+        let world = World::new(Arc::new(Policies::compile(&[]).unwrap()));
+        (Arc::new(Live::new(world, audit)), dir)
+    }
+
+    #[tokio::test]
+    async fn ending_waits_for_what_is_on_its_way_and_lets_nothing_follow() {
+        let (live, _dir) = live();
+        let task = live.open(task(1), b"salt", Usage::default());
+        let signal = task.lock().cut_signal();
+        let under_way = task.begin_dispatch(&signal, now()).unwrap();
+        let (ender, id) = (Arc::clone(&live), task.task().id);
+        let end = tokio::spawn(async move {
+            ender.end(&id, TaskStatus::Revoked, now(), "test").await
+        });
+        signal.cut().await;
+        assert!(task.begin_dispatch(&signal, now()).is_none());
+        let later = task.lock().cut_signal();
+        assert!(task.begin_dispatch(&later, now()).is_none(), "a fresh signal does not help");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(!end.is_finished(), "it waits for what is on its way");
+        drop(under_way);
+        assert!(end.await.unwrap());
+        assert_eq!(task.status_at(now()), TaskStatus::Revoked);
+        assert!(!live.end(&id, TaskStatus::Completed, now(), "again").await);
+        assert_eq!(task.ending().unwrap().because, "test", "the first end is the one that counts");
+    }
+
+    #[tokio::test]
+    async fn cuts_hit_what_they_name_and_leave_tasks_open() {
+        let (live, _dir) = live();
+        let (one, other) = (live.open(task(1), b"s", Usage::default()), task(2));
+        let other = live.open(
+            Task { agent: AgentName::parse("billing").unwrap(), ..other },
+            b"s",
+            Usage::default(),
+        );
+        let signals = || (one.lock().cut_signal(), other.lock().cut_signal());
+        let (first, second) = signals();
+        live.cut(Cut::Agent(&AgentName::parse("triage").unwrap())).await;
+        assert!(first.is_cut() && !second.is_cut());
+        let (first, second) = signals();
+        live.cut(Cut::Server(&ServerName::parse("git").unwrap())).await;
+        assert!(!first.is_cut() && !second.is_cut());
+        live.cut(Cut::Server(&ServerName::parse("files").unwrap())).await;
+        assert!(first.is_cut() && second.is_cut());
+        let (first, _) = signals();
+        assert!(one.begin_dispatch(&first, now()).is_some(), "new actions may begin");
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_is_forgotten_after_a_while() {
+        let (live, _dir) = live();
+        let (one, two) = (task(1), task(2));
+        live.open(one.clone(), b"s", Usage::default());
+        live.open(two, b"s", Usage::default());
+        live.end(&one.id, TaskStatus::Completed, now(), "done").await;
+        live.forget_ended(now(), jiff::SignedDuration::from_secs(60));
+        assert_eq!(live.task_count(), 2);
+        live.forget_ended(now(), jiff::SignedDuration::ZERO);
+        assert_eq!(live.task_count(), 1);
+        let soon = now().checked_add(Duration::from_secs(5)).unwrap();
+        live.revoke_token([7; 32], soon, None).await;
+        live.forget_expired_tokens(now());
+        assert!(live.is_revoked(&[7; 32]));
+        live.forget_expired_tokens(soon);
+        assert!(!live.is_revoked(&[7; 32]));
+    }
+
+    #[test]
+    fn an_expired_task_is_over_whoever_noticed() {
+        let task = LiveTask::new(task(1), b"s", Usage::default());
+        let signal = task.lock().cut_signal();
+        assert!(task.begin_dispatch(&signal, task.task().expires_at).is_none());
+        assert!(task.begin_dispatch(&signal, now()).is_some());
+    }
+}

@@ -1,0 +1,248 @@
+//! The door: who may knock at all (Host, Origin), what is open to everyone, and where requests go.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HOST, ORIGIN, VARY,
+};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::json;
+
+use super::EndpointSettings;
+use crate::resource::{self, Route};
+use crate::{Body, full};
+
+/// What browser clients may send (MCP, `basic/transports`, and RFC 9449).
+const REQUEST_HEADERS: &str = "authorization, dpop, content-type, accept, mcp-protocol-version, \
+    mcp-session-id, mcp-method, mcp-name, last-event-id, traceparent, tracestate";
+/// What scripts of browser clients may read.
+const RESPONSE_HEADERS: &str =
+    "mcp-session-id, mcp-protocol-version, www-authenticate, dpop-nonce, retry-after";
+
+/// Where a request leads.
+pub(super) enum Opened {
+    /// It is answered already.
+    Answer(Response<Body>),
+    /// To a protected resource.
+    Route(Route),
+}
+
+/// Lets a request in by its Host and Origin; returns the origin to answer to, if it has one.
+///
+/// # Errors
+/// 403 when a browser page calls that may not, or a name that is not the gateway's was used to
+/// reach it over loopback (DNS rebinding).
+pub(super) fn admit(
+    settings: &EndpointSettings,
+    headers: &HeaderMap,
+) -> Result<Option<HeaderValue>, Box<Response<Body>>> {
+    if let Some(own) = authority(&settings.base_url)
+        && is_loopback(own.host())
+    {
+        let mut hosts = headers.get_all(HOST).iter();
+        let ours = match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
+            (Some(host), None) => host.parse::<Authority>().is_ok_and(|h| is_loopback(h.host())),
+            _ => false,
+        };
+        if !ours {
+            return Err(Box::new(problem(
+                StatusCode::FORBIDDEN,
+                "the Host header is not one of this gateway's names",
+                "call it by the URL that it announces, such as http://127.0.0.1:8601",
+            )));
+        }
+    }
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let Some(origin) = origins.next() else { return Ok(None) };
+    let allowed = origins.next().is_none()
+        && origin.to_str().is_ok_and(|origin| is_allowed(settings, origin));
+    if allowed {
+        Ok(Some(origin.clone()))
+    } else {
+        Err(Box::new(problem(
+            StatusCode::FORBIDDEN,
+            "pages of this origin may not call",
+            "an operator can list the origin in `allowed_origins` of the gateway's listener",
+        )))
+    }
+}
+
+/// The gateway's own origin, those that are listed, and, for a gateway on loopback, other pages
+/// of this machine.
+fn is_allowed(settings: &EndpointSettings, origin: &str) -> bool {
+    if origin == settings.base_url || settings.allowed_origins.iter().any(|o| o == origin) {
+        return true;
+    }
+    let local = |url: &str| authority(url).is_some_and(|authority| is_loopback(authority.host()));
+    local(&settings.base_url) && local(origin)
+}
+
+fn authority(url: &str) -> Option<Authority> {
+    let (scheme, rest) = url.split_once("://")?;
+    if !matches!(scheme, "http" | "https") {
+        return None;
+    }
+    rest.parse().ok()
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || matches!(host, "127.0.0.1" | "[::1]")
+}
+
+/// Answers what is open to everyone, and finds the route of everything else.
+pub(super) fn open<B>(settings: &EndpointSettings, request: &Request<B>) -> Opened {
+    let path = request.uri().path();
+    if let Some(route) = Route::parse(path) {
+        return if request.method() == Method::OPTIONS {
+            Opened::Answer(preflight())
+        } else {
+            Opened::Route(route)
+        };
+    }
+    let metadata = Route::of_metadata_path(path);
+    Opened::Answer(match (request.method(), metadata) {
+        (&Method::GET, Some(route)) => {
+            resource::metadata(&route, &settings.base_url, &settings.issuer)
+        }
+        (&Method::OPTIONS, Some(_)) => preflight(),
+        (_, Some(_)) => method_not_allowed("GET, OPTIONS"),
+        (&Method::GET, None) if path == "/livez" => {
+            let mut response = Response::new(full("ok\n"));
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, plain);
+            response
+        }
+        (_, None) => problem(
+            StatusCode::NOT_FOUND,
+            "there is nothing at this path",
+            "MCP servers are at /mcp/<server> and /tasks/<task>/mcp/<server>",
+        ),
+    })
+}
+
+fn preflight() -> Response<Body> {
+    let mut response = Response::new(full(bytes::Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("POST, GET, DELETE, OPTIONS"),
+    );
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    response
+}
+
+/// Adds what a browser needs to let a page of the origin see the answer.
+pub(super) fn dress(mut response: Response<Body>, origin: Option<&HeaderValue>) -> Response<Body> {
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers
+            .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// 405 with the methods that there are.
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not have that method",
+        "see the Allow header",
+    );
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// Problem details (RFC 9457).
+fn problem(status: StatusCode, detail: &str, remedy: &str) -> Response<Body> {
+    let document = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("refused"),
+        "status": status.as_u16(),
+        "detail": detail,
+        "remedy": remedy,
+    });
+    let mut response = Response::new(full(document.to_string()));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(base_url: &str) -> EndpointSettings {
+        EndpointSettings {
+            base_url: base_url.to_owned(),
+            issuer: "http://127.0.0.1:8600".to_owned(),
+            allowed_origins: vec!["https://app.example.org".to_owned()],
+            limits: model::config::Limits::default(),
+        }
+    }
+
+    fn status(base_url: &str, of: &[(&'static str, &'static str)]) -> u16 {
+        let headers = of
+            .iter()
+            .map(|(name, value)| {
+                (http::HeaderName::from_static(name), HeaderValue::from_static(value))
+            })
+            .collect();
+        match admit(&settings(base_url), &headers) {
+            Ok(_) => 200,
+            Err(refused) => refused.status().as_u16(),
+        }
+    }
+
+    #[test]
+    fn a_loopback_gateway_answers_to_loopback_names_only() {
+        let base = "http://127.0.0.1:8601";
+        for good in ["127.0.0.1:8601", "localhost:8601", "[::1]:9", "LOCALHOST", "127.0.0.1"] {
+            assert_eq!(status(base, &[("host", good)]), 200, "{good}");
+        }
+        for bad in ["evil.example.org", "127.0.0.1.evil.org:8601", "localhost.", "a@b:1", ""] {
+            assert_eq!(status(base, &[("host", bad)]), 403, "{bad}");
+        }
+        assert_eq!(status(base, &[]), 403);
+        assert_eq!(status("https://gw.example.org", &[("host", "anything")]), 200);
+    }
+
+    #[test]
+    fn pages_call_only_from_allowed_origins() {
+        let base = "https://gw.example.org";
+        for good in ["https://gw.example.org", "https://app.example.org"] {
+            assert_eq!(status(base, &[("origin", good)]), 200, "{good}");
+        }
+        for bad in ["null", "http://localhost:3000", "https://app.example.org.evil.org", "*", ""] {
+            assert_eq!(status(base, &[("origin", bad)]), 403, "{bad}");
+        }
+        let local = [("host", "localhost:8601"), ("origin", "http://localhost:3000")];
+        assert_eq!(status("http://127.0.0.1:8601", &local), 200);
+        let rebound = [("host", "localhost:8601"), ("origin", "http://evil.example.org")];
+        assert_eq!(status("http://127.0.0.1:8601", &rebound), 403);
+    }
+
+    #[test]
+    fn everything_else_is_not_there() {
+        let of = |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            match open(&settings("http://127.0.0.1:8601"), &request) {
+                Opened::Answer(response) => response.status().as_u16(),
+                Opened::Route(_) => 0,
+            }
+        };
+        assert_eq!(of("POST", "/mcp/files"), 0);
+        assert_eq!(of("OPTIONS", "/mcp/files"), 204);
+        assert_eq!(of("GET", "/livez"), 200);
+        assert_eq!(of("GET", "/.well-known/oauth-protected-resource/mcp/files"), 200);
+        assert_eq!(of("POST", "/.well-known/oauth-protected-resource/mcp/files"), 405);
+        for nothing in ["/", "/mcp", "/mcp/files/", "/metrics", "/.well-known/x"] {
+            assert_eq!(of("GET", nothing), 404, "{nothing}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The MCP enforcement point: streamable HTTP of the revisions 2024-11-05 to 2026-07-28.
+//!
+//! The path of one request, and where each step lives:
+//! 1. `door`: Host, Origin and the routes; `intake`: the body, within its limits; `message`,
+//!    `agreement`, `revision`: what it says, and whether headers and body say the same;
+//! 2. [`crate::caller`]: who is calling, before anything of the body is read;
+//! 3. `operations`: what is attempted;
+//! 4. and 5. [`crate::pipeline`]: the decision and its durable record;
+//! 6. `forward`: to the upstream, without anything of the agent's credentials;
+//! 7. `inspect`, `results`, `asked`: every message of the answer, on its way through `relay`;
+//! 8. `exchange`: what became of each call.
+//!
+//! Bytes pass as they arrived wherever nothing has to be taken out of them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::{Method as HttpMethod, Request, Response};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use model::config::Limits;
+use model::{ServerName, TaskStatus};
+
+use crate::Body;
+use crate::pipeline::Pipeline;
+use crate::resource;
+use crate::serve::Handler;
+use crate::upstream::Upstreams;
+
+mod agreement;
+pub mod annotations;
+mod answer;
+mod asked;
+mod batch;
+mod door;
+mod exchange;
+mod forward;
+mod handles;
+mod inspect;
+mod intake;
+mod legacy;
+mod listing;
+pub(crate) mod message;
+mod operations;
+mod post;
+pub(crate) mod raw;
+mod refusal;
+mod relay;
+mod results;
+pub(crate) mod revision;
+mod sessions;
+mod slots;
+pub mod sse;
+mod visit;
+
+pub use agreement::{LAST_EVENT, METHOD, NAME, SESSION, VERSION};
+
+use annotations::Annotations;
+use handles::Handles;
+use refusal::Refusal;
+use sessions::Sessions;
+use slots::Slots;
+
+/// What the endpoint needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct EndpointSettings {
+    /// The URL that clients use for the gateway, without a trailing slash.
+    pub base_url: String,
+    /// The issuer of the tokens that are accepted, as the metadata names it.
+    pub issuer: String,
+    /// Origins of browser pages that may call.
+    pub allowed_origins: Vec<String>,
+    /// Limits on what arrives.
+    pub limits: Limits,
+}
+
+/// The enforcement point, for one listener.
+pub struct Endpoint {
+    shared: Arc<Shared>,
+}
+
+/// What requests share.
+struct Shared {
+    pipeline: Arc<Pipeline>,
+    upstreams: Arc<Upstreams>,
+    settings: ArcSwap<EndpointSettings>,
+    sessions: Sessions,
+    handles: Handles,
+    annotations: papaya::HashMap<ServerName, Arc<Annotations>>,
+    slots: Slots,
+}
+
+impl Endpoint {
+    /// Puts the enforcement point in front of the upstreams.
+    #[must_use]
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        upstreams: Arc<Upstreams>,
+        settings: EndpointSettings,
+    ) -> Self {
+        let shared = Shared {
+            pipeline,
+            upstreams,
+            settings: ArcSwap::from_pointee(settings),
+            sessions: Sessions::default(),
+            handles: Handles::default(),
+            annotations: papaya::HashMap::new(),
+            slots: Slots::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes new settings into use, for the next request on.
+    pub fn set_settings(&self, settings: EndpointSettings) {
+        self.shared.settings.store(Arc::new(settings));
+    }
+
+    /// Forgets sessions and handles whose task is over or whose instance was disabled, and
+    /// sessions without traffic. Call it each second, and after ending anything.
+    pub fn sweep(&self) {
+        let now = Timestamp::now();
+        let live = self.shared.pipeline.live();
+        let alive = |principal: &crate::caller::Principal| {
+            !live.is_disabled(&principal.instance)
+                && live
+                    .task(&principal.task)
+                    .is_some_and(|task| task.status_at(now) == TaskStatus::Open)
+        };
+        let idle = self.shared.settings.load().limits.session_idle_seconds;
+        self.shared.sessions.sweep(alive, std::time::Duration::from_secs(idle));
+        self.shared.handles.retain(alive);
+        self.shared.upstreams.retire(&|principal| !alive(principal));
+    }
+
+    /// How many sessions there are (revisions before 2026-07-28).
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.shared.sessions.len()
+    }
+}
+
+impl Handler for Endpoint {
+    async fn handle(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
+        let settings = self.shared.settings.load_full();
+        let origin = match door::admit(&settings, request.headers()) {
+            Ok(origin) => origin,
+            Err(refused) => return *refused,
+        };
+        let response = match door::open(&settings, &request) {
+            door::Opened::Answer(response) => response,
+            door::Opened::Route(route) => self.shared.resource(&settings, route, request).await,
+        };
+        door::dress(response, origin.as_ref())
+    }
+}
+
+impl Shared {
+    /// A request for a protected resource. The caller comes first: nothing of the body is read for
+    /// someone who is not authenticated.
+    async fn resource(
+        self: &Arc<Self>,
+        settings: &EndpointSettings,
+        route: resource::Route,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let caller = match self.pipeline.authenticate(
+            request.method(),
+            &route,
+            &settings.base_url,
+            request.headers(),
+        ) {
+            Ok(caller) => Arc::new(caller),
+            Err(refused) => return resource::challenge(&refused, &route, &settings.base_url),
+        };
+        let visit = visit::Visit {
+            shared: Arc::clone(self),
+            limits: settings.limits.clone(),
+            caller,
+            route,
+        };
+        let answered = match *request.method() {
+            HttpMethod::POST => visit.post(request).await,
+            HttpMethod::GET => visit.listen(request.headers()).await,
+            HttpMethod::DELETE => visit.end_session(request.headers()).await,
+            _ => return door::method_not_allowed("POST, GET, DELETE, OPTIONS"),
+        };
+        answered.unwrap_or_else(|refused| visit.refuse(&refused))
+    }
+
+    /// What is known of a server's tools, if anything is.
+    fn annotations_of(&self, server: &ServerName) -> Option<Arc<Annotations>> {
+        self.annotations.pin().get(server).map(Arc::clone)
+    }
+
+    /// What is known of a server's tools, to learn more. Only for servers that have answered: the
+    /// names of others come from agents, and would be kept without bound.
+    fn annotations(&self, server: &ServerName) -> Arc<Annotations> {
+        let known = self.annotations.pin();
+        Arc::clone(known.get_or_insert_with(server.clone(), Arc::default))
+    }
+}
+
+/// Why a request got no answer from the upstream, as the client is told.
+#[derive(Debug)]
+enum Refused {
+    /// The protocol or a limit forbids it; recorded as such.
+    Protocol(Refusal),
+    /// Decided and recorded already, or nothing to record.
+    Known(Refusal),
+}

@@ -1,0 +1,405 @@
+//! The path of one action, written once and shared by every enforcement point.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::HeaderMap;
+use jiff::Timestamp;
+use model::record::{ActionResult, Ended, Event, Intent, Record};
+use model::{Action, Decision, DecisionId, Denial, Operation, Outcome, Rule};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::caller::{Authenticator, Caller, Unauthenticated};
+use crate::live::{CutSignal, Live, LiveTask};
+use crate::metrics::Metrics;
+use crate::redaction::{Redactor, shorten};
+use crate::refusals::Refusals;
+use crate::resource::Route;
+
+/// Longest tool name, URI or prompt name in a record, in characters.
+const TARGET_CHARACTERS: usize = 512;
+/// Longest method in a record, in characters.
+const METHOD_CHARACTERS: usize = 128;
+/// Longest reason and remedy in a record, in characters: reasons may quote names that agents chose,
+/// and a record that is over the log's 64 KiB would be refused.
+const REASON_CHARACTERS: usize = 1_024;
+
+/// The shared pipeline.
+pub struct Pipeline {
+    live: Arc<Live>,
+    authenticator: Authenticator,
+    redactor: arc_swap::ArcSwap<Redactor>,
+    refusals: Refusals,
+    metrics: Arc<Metrics>,
+}
+
+/// An action that was refused, with what the agent is told.
+#[derive(Debug, Clone)]
+pub struct Denied {
+    /// Names the decision in the record.
+    pub decision: DecisionId,
+    /// The rule, the reason and what would lift it.
+    pub denial: Denial,
+}
+
+impl Pipeline {
+    /// Puts the pipeline together.
+    #[must_use]
+    pub fn new(
+        live: Arc<Live>,
+        authenticator: Authenticator,
+        redactor: Redactor,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            refusals: Refusals::new(Arc::clone(&live)),
+            live,
+            authenticator,
+            redactor: arc_swap::ArcSwap::from_pointee(redactor),
+            metrics,
+        }
+    }
+
+    /// What is true right now.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Takes new redaction rules into use.
+    pub fn set_redactor(&self, redactor: Redactor) {
+        self.redactor.store(Arc::new(redactor));
+    }
+
+    /// Step 2: who is calling the resource at this route. A refusal is recorded.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] with the challenge to answer with.
+    pub fn authenticate(
+        &self,
+        method: &http::Method,
+        route: &Route,
+        base_url: &str,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Unauthenticated> {
+        let now = Timestamp::now();
+        let resource = route.resource(base_url);
+        let named = route.task.as_ref();
+        let caller = self.authenticator.authenticate(
+            &self.live,
+            method.as_str(),
+            &resource,
+            named,
+            headers,
+            now,
+        );
+        if let Err(refused) = &caller {
+            self.metrics.refused();
+            self.refusals.note(now, &route.path(), None, refused.denial());
+        }
+        caller
+    }
+
+    /// Records a request that did not become an action, with its caller as far as known.
+    pub fn refuse(&self, endpoint: &str, caller: Option<&Caller>, denial: Denial) {
+        self.metrics.refused();
+        let caller = caller.map(|caller| caller.instance.to_string());
+        self.refusals.note(Timestamp::now(), endpoint, caller, denial);
+    }
+
+    /// Steps 4 and 5: decides the action and records the intent durably. The permit is the only
+    /// way to go on, and holds only until something ends the task, the agent or the server.
+    ///
+    /// # Errors
+    /// [`Denied`] when the decision is to deny, or when the log cannot be written (R4).
+    pub async fn attempt(&self, caller: &Caller, action: Action) -> Result<Permit, Denied> {
+        let started = Instant::now();
+        let now = Timestamp::now();
+        let id = DecisionId::new(now, random());
+        let decision = self.decide(caller, &action, now, id);
+        let intent = self.intent(caller, action, &decision);
+        let server = intent.server.clone();
+        let record = Record::new(now, Event::Intent(Box::new(intent)));
+        let denied = |denial| {
+            let known = self.live.world().server(&server).is_some();
+            self.metrics.denied(known.then_some(&server), &denial);
+            Err(Denied { decision: id, denial })
+        };
+        // Made before the wait, so that an agent that goes away meanwhile leaves a result behind:
+        // results follow their intents through one queue. Given out only after it.
+        let mut permit = decision.is_permit().then(|| Permit {
+            decision: id,
+            task: Arc::clone(&caller.task),
+            live: Arc::clone(&self.live),
+            signal: caller.signal.clone(),
+            started,
+            metrics: Arc::clone(&self.metrics),
+            forwarded: false,
+            finished: false,
+        });
+        if let Err(error) = self.live.record(&record).await {
+            tracing::error!(%error, "the audit log cannot be written: denying");
+            // Nothing was recorded, so there is no result either. What was charged stays charged:
+            // the budget errs on the side of less.
+            if let Some(permit) = &mut permit {
+                permit.finished = true;
+            }
+            return denied(audit_unavailable());
+        }
+        match (decision.outcome, permit) {
+            (Outcome::Deny(denial), _) => denied(denial),
+            (Outcome::Permit { .. }, permit) => {
+                self.metrics.permitted(&server);
+                Ok(permit.expect("made above for every permit"))
+            }
+        }
+    }
+
+    /// Step 4: the pure decision on what is true right now, charging the budget in the same breath.
+    fn decide(
+        &self,
+        caller: &Caller,
+        action: &Action,
+        now: Timestamp,
+        id: DecisionId,
+    ) -> Decision {
+        let mut state = caller.task.lock();
+        // After the lock and after the caller's signal was taken: a world that withdraws something
+        // is published before the cut, so either it is seen here or the signal is cancelled.
+        let world = self.live.world();
+        let decision = match state.ended_status() {
+            Some(status) => Decision {
+                id,
+                outcome: Outcome::Deny(Denial {
+                    rule: Rule::TaskNotOpen,
+                    reason: format!("the task is {}", status.as_str()),
+                    remedy: "open a new task".to_owned(),
+                }),
+                policies: Vec::new(),
+                policy_version: world.policies().version().to_owned(),
+            },
+            None => policy::decide(
+                &world,
+                &policy::Attempt {
+                    caller: caller.facts(),
+                    task: caller.task.task(),
+                    grant: caller.task.grant(),
+                    usage: &state.usage,
+                    action,
+                    now,
+                    id,
+                },
+            ),
+        };
+        state.usage.charge(action, &decision.outcome);
+        decision
+    }
+
+    fn intent(&self, caller: &Caller, action: Action, decision: &Decision) -> Intent {
+        let (permission, denial) = match &decision.outcome {
+            Outcome::Permit { permission, tool } => (Some((*permission, *tool)), None),
+            Outcome::Deny(denial) => (None, Some(denial.clone())),
+        };
+        let denial = denial.map(|denial| Denial {
+            rule: denial.rule,
+            reason: shorten(&denial.reason, REASON_CHARACTERS),
+            remedy: shorten(&denial.remedy, REASON_CHARACTERS),
+        });
+        let target = shorten(action.operation.target(), TARGET_CHARACTERS);
+        let (arguments, arguments_hash) = match action.operation {
+            Operation::CallTool { arguments, .. } => {
+                let text = serde_json::to_vec(&arguments).unwrap_or_default();
+                let tag = hmac::sign(caller.task.salt(), &text);
+                let shown = self.redactor.load().view(arguments, caller.task.grant(), permission);
+                (Some(shown), Some(hex(tag.as_ref())))
+            }
+            _ => (None, None),
+        };
+        Intent {
+            decision: decision.id,
+            agent: caller.agent.clone(),
+            instance: caller.instance,
+            proof: caller.proof,
+            task: caller.task.task().id,
+            server: action.server,
+            method: shorten(&action.method, METHOD_CHARACTERS),
+            target,
+            arguments,
+            arguments_hash,
+            permitted: denial.is_none(),
+            denial,
+            policies: decision.policies.clone(),
+            policy_version: decision.policy_version.clone(),
+            permission,
+        }
+    }
+}
+
+/// Leave to forward one action, once. Its existence proves that the caller was authenticated, the
+/// decision was to permit, and the intent is durable (R1). Dropped without [`Permit::finish`], it
+/// records that the action was not forwarded, or that the agent went away.
+pub struct Permit {
+    decision: DecisionId,
+    task: Arc<LiveTask>,
+    live: Arc<Live>,
+    signal: CutSignal,
+    started: Instant,
+    metrics: Arc<Metrics>,
+    forwarded: bool,
+    finished: bool,
+}
+
+/// Held while an action is on its way to an upstream. Whoever ends the task waits for it.
+#[must_use = "drop it only when the request was handed over or abandoned"]
+pub struct Dispatch {
+    _token: TaskTrackerToken,
+}
+
+impl Permit {
+    /// The decision that permits it.
+    #[must_use]
+    pub fn decision(&self) -> DecisionId {
+        self.decision
+    }
+
+    /// Tells when the action must stop.
+    #[must_use]
+    pub fn signal(&self) -> CutSignal {
+        self.signal.clone()
+    }
+
+    /// Step 6 begins: the last look at what is true before the request leaves. Hold the result
+    /// until the upstream has the request or the attempt is abandoned, and race it against
+    /// [`CutSignal::cut`].
+    ///
+    /// # Errors
+    /// The permit is over: the task, the agent or the server was ended meanwhile. It is recorded.
+    pub fn dispatch(&mut self) -> Result<Dispatch, Denied> {
+        match self.task.begin_dispatch(&self.signal, Timestamp::now()) {
+            Some(token) => {
+                self.forwarded = true;
+                Ok(Dispatch { _token: token })
+            }
+            None => {
+                self.conclude(Ended::NotForwarded, 0, None);
+                Err(self.cut_off())
+            }
+        }
+    }
+
+    /// What the agent is told when its action was cut off.
+    #[must_use]
+    pub fn cut_off(&self) -> Denied {
+        Denied {
+            decision: self.decision,
+            denial: Denial {
+                rule: Rule::TaskNotOpen,
+                reason: "the task, the agent or the server was ended while this was under way"
+                    .to_owned(),
+                remedy: "see the audit log for who ended it and why; open a new task if you may"
+                    .to_owned(),
+            },
+        }
+    }
+
+    /// Step 8: records what became of it, with the hash of what the agent got.
+    pub fn finish(mut self, ended: Ended, answer: Digest) {
+        let tag = hex(answer.context.sign().as_ref());
+        self.conclude(ended, answer.bytes, Some(tag));
+    }
+
+    fn conclude(&mut self, ended: Ended, bytes: u64, hash: Option<String>) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let taken = self.started.elapsed();
+        self.metrics.ended(ended, taken);
+        let result = ActionResult {
+            decision: self.decision,
+            task: self.task.task().id,
+            ended,
+            micros: u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
+            bytes,
+            hash,
+        };
+        let record = Record::new(Timestamp::now(), Event::Result(Box::new(result)));
+        if let Err(error) = self.live.audit().submit(Bytes::from(record.to_bytes())) {
+            // The intent is durable, so the action is not lost; a missing result shows as such.
+            tracing::error!(%error, decision = %self.decision, "the result was not recorded");
+            self.metrics.result_lost();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let ended = match (self.forwarded, self.signal.is_cut()) {
+            (false, _) => Ended::NotForwarded,
+            (true, true) => Ended::Cut,
+            (true, false) => Ended::Cancelled,
+        };
+        self.conclude(ended, 0, None);
+    }
+}
+
+impl Dispatch {
+    /// Leave to tell an upstream that a request of its own was refused. That is no action of the
+    /// agent, but it leaves only while the agent's task may still speak to the upstream.
+    pub(crate) fn of_refusal(caller: &Caller) -> Option<Self> {
+        caller.begin_dispatch().map(|token| Self { _token: token })
+    }
+}
+
+/// The salted hash and the length of an answer, taken while it passes.
+#[derive(Clone)]
+pub struct Digest {
+    context: hmac::Context,
+    bytes: u64,
+}
+
+impl Digest {
+    /// Begins the hash of an answer, keyed with the salt of the task that it is for.
+    #[must_use]
+    pub fn new(task: &LiveTask) -> Self {
+        Self { context: hmac::Context::with_key(task.salt()), bytes: 0 }
+    }
+
+    /// Takes in the next bytes of the answer.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+}
+
+fn audit_unavailable() -> Denial {
+    Denial {
+        rule: Rule::AuditUnavailable,
+        reason: "the audit log cannot be written, so nothing may be forwarded".to_owned(),
+        remedy: "an operator must make the log writable again (see /readyz); then retry".to_owned(),
+    }
+}
+
+/// Ten random bytes for an identifier.
+pub(crate) fn random() -> [u8; 10] {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}

@@ -1,0 +1,177 @@
+//! The protected resources and their metadata (RFC 9728), and the challenges that lead there.
+
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use model::{Proof, ServerName, TaskId};
+use serde_json::json;
+
+use crate::caller::Unauthenticated;
+use crate::{Body, full};
+
+/// Where RFC 9728 puts the metadata: in front of the resource's path.
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// One protected MCP server as clients address it: `/mcp/<server>`, or
+/// `/tasks/<task>/mcp/<server>` for clients that can name their task only by the URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The server.
+    pub server: ServerName,
+    /// The task, when the URL names it.
+    pub task: Option<TaskId>,
+}
+
+impl Route {
+    /// Reads the path of a request; `None` when it is no route. Only the one spelling that
+    /// [`Self::path`] writes is accepted.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let (task, rest) = match path.strip_prefix("/tasks/") {
+            Some(rest) => {
+                let (task, rest) = rest.split_once('/')?;
+                (Some(TaskId::parse(task).ok()?), rest)
+            }
+            None => (None, path.strip_prefix('/')?),
+        };
+        let server = ServerName::parse(rest.strip_prefix("mcp/")?).ok()?;
+        Some(Self { server, task })
+    }
+
+    /// The path of the route.
+    #[must_use]
+    pub fn path(&self) -> String {
+        match &self.task {
+            Some(task) => format!("/tasks/{task}/mcp/{}", self.server),
+            None => format!("/mcp/{}", self.server),
+        }
+    }
+
+    /// The route that a resource URL (RFC 8707) names at this gateway.
+    #[must_use]
+    pub fn of_resource(base_url: &str, resource: &str) -> Option<Self> {
+        Self::parse(resource.strip_prefix(base_url)?)
+    }
+
+    /// The resource URL, which is the audience of its tokens.
+    #[must_use]
+    pub fn resource(&self, base_url: &str) -> String {
+        format!("{base_url}{}", self.path())
+    }
+
+    /// The URL of its metadata.
+    #[must_use]
+    pub fn metadata_url(&self, base_url: &str) -> String {
+        format!("{base_url}{WELL_KNOWN}{}", self.path())
+    }
+
+    /// The route that a metadata path is about.
+    #[must_use]
+    pub fn of_metadata_path(path: &str) -> Option<Self> {
+        Self::parse(path.strip_prefix(WELL_KNOWN)?)
+    }
+}
+
+/// The scope that tokens for MCP servers carry.
+pub const SCOPE: &str = "mcp";
+
+/// The metadata document (RFC 9728 §2). It is the same for every well-formed route, so it tells
+/// nobody which servers and tasks exist.
+#[must_use]
+pub fn metadata(route: &Route, base_url: &str, issuer: &str) -> Response<Body> {
+    let document = json!({
+        "resource": route.resource(base_url),
+        "authorization_servers": [issuer],
+        "scopes_supported": [SCOPE],
+        "bearer_methods_supported": ["header"],
+        "resource_name": format!("Sallyport: MCP server {}", route.server),
+        "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
+        "dpop_bound_access_tokens_required": false,
+    });
+    let mut response = Response::new(full(document.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+    headers.insert(
+        http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    response
+}
+
+/// The answer to a request without a caller: 401 with a challenge (RFC 6750 §3, RFC 9449 §7.1,
+/// RFC 9728 §5.1); 400 when the credentials were malformed.
+#[must_use]
+pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Response<Body> {
+    let metadata = route.metadata_url(base_url);
+    let mut challenge = format!("resource_metadata=\"{metadata}\", scope=\"{SCOPE}\"");
+    if let Some(error) = refused.error {
+        let reason: String =
+            refused.reason.chars().filter(|c| c.is_ascii() && !matches!(c, '"' | '\\') && !c.is_control()).collect();
+        challenge.push_str(&format!(", error=\"{error}\", error_description=\"{reason}\""));
+    }
+    let status = match refused.error {
+        Some("invalid_request") => StatusCode::BAD_REQUEST,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let body = json!({
+        "jsonrpc": "2.0",
+        "id": null,
+        "error": {
+            "code": 401,
+            "message": refused.reason,
+            "data": { "rule": "unauthenticated", "remedy": refused.denial().remedy },
+        },
+    });
+    let mut response = Response::new(full(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut add = |scheme: &str, more: &str| {
+        if let Ok(value) = HeaderValue::try_from(format!("{scheme} {challenge}{more}")) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+    };
+    // Bearer first: clients that know nothing of DPoP read the first challenge only.
+    if refused.scheme == Proof::Bearer || refused.error.is_none() {
+        add("Bearer", "");
+    }
+    if refused.scheme == Proof::Dpop {
+        add("DPoP", ", algs=\"ES256 EdDSA\"");
+    }
+    if let Some(nonce) = refused.nonce.as_deref().and_then(|n| HeaderValue::from_str(n).ok()) {
+        headers.insert(HeaderName::from_static("dpop-nonce"), nonce);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_have_one_spelling() {
+        for good in [
+            "/mcp/files",
+            "/tasks/task_0190b6a0000070008000000000000000/mcp/files",
+        ] {
+            assert_eq!(Route::parse(good).unwrap().path(), good);
+        }
+        for bad in [
+            "/mcp/", "/mcp/files/", "//mcp/files", "/mcp/../files", "/mcp/%66iles", "/MCP/files",
+            "/tasks/x/mcp/files", "/tasks//mcp/files", "mcp/files", "",
+        ] {
+            assert_eq!(Route::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn metadata_stands_in_front_of_the_path() {
+        let route = Route::parse("/mcp/files").unwrap();
+        let url = route.metadata_url("http://127.0.0.1:8601");
+        assert_eq!(url, "http://127.0.0.1:8601/.well-known/oauth-protected-resource/mcp/files");
+        assert_eq!(
+            Route::of_metadata_path("/.well-known/oauth-protected-resource/mcp/files"),
+            Some(route)
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Listening: connections, TLS, limits, and an orderly end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::Body;
+
+/// How a listener treats its connections.
+#[derive(Clone)]
+pub struct Options {
+    /// Most connections at once; further ones wait in the operating system's queue.
+    pub connections: usize,
+    /// How long a client may take for the TLS handshake and for a request's head.
+    pub head: Duration,
+    /// How long an orderly end waits for what is in flight.
+    pub grace: Duration,
+    /// TLS, if the listener has it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Something that answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// Serves until `stop` is cancelled, then lets what is in flight finish, for at most the grace.
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    options: Options,
+    stop: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(options.connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            () = stop.cancelled() => break,
+        };
+        let Ok(slot) = slot else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or the peer went away: wait a moment, then go on.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let handler = Arc::clone(&handler);
+        let options = options.clone();
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Err(error) = connection(stream, peer, handler, &options, watcher).await {
+                tracing::debug!(%error, %peer, "a connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(options.grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections did not end in time and were closed");
+    }
+}
+
+async fn connection<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    handler: Arc<H>,
+    options: &Options,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let service = hyper::service::service_fn(move |request| {
+        let handler = Arc::clone(&handler);
+        async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(options.head)
+        .max_headers(64)
+        .max_buf_size(64 << 10);
+    let ended = match &options.tls {
+        None => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+        Some(tls) => {
+            let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+            let stream = tokio::time::timeout(options.head, handshake).await??;
+            watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await
+        }
+    };
+    ended.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    /// Answers when it is told to.
+    struct Waits(Notify);
+
+    impl Handler for Waits {
+        async fn handle(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Body> {
+            self.0.notified().await;
+            Response::new(crate::full("done"))
+        }
+    }
+
+    async fn served(
+        connections: usize,
+    ) -> (SocketAddr, Arc<Waits>, CancellationToken, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (handler, stop) = (Arc::new(Waits(Notify::new())), CancellationToken::new());
+        let options = Options {
+            connections,
+            head: Duration::from_millis(300),
+            grace: Duration::from_secs(5),
+            tls: None,
+        };
+        let serving = tokio::spawn(serve(listener, Arc::clone(&handler), options, stop.clone()));
+        (address, handler, stop, serving)
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    async fn answer(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        let read = stream.read_to_string(&mut text);
+        let _ = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn an_orderly_end_lets_what_is_in_flight_finish() {
+        let (address, handler, stop, serving) = served(8).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stop.cancel();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(TcpStream::connect(address).await.is_err(), "nobody new is let in");
+        assert!(!serving.is_finished());
+        handler.0.notify_one();
+        assert!(answer(&mut stream).await.ends_with("done"));
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_slow_head_and_one_connection_too_many_do_not_block_others() {
+        let (address, handler, _stop, _serving) = served(1).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(&REQUEST[..9]).await.unwrap();
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        waiting.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        handler.0.notify_one();
+        assert!(answer(&mut waiting).await.ends_with("done"), "its turn comes");
+        assert!(!answer(&mut slow).await.contains("200 OK"));
+    }
+}

@@ -1,0 +1,293 @@
+//! Servers that speak streamable HTTP themselves. The body of the answer passes as it arrives;
+//! of its head only what MCP needs does.
+
+use std::error::Error as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, RETRY_AFTER, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::config::Limits;
+use model::name::ServerName;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+use super::allowance::Allowance;
+use super::credential::Resolved;
+use super::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID, Outgoing, Shared};
+use super::{UpstreamConfigError, UpstreamError};
+use crate::{Body, BodyError};
+
+/// How long a connection may take, with its TLS handshake.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Unused connections are closed before most servers do it.
+const IDLE: Duration = Duration::from_secs(55);
+/// Most unused connections kept, per server.
+const KEPT: usize = 512;
+/// Longest head of an answer, in bytes and give or take one read, and most headers in it.
+const HEAD: usize = 64 << 10;
+const HEADERS: usize = 64;
+
+/// What of an answer's head passes. Challenges do not: how the gateway authenticates to the server
+/// is not the agent's business.
+static PASSED: [&HeaderName; 6] = [
+    &CONTENT_TYPE,
+    &MCP_SESSION_ID,
+    &MCP_PROTOCOL_VERSION,
+    &CACHE_CONTROL,
+    &RETRY_AFTER,
+    &ALLOW,
+];
+
+/// What never reaches a server, whatever the enforcement point passes on: credentials of the agent,
+/// and what is between two neighbours only. Compression would hide the answer from inspection.
+static WITHHELD: [&HeaderName; 13] = [
+    &AUTHORIZATION,
+    &PROXY_AUTHORIZATION,
+    &COOKIE,
+    &HOST,
+    &CONNECTION,
+    &CONTENT_LENGTH,
+    &TRANSFER_ENCODING,
+    &TE,
+    &TRAILER,
+    &UPGRADE,
+    &EXPECT,
+    &ACCEPT_ENCODING,
+    &DPOP,
+];
+static DPOP: HeaderName = HeaderName::from_static("dpop");
+
+/// The connections to all servers.
+pub(super) type Client = legacy::Client<Connector, Full<Bytes>>;
+
+/// Makes the pool of connections: HTTP/1.1, no proxy, no redirects.
+pub(super) fn client() -> Result<Client, UpstreamConfigError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let https = HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(provider)
+        .map_err(|error| UpstreamConfigError::Tls(error.to_string()))?
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(KEPT)
+        .http1_max_headers(HEADERS)
+        .http1_max_buf_size(HEAD)
+        .build(Connector(https)))
+}
+
+/// Connects, and gives up in time: a server that accepts and then says nothing would hold the
+/// handshake forever.
+#[derive(Clone)]
+pub(super) struct Connector(HttpsConnector<HttpConnector>);
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+impl tower::Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(CONNECT, self.0.call(uri));
+        Box::pin(async move {
+            connecting
+                .await
+                .unwrap_or_else(|_| Err("no connection within 5 seconds".into()))
+        })
+    }
+}
+
+/// One server.
+pub(super) struct Http {
+    name: ServerName,
+    uri: Uri,
+    /// Made once, so that the client need not for every request.
+    host: HeaderValue,
+    resolved: Arc<Resolved>,
+    client: Client,
+    limits: Arc<ArcSwap<Limits>>,
+    closed: AtomicBool,
+    warnings: Mutex<Allowance>,
+}
+
+impl Http {
+    pub(super) fn new(
+        name: &ServerName,
+        url: &str,
+        resolved: &Arc<Resolved>,
+        shared: &Shared,
+    ) -> Result<Self, UpstreamConfigError> {
+        let refuse = |because| UpstreamConfigError::Url {
+            server: name.clone(),
+            because,
+        };
+        let uri: Uri = url.parse().map_err(|_| refuse("it is not a URL"))?;
+        let default_port = match uri.scheme_str() {
+            Some("http") => 80,
+            Some("https") => 443,
+            _ => return Err(refuse("it is neither http nor https")),
+        };
+        let authority = uri.authority().ok_or_else(|| refuse("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(refuse("it has a user name or password in it"));
+        }
+        let host = match authority.port_u16() {
+            Some(port) if port != default_port => authority.as_str(),
+            _ => authority.host(),
+        };
+        let host = HeaderValue::from_str(host).map_err(|_| refuse("its host is not valid"))?;
+        Ok(Self {
+            name: name.clone(),
+            host,
+            uri,
+            resolved: Arc::clone(resolved),
+            client: shared.client.clone(),
+            limits: Arc::clone(&shared.limits),
+            closed: AtomicBool::new(false),
+            warnings: Mutex::new(Allowance::new(10, 1, Instant::now())),
+        })
+    }
+
+    /// Refuses further requests. What is under way is for whoever waits for it to end.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) async fn send(&self, out: Outgoing) -> Result<Response<Body>, UpstreamError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(UpstreamError::Disabled);
+        }
+        let mut request = Request::new(Full::new(out.body));
+        *request.method_mut() = out.method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.dress(out.headers);
+        let longest = Duration::from_secs(self.limits.load().upstream_seconds);
+        match tokio::time::timeout(longest, self.client.request(request)).await {
+            Err(_) => {
+                self.warn("no answer within `limits.upstream_seconds`");
+                Err(UpstreamError::Timeout)
+            }
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Ok(Ok(response)) => self.pass(response),
+        }
+    }
+
+    /// The headers as the server gets them.
+    fn dress(&self, mut headers: HeaderMap) -> HeaderMap {
+        for name in WITHHELD {
+            headers.remove(name);
+        }
+        headers.insert(HOST, self.host.clone());
+        if let Some((name, value)) = &self.resolved.header {
+            headers.insert(name, value.clone());
+        }
+        headers
+    }
+
+    /// The answer as the enforcement point gets it.
+    fn pass(&self, response: Response<Incoming>) -> Result<Response<Body>, UpstreamError> {
+        let (mut head, body) = response.into_parts();
+        if matches!(
+            head.status,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+        ) {
+            self.warn(&format!(
+                "the server refuses the gateway's credential with {}: check `credential` of this \
+                 server, and reload",
+                head.status
+            ));
+            return Err(UpstreamError::Protocol(
+                "the server does not let the gateway in; an operator must see to its credential"
+                    .to_owned(),
+            ));
+        }
+        if head.status.is_redirection() || head.status.is_informational() {
+            self.warn(&format!(
+                "the server answers with {}; redirects are not followed: set `url` to where it \
+                 really is",
+                head.status
+            ));
+            return Err(UpstreamError::Protocol("it points elsewhere".to_owned()));
+        }
+        let plain = head
+            .headers
+            .get(CONTENT_ENCODING)
+            .is_none_or(|coding| coding == "identity");
+        if !plain {
+            self.warn("the server compresses its answer, though the request does not allow it");
+            return Err(UpstreamError::Protocol(
+                "it is compressed, though that was not asked for".to_owned(),
+            ));
+        }
+        let mut headers = HeaderMap::with_capacity(PASSED.len() + 2);
+        for name in PASSED {
+            if let Some(value) = head.headers.remove(name) {
+                headers.insert(name, value);
+            }
+        }
+        let mut passed = Response::new(
+            body.map_err(|_| BodyError("the connection to the server broke".to_owned()))
+                .boxed(),
+        );
+        *passed.status_mut() = head.status;
+        *passed.headers_mut() = headers;
+        Ok(passed)
+    }
+
+    fn failed(&self, error: &legacy::Error) -> UpstreamError {
+        let mut story = error.to_string();
+        let mut cause = error.source();
+        let mut cut_off = false;
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<hyper::Error>() {
+                cut_off |= !error.is_parse();
+            }
+            story = format!("{story}: {error}");
+            cause = error.source();
+        }
+        self.warn(&story);
+        if error.is_connect() {
+            UpstreamError::Unreachable("no connection could be made".to_owned())
+        } else if cut_off {
+            UpstreamError::Unreachable("the connection broke before the answer".to_owned())
+        } else {
+            UpstreamError::Protocol("it is not HTTP, or its head is too large".to_owned())
+        }
+    }
+
+    /// Tells the operator, but not more often than anyone can read.
+    fn warn(&self, text: &str) {
+        if let Some(left_out) = self.warnings.lock().take(Instant::now()) {
+            let text = text.escape_debug();
+            tracing::warn!(target: "upstream", server = %self.name, left_out, "{text}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Step 6 of an action's path: one request to one MCP server, and its answer as it comes.
+//!
+//! Every server looks like one that speaks streamable HTTP. [`http`] reaches those that do; for
+//! those that speak over pipes, [`stdio`] runs the program and stands in for the HTTP side: session
+//! ids, JSON or event streams, status codes. The enforcement point has one path for both.
+//!
+//! Credentials are read when the configuration is, live in memory that is wiped when they go, and
+//! take the place of whatever the agent sent under the same name (R3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ::http::{HeaderMap, Method, Response};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use model::config::{Config, Limits, Server};
+use model::name::ServerName;
+use parking_lot::Mutex;
+
+use crate::Body;
+use crate::caller::Principal;
+
+mod allowance;
+mod credential;
+mod http;
+mod places;
+mod stdio;
+
+use credential::Resolved;
+use places::Places;
+
+/// The header that names a session (revisions before 2026-07-28, `basic/transports`).
+pub(crate) static MCP_SESSION_ID: ::http::HeaderName =
+    ::http::HeaderName::from_static("mcp-session-id");
+/// The header that names the revision.
+pub(crate) static MCP_PROTOCOL_VERSION: ::http::HeaderName =
+    ::http::HeaderName::from_static("mcp-protocol-version");
+
+/// One request for a server.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// `POST`, `GET` or `DELETE`.
+    pub method: Method,
+    /// The client's headers, without what is meant for the gateway: no credentials, no cookies, no
+    /// `Host`, nothing about the connection.
+    pub headers: HeaderMap,
+    /// The body; empty unless it is a `POST`.
+    pub body: Bytes,
+    /// For whom: sessions and children belong to a principal.
+    pub principal: Principal,
+}
+
+/// Why there is no answer that could be passed on. The texts are fit for agents: they name no
+/// address, no path and no secret. The operator finds the details in the log (target `upstream`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection, or the program could not be started or ended before it answered. It may have
+    /// taken effect if the request was under way.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(String),
+    /// No answer began within `limits.upstream_seconds`, or the server takes no input any more.
+    #[error("the server did not answer in time; try again later, or ask for less")]
+    Timeout,
+    /// A limit on sessions or on waiting requests is reached; the text names it.
+    #[error("{0}")]
+    TooMany(String),
+    /// The server answered with something that cannot be passed on.
+    #[error("the server's answer cannot be passed on: {0}")]
+    Protocol(String),
+    /// The server was stopped or taken out of the configuration.
+    #[error("the server is not in use any more")]
+    Disabled,
+}
+
+/// Why a server of the configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamConfigError {
+    /// It has neither a `command` nor a `url`, or both.
+    #[error("server `{server}` needs either `command` or `url`")]
+    Target {
+        /// The server.
+        server: ServerName,
+    },
+    /// The URL cannot be used.
+    #[error(
+        "server `{server}`: the `url` cannot be used: {because}; write it like `https://mcp.example.org/mcp`"
+    )]
+    Url {
+        /// The server.
+        server: ServerName,
+        /// What is wrong with it.
+        because: &'static str,
+    },
+    /// A credential or a variable's value cannot be read, or cannot be used.
+    #[error("server `{server}`: {what} cannot be used: {because}")]
+    Secret {
+        /// The server.
+        server: ServerName,
+        /// Which one: the credential, or the variable's name.
+        what: String,
+        /// What is wrong; never the value.
+        because: String,
+    },
+    /// The HTTP client's TLS cannot be set up.
+    #[error("TLS for upstreams cannot be set up: {0}")]
+    Tls(String),
+}
+
+/// What all servers of one process share.
+#[derive(Clone)]
+struct Shared {
+    limits: Arc<ArcSwap<Limits>>,
+    places: Arc<Places>,
+    client: http::Client,
+}
+
+impl Shared {
+    fn new(limits: &Limits) -> Result<Self, UpstreamConfigError> {
+        let limits = Arc::new(ArcSwap::from_pointee(limits.clone()));
+        let places = Arc::new(Places::new(Arc::clone(&limits)));
+        Ok(Self {
+            places,
+            client: http::client()?,
+            limits,
+        })
+    }
+}
+
+/// One MCP server.
+pub struct Upstream {
+    server: Server,
+    resolved: Arc<Resolved>,
+    kind: Kind,
+}
+
+enum Kind {
+    Http(Box<http::Http>),
+    Stdio(stdio::Stdio),
+}
+
+impl Upstream {
+    /// A server on its own, with a connection pool and limits that it shares with none. Reads its
+    /// credential and environment. Nothing is connected or started before the first request.
+    ///
+    /// # Errors
+    /// [`UpstreamConfigError`] when the URL, the credential or the environment cannot be used.
+    pub fn new(
+        name: &ServerName,
+        server: &Server,
+        limits: &Limits,
+    ) -> Result<Self, UpstreamConfigError> {
+        let resolved = Resolved::read(name, server)?;
+        Self::build(name, server, resolved, &Shared::new(limits)?)
+    }
+
+    fn build(
+        name: &ServerName,
+        server: &Server,
+        resolved: Resolved,
+        shared: &Shared,
+    ) -> Result<Self, UpstreamConfigError> {
+        let resolved = Arc::new(resolved);
+        let kind = match (&server.url, server.command.as_slice()) {
+            (Some(url), []) => Kind::Http(Box::new(http::Http::new(name, url, &resolved, shared)?)),
+            (None, [_, ..]) => Kind::Stdio(stdio::Stdio::new(name, server, &resolved, shared)),
+            _ => {
+                return Err(UpstreamConfigError::Target {
+                    server: name.clone(),
+                });
+            }
+        };
+        Ok(Self {
+            server: server.clone(),
+            resolved,
+            kind,
+        })
+    }
+
+    /// Whether a configuration, with the secrets that it names, asks for exactly this server.
+    fn is_what(&self, server: &Server, resolved: &Resolved) -> bool {
+        self.server.url == server.url
+            && self.server.command == server.command
+            && self.server.directory == server.directory
+            && *self.resolved == *resolved
+    }
+
+    /// Sends one request; resolves when the answer's head is there, and the body follows as the
+    /// server sends it. Dropping the future or the body gives up: the connection is closed, or,
+    /// in the modern era over pipes, the server is told with `notifications/cancelled`.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when there is no answer that could be passed on. Protocol errors of the
+    /// server itself are answers.
+    pub async fn send(&self, out: Outgoing) -> Result<Response<Body>, UpstreamError> {
+        match &self.kind {
+            Kind::Http(http) => http.send(out).await,
+            Kind::Stdio(stdio) => stdio.send(out).await,
+        }
+    }
+
+    /// Ends the sessions and programs of principals that are gone: nothing can use them any more
+    /// when this returns, and what they were still sending is cut. Over HTTP there are none.
+    pub fn retire(&self, gone: &dyn Fn(&Principal) -> bool) {
+        if let Kind::Stdio(stdio) = &self.kind {
+            stdio.retire(gone);
+        }
+    }
+
+    /// Refuses further requests and begins to end what runs.
+    fn close(&self) {
+        match &self.kind {
+            Kind::Http(http) => http.close(),
+            Kind::Stdio(stdio) => stdio.close(),
+        }
+    }
+
+    /// Refuses further requests, ends all programs, and waits until they have ended.
+    pub async fn stop(&self) {
+        self.close();
+        if let Kind::Stdio(stdio) = &self.kind {
+            stdio.ended().await;
+        }
+    }
+}
+
+/// The servers of the configuration. Readers never wait.
+pub struct Upstreams {
+    shared: Shared,
+    servers: ArcSwap<BTreeMap<ServerName, Arc<Upstream>>>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+impl Upstreams {
+    /// The servers of a configuration.
+    ///
+    /// # Errors
+    /// Every server that cannot be used, and why.
+    pub fn new(config: &Config) -> Result<Self, Vec<UpstreamConfigError>> {
+        let upstreams = Self {
+            shared: Shared::new(&config.limits).map_err(|error| vec![error])?,
+            servers: ArcSwap::default(),
+            reloading: Mutex::new(()),
+        };
+        upstreams.reload(config)?;
+        Ok(upstreams)
+    }
+
+    /// Takes a configuration into use, all or nothing. Credentials are read anew. Servers that are
+    /// the same as before keep their connections and programs; those that changed are replaced,
+    /// and those that are gone are stopped: what they run ends in the background.
+    ///
+    /// # Errors
+    /// Every server that cannot be used, and why; then nothing has changed.
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<UpstreamConfigError>> {
+        let _one = self.reloading.lock();
+        let before = self.servers.load_full();
+        let mut servers = BTreeMap::new();
+        let mut wrong = Vec::new();
+        for (name, server) in &config.servers {
+            let built = Resolved::read(name, server).and_then(|resolved| match before.get(name) {
+                Some(known) if known.is_what(server, &resolved) => Ok(Arc::clone(known)),
+                _ => Upstream::build(name, server, resolved, &self.shared).map(Arc::new),
+            });
+            match built {
+                Ok(upstream) => {
+                    servers.insert(name.clone(), upstream);
+                }
+                Err(error) => wrong.push(error),
+            }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        self.shared.limits.store(Arc::new(config.limits.clone()));
+        let servers = Arc::new(servers);
+        self.servers.store(Arc::clone(&servers));
+        for (name, old) in before.iter() {
+            if servers.get(name).is_none_or(|new| !Arc::ptr_eq(new, old)) {
+                old.close();
+            }
+        }
+        Ok(())
+    }
+
+    /// A server.
+    #[must_use]
+    pub fn get(&self, name: &ServerName) -> Option<Arc<Upstream>> {
+        self.servers.load().get(name).cloned()
+    }
+
+    /// Ends the sessions and programs of principals that are gone, at every server: see
+    /// [`Upstream::retire`].
+    pub fn retire(&self, gone: &dyn Fn(&Principal) -> bool) {
+        for upstream in self.servers.load().values() {
+            upstream.retire(gone);
+        }
+    }
+
+    /// Stops every server, and waits until all programs have ended.
+    pub async fn stop(&self) {
+        let servers = self.servers.swap(Arc::default());
+        // Those of earlier configurations may still be ending: the places say when all have.
+        for upstream in servers.values() {
+            upstream.close();
+        }
+        for upstream in servers.values() {
+            upstream.stop().await;
+        }
+        self.shared.places.empty().await;
+    }
+}

@@ -1,0 +1,14 @@
+//! The MCP enforcement point, called from outside over HTTP, in front of a double of an MCP server.
+
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test fails where something is not as it says"
+)]
+
+mod attacks;
+mod ending;
+mod legacy;
+mod modern;
+mod support;

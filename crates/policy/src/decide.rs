@@ -1,0 +1,272 @@
+//! The decision.
+
+use jiff::Timestamp;
+use model::{
+    Action, AgentName, Decision, DecisionId, Denial, InstanceId, Operation, Outcome, Proof,
+    ServerName, Task, TaskStatus,
+};
+
+use crate::arguments::Refused;
+use crate::denials;
+use crate::entities::{Verb, context};
+use crate::grant::{AtServer, CompiledGrant};
+use crate::policies::{Answer, Verdict};
+use crate::uri;
+use crate::usage::Usage;
+use crate::world::{AgentEntry, ServerEntry, World};
+
+/// Who attempts something, as authenticated.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The agent.
+    pub agent: &'a AgentName,
+    /// The instance.
+    pub instance: &'a InstanceId,
+    /// How it proved possession of its key on this call.
+    pub proof: Proof,
+}
+
+/// Everything that one decision depends on, besides the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Who attempts it.
+    pub caller: Caller<'a>,
+    /// Under which task.
+    pub task: &'a Task,
+    /// The task's grant, compiled.
+    pub grant: &'a CompiledGrant,
+    /// What the task has used so far.
+    pub usage: &'a Usage,
+    /// What is attempted.
+    pub action: &'a Action,
+    /// When.
+    pub now: Timestamp,
+    /// The name of the decision.
+    pub id: DecisionId,
+}
+
+/// An item of a server's listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed<'a> {
+    /// A tool, by name.
+    Tool(&'a str),
+    /// A prompt, by name.
+    Prompt(&'a str),
+    /// A resource, by URI.
+    Resource(&'a str),
+    /// A resource template, by its URI template (RFC 6570).
+    ResourceTemplate(&'a str),
+}
+
+/// Decides whether an action may go on. Everything must agree, in this order: the agent is active;
+/// the task is open and the caller's; the proof is strong enough; the server is granted and enabled;
+/// the operation is granted; its arguments hold; there is budget left; the policies permit it.
+///
+/// Pure: the same world and attempt give the same decision. When several tool permissions cover a
+/// call, the first whose constraints hold and which has budget left permits it.
+#[must_use]
+pub fn decide(world: &World, attempt: &Attempt<'_>) -> Decision {
+    let (outcome, policies) = match weigh(world, attempt) {
+        Ok((permission, tool, policies)) => (Outcome::Permit { permission, tool }, policies),
+        Err((denial, policies)) => (Outcome::Deny(denial), policies),
+    };
+    Decision {
+        id: attempt.id,
+        outcome,
+        policies,
+        policy_version: world.policies().version().to_owned(),
+    }
+}
+
+type Permitted = (usize, Option<usize>, Vec<String>);
+type Refusal = (Denial, Vec<String>);
+
+fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
+    let by_grant = |denial| (denial, Vec::new());
+    let Attempt {
+        caller,
+        task,
+        grant,
+        action,
+        ..
+    } = attempt;
+    let agent = stand(world, caller, task, grant, attempt.now).map_err(by_grant)?;
+    let (name, server, at) = reach(world, grant, &action.server).map_err(by_grant)?;
+    let (permission, tool) = grants(attempt, at).map_err(by_grant)?;
+    if action.operation.is_charged() && attempt.usage.calls() >= grant.calls {
+        return Err(by_grant(denials::budget_exhausted(grant.calls)));
+    }
+    let request = match action.operation {
+        Operation::Answer { request } => Some(denials::request_word(request)),
+        _ => None,
+    };
+    let Verdict { answer, policies } = world.policies().ask(
+        &agent.known,
+        (name, &server.known),
+        Verb::of(&action.operation),
+        action.operation.target(),
+        context(task, caller.proof, request),
+    );
+    match answer {
+        Answer::Permitted => Ok((permission, tool, policies)),
+        Answer::Forbidden => Err((denials::policy_forbids(), policies)),
+        Answer::NotPermitted => Err((denials::no_policy_permits(), policies)),
+        Answer::Failed => Err((denials::policy_error(), policies)),
+    }
+}
+
+/// The caller's standing: agent, task and proof.
+fn stand<'a>(
+    world: &'a World,
+    caller: &Caller<'_>,
+    task: &Task,
+    grant: &CompiledGrant,
+    now: Timestamp,
+) -> Result<&'a AgentEntry, Denial> {
+    let agent = world
+        .agent_entry(caller.agent)
+        .filter(|entry| entry.facts.lifecycle == model::Lifecycle::Active)
+        .ok_or_else(denials::agent_not_active)?;
+    if task.agent != *caller.agent || task.instance.is_some_and(|own| own != *caller.instance) {
+        // Whether a task of others is open is not the caller's to know.
+        return Err(denials::task_of_others());
+    }
+    match task.status_at(now) {
+        TaskStatus::Open => {}
+        ended => return Err(denials::task_ended(ended)),
+    }
+    if grant.proof == Proof::Dpop && caller.proof == Proof::Bearer {
+        return Err(denials::proof_too_weak());
+    }
+    Ok(agent)
+}
+
+/// The server, if the grant has it and it may be used. One that does not exist and one that is not
+/// granted read the same.
+fn reach<'a>(
+    world: &'a World,
+    grant: &'a CompiledGrant,
+    name: &ServerName,
+) -> Result<(&'a ServerName, &'a ServerEntry, &'a AtServer), Denial> {
+    let granted = grant.at(name).zip(world.server_entry(name));
+    let Some((at, (name, server))) = granted else {
+        return Err(denials::server_not_granted(name));
+    };
+    if !server.facts.enabled {
+        return Err(denials::server_disabled(name));
+    }
+    Ok((name, server, at))
+}
+
+/// The permission that covers the operation, its arguments and its own budget.
+fn grants(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>), Denial> {
+    let Attempt { grant, action, .. } = attempt;
+    let not_granted = || denials::not_granted(&action.server, &action.operation);
+    let mut permissions = at.permissions.iter().copied();
+    let found = match &action.operation {
+        Operation::CallTool { tool, arguments } => {
+            return call(attempt, at, tool, arguments);
+        }
+        // An empty name would not be told from the server itself in records.
+        Operation::ReadResource { uri } => permissions.find(|position| {
+            let mut patterns = grant.permission(*position).resources.iter();
+            !uri.is_empty() && patterns.any(|pattern| uri::matches(pattern, uri))
+        }),
+        Operation::GetPrompt { name } => permissions.find(|position| {
+            let mut patterns = grant.permission(*position).prompts.iter();
+            !name.is_empty() && patterns.any(|pattern| pattern.matches(name))
+        }),
+        Operation::Converse => permissions.next(),
+        Operation::Answer { request } => permissions.find(|position| {
+            grant
+                .permission(*position)
+                .server_requests
+                .contains(request)
+        }),
+    };
+    found
+        .map(|permission| (permission, None))
+        .ok_or_else(not_granted)
+}
+
+fn call(
+    attempt: &Attempt<'_>,
+    at: &AtServer,
+    tool: &str,
+    arguments: &serde_json::Map<String, serde_json::Value>,
+) -> Result<(usize, Option<usize>), Denial> {
+    let mut refused: Option<Refused<'_>> = None;
+    let mut exhausted: Option<u32> = None;
+    let covering = attempt.grant.tools(at, tool).filter(|_| !tool.is_empty());
+    for (permission, position) in covering {
+        let granted = attempt.grant.tool((permission, position));
+        if let Err(why) = granted.arguments.check(arguments) {
+            refused.get_or_insert(why);
+            continue;
+        }
+        match granted.max_calls {
+            Some(max) if attempt.usage.of_tool(permission, position) >= max => {
+                exhausted.get_or_insert(max);
+            }
+            _ => return Ok((permission, Some(position))),
+        }
+    }
+    Err(match (exhausted, refused) {
+        (Some(max), _) => denials::tool_budget_exhausted(tool, max),
+        (None, Some(why)) => denials::argument_refused(&why),
+        (None, None) => denials::not_granted(&attempt.action.server, &attempt.action.operation),
+    })
+}
+
+/// Whether an item of a server's listing is one that the caller could ever use under its task: the
+/// grant covers its name, and the policies would permit it. Arguments and budget aside.
+#[must_use]
+pub fn may_list(
+    world: &World,
+    caller: &Caller<'_>,
+    task: &Task,
+    grant: &CompiledGrant,
+    server: &ServerName,
+    item: Listed<'_>,
+    now: Timestamp,
+) -> bool {
+    let Ok(agent) = stand(world, caller, task, grant, now) else {
+        return false;
+    };
+    let Ok((name, server, at)) = reach(world, grant, server) else {
+        return false;
+    };
+    let mut permissions = at
+        .permissions
+        .iter()
+        .map(|position| grant.permission(*position));
+    let (verb, target, granted) = match item {
+        Listed::Tool(tool) => (Verb::CallTool, tool, grant.tools(at, tool).next().is_some()),
+        Listed::Prompt(prompt) => {
+            let granted =
+                permissions.any(|p| p.prompts.iter().any(|pattern| pattern.matches(prompt)));
+            (Verb::GetPrompt, prompt, granted)
+        }
+        Listed::Resource(uri) => {
+            let granted =
+                permissions.any(|p| p.resources.iter().any(|pattern| uri::matches(pattern, uri)));
+            (Verb::ReadResource, uri, granted)
+        }
+        Listed::ResourceTemplate(template) => {
+            let may = |pattern| uri::may_match_template(pattern, template);
+            let granted = permissions.any(|p| p.resources.iter().any(may));
+            (Verb::ReadResource, template, granted)
+        }
+    };
+    if !granted || target.is_empty() {
+        return false;
+    }
+    let context = context(task, caller.proof, None);
+    let verdict = world
+        .policies()
+        .ask(&agent.known, (name, &server.known), verb, target, context);
+    verdict.answer == Answer::Permitted
+}
+
+#[cfg(test)]
+mod tests;

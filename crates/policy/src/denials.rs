@@ -1,0 +1,216 @@
+//! The words of refusals. They tell what the caller may know: its own task and grant, and nothing
+//! about servers, agents or policies beyond that.
+
+use model::grant::ServerRequest;
+use model::{Constraint, Denial, Operation, Rule, ServerName, TaskStatus};
+
+use crate::arguments::Refused;
+use crate::constraint::Broken;
+
+/// Longest piece of text of others that is quoted, in characters.
+const QUOTED: usize = 120;
+
+const ASK_FOR_MORE: &str = "open a task from a template that allows it, or ask the owner of this \
+    task's template to add it";
+
+fn denial(rule: Rule, reason: impl Into<String>, remedy: impl Into<String>) -> Denial {
+    Denial {
+        rule,
+        reason: reason.into(),
+        remedy: remedy.into(),
+    }
+}
+
+/// Text of others, shortened and with control characters escaped.
+fn quote(text: &str) -> String {
+    let mut quoted: String = text
+        .chars()
+        .take(QUOTED)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(QUOTED).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}
+
+pub(crate) fn agent_not_active() -> Denial {
+    denial(
+        Rule::AgentNotActive,
+        "the agent is not active",
+        "ask the agent's sponsor or an operator; `sallyport agent show` tells them its state",
+    )
+}
+
+pub(crate) fn task_ended(status: TaskStatus) -> Denial {
+    let reason = format!("the task is {}", status.as_str());
+    denial(Rule::TaskNotOpen, reason, "open a new task")
+}
+
+pub(crate) fn task_of_others() -> Denial {
+    let remedy = "use a task that was opened for this agent and instance";
+    denial(Rule::TaskNotOpen, "the task is not the caller's", remedy)
+}
+
+pub(crate) fn proof_too_weak() -> Denial {
+    denial(
+        Rule::ProofTooWeak,
+        "the task demands a DPoP proof on every call, and this call came without one",
+        "use a DPoP-bound access token and send a fresh proof with each call (RFC 9449)",
+    )
+}
+
+pub(crate) fn server_not_granted(server: &ServerName) -> Denial {
+    let reason = format!("the task does not grant the server `{server}`");
+    denial(Rule::ServerNotGranted, reason, ASK_FOR_MORE)
+}
+
+/// For a server that the task does grant: that it exists is no news to the caller.
+pub(crate) fn server_disabled(server: &ServerName) -> Denial {
+    let reason = format!("the server `{server}` is disabled");
+    denial(
+        Rule::ServerNotGranted,
+        reason,
+        "wait until an operator enables it again",
+    )
+}
+
+pub(crate) fn not_granted(server: &ServerName, operation: &Operation) -> Denial {
+    let what = match operation {
+        Operation::CallTool { tool, .. } => format!("the tool `{}`", quote(tool)),
+        Operation::ReadResource { uri } => format!("the resource `{}`", quote(uri)),
+        Operation::GetPrompt { name } => format!("the prompt `{}`", quote(name)),
+        Operation::Converse => "it".to_owned(),
+        Operation::Answer { request } => format!("{} requests", request_word(*request)),
+    };
+    let reason = format!("the task does not grant {what} of the server `{server}`");
+    denial(Rule::NotGranted, reason, ASK_FOR_MORE)
+}
+
+/// The word of the schema for a request of a server.
+pub(crate) fn request_word(request: ServerRequest) -> &'static str {
+    match request {
+        ServerRequest::Sampling => "sampling",
+        ServerRequest::Elicitation => "elicitation",
+        ServerRequest::Roots => "roots",
+    }
+}
+
+pub(crate) fn argument_refused(refused: &Refused<'_>) -> Denial {
+    let (reason, remedy) = match refused {
+        Refused::Unnamed(name) => (
+            format!("the task does not allow the argument `{}`", quote(name)),
+            "leave it out".to_owned(),
+        ),
+        Refused::Missing(key) => (
+            format!("the argument `{}` is missing or empty", quote(key)),
+            "pass it: this task allows the tool only with it".to_owned(),
+        ),
+        Refused::Shape(key) => (
+            format!(
+                "the arguments have another shape than `{}` needs",
+                quote(key)
+            ),
+            "pass objects and arrays as the tool's schema has them, not as text".to_owned(),
+        ),
+        Refused::Broken(key, broken, constraint) => (
+            format!("the argument `{}` {}", quote(key), breaks(broken)),
+            match broken {
+                Broken::Unusable => {
+                    "ask the owner of this task's template to correct it".to_owned()
+                }
+                _ => format!("pass {}", wanted(constraint)),
+            },
+        ),
+    };
+    denial(Rule::ArgumentRefused, reason, remedy)
+}
+
+fn breaks(broken: &Broken) -> String {
+    match broken {
+        Broken::Value => "has a value that this task does not allow".to_owned(),
+        Broken::NotText => "is not text".to_owned(),
+        Broken::Prefix => "does not begin as this task demands".to_owned(),
+        Broken::Ambiguous(why) => format!("could be read in more than one way as a path: {why}"),
+        Broken::NotBelow => "is not in the folder that this task allows".to_owned(),
+        Broken::NoMatch => "does not match the pattern that this task demands".to_owned(),
+        Broken::NotNumber => "is not a number".to_owned(),
+        Broken::TooSmall => "is smaller than this task allows".to_owned(),
+        Broken::TooLarge => "is larger than this task allows".to_owned(),
+        Broken::Empty => "is an empty array".to_owned(),
+        Broken::Unusable => "has a constraint in this task that cannot be used".to_owned(),
+    }
+}
+
+fn wanted(constraint: &Constraint) -> String {
+    let mut parts = Vec::new();
+    if let Some(value) = &constraint.equals {
+        parts.push(format!("`{}`", quote(&value.to_string())));
+    }
+    if let Some(values) = &constraint.one_of {
+        let text: Vec<String> = values.iter().take(8).map(ToString::to_string).collect();
+        parts.push(format!("one of `{}`", quote(&text.join(", "))));
+    }
+    if let Some(prefix) = &constraint.prefix {
+        parts.push(format!("text that begins with `{}`", quote(prefix)));
+    }
+    if let Some(folder) = &constraint.below {
+        parts.push(format!("a plain path in `{}`", quote(folder)));
+    }
+    if let Some(regex) = &constraint.regex {
+        parts.push(format!("text that matches `{}`", quote(regex)));
+    }
+    if let Some(min) = &constraint.min {
+        parts.push(format!("a number of at least {min}"));
+    }
+    if let Some(max) = &constraint.max {
+        parts.push(format!("a number of at most {max}"));
+    }
+    if parts.is_empty() {
+        parts.push("at least one value".to_owned());
+    }
+    parts.join(", and ")
+}
+
+pub(crate) fn tool_budget_exhausted(tool: &str, max: u32) -> Denial {
+    let tool = quote(tool);
+    let reason = format!("the task allows {max} calls of the tool `{tool}`, and all were made");
+    denial(
+        Rule::BudgetExhausted,
+        reason,
+        "open a new task for further work",
+    )
+}
+
+pub(crate) fn budget_exhausted(calls: u32) -> Denial {
+    let reason = format!("the task allows {calls} calls in all, and all were made");
+    denial(
+        Rule::BudgetExhausted,
+        reason,
+        "open a new task for further work",
+    )
+}
+
+pub(crate) fn policy_forbids() -> Denial {
+    denial(
+        Rule::PolicyForbids,
+        "an organisation policy forbids it",
+        "do without it, or ask an operator; the decision's record names the policy",
+    )
+}
+
+pub(crate) fn no_policy_permits() -> Denial {
+    denial(
+        Rule::NoPolicyPermits,
+        "no organisation policy permits it",
+        "ask an operator to add a policy that permits it",
+    )
+}
+
+pub(crate) fn policy_error() -> Denial {
+    denial(
+        Rule::PolicyError,
+        "an organisation policy could not be evaluated, so nothing it could be about is permitted",
+        "ask an operator to correct it; the decision's record names the policy",
+    )
+}

@@ -1,0 +1,199 @@
+//! A grant, ready for deciding.
+
+use std::collections::{BTreeMap, HashMap};
+
+use model::grant::{Permission, ServerRequest};
+use model::{Grant, Pattern, Proof, ServerName};
+
+use crate::arguments::Arguments;
+
+/// A grant with its permissions found by server, its constraints compiled.
+#[derive(Debug)]
+pub struct CompiledGrant {
+    pub(crate) proof: Proof,
+    /// The budget over all permissions.
+    pub(crate) calls: u32,
+    permissions: Vec<CompiledPermission>,
+    servers: BTreeMap<ServerName, AtServer>,
+}
+
+/// The positions of what a grant says about one server.
+#[derive(Debug, Default)]
+pub(crate) struct AtServer {
+    /// The permissions, in order.
+    pub(crate) permissions: Vec<usize>,
+    /// Tool permissions that name one tool, by its name: permission, and tool in it, in order.
+    exact: HashMap<Box<str>, Vec<(usize, usize)>>,
+    /// Tool permissions with a `*`, in order.
+    prefixes: Vec<(usize, usize)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledPermission {
+    pub(crate) tools: Vec<CompiledTool>,
+    pub(crate) resources: Vec<Pattern>,
+    pub(crate) prompts: Vec<Pattern>,
+    pub(crate) server_requests: Vec<ServerRequest>,
+}
+
+#[derive(Debug)]
+pub(crate) struct CompiledTool {
+    pub(crate) name: Pattern,
+    pub(crate) arguments: Arguments,
+    pub(crate) max_calls: Option<u32>,
+}
+
+impl CompiledGrant {
+    /// Compiles a grant. A constraint that cannot be used (an invalid regular expression, a folder
+    /// that could be read in two ways) refuses everything.
+    #[must_use]
+    pub fn new(grant: &Grant) -> Self {
+        let mut servers: BTreeMap<ServerName, AtServer> = BTreeMap::new();
+        for (position, permission) in grant.permissions.iter().enumerate() {
+            servers
+                .entry(permission.server.clone())
+                .or_default()
+                .add(position, permission);
+        }
+        Self {
+            proof: grant.proof,
+            calls: grant.budget.calls,
+            permissions: grant
+                .permissions
+                .iter()
+                .map(CompiledPermission::new)
+                .collect(),
+            servers,
+        }
+    }
+
+    /// Whether the tool permission at these positions has a constraint on the whole of a top-level
+    /// argument, so that its value was checked in full.
+    #[must_use]
+    pub fn constrains(&self, permission: usize, tool: usize, argument: &str) -> bool {
+        let permission = self.permissions.get(permission);
+        let tool = permission.and_then(|permission| permission.tools.get(tool));
+        tool.is_some_and(|tool| tool.arguments.constrains(argument))
+    }
+
+    /// Whether any tool permission has a constraint on the whole of a top-level argument.
+    #[must_use]
+    pub fn constrains_anywhere(&self, argument: &str) -> bool {
+        let mut tools = self
+            .permissions
+            .iter()
+            .flat_map(|permission| &permission.tools);
+        tools.any(|tool| tool.arguments.constrains(argument))
+    }
+
+    /// What is granted at a server; `None` when nothing is.
+    pub(crate) fn at(&self, server: &ServerName) -> Option<&AtServer> {
+        self.servers.get(server)
+    }
+
+    pub(crate) fn permission(&self, position: usize) -> &CompiledPermission {
+        &self.permissions[position]
+    }
+
+    pub(crate) fn tool(&self, (permission, tool): (usize, usize)) -> &CompiledTool {
+        &self.permissions[permission].tools[tool]
+    }
+
+    /// The tool permissions at a server whose name covers a tool, in the order of the grant.
+    pub(crate) fn tools<'a>(
+        &'a self,
+        at: &'a AtServer,
+        tool: &'a str,
+    ) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let named = at.exact.get(tool).map_or(&[][..], Vec::as_slice);
+        let covers = |position: &&(usize, usize)| self.tool(**position).name.matches(tool);
+        let mut exact = named.iter().copied().peekable();
+        let mut prefix = at.prefixes.iter().filter(covers).copied().peekable();
+        std::iter::from_fn(move || match (exact.peek(), prefix.peek()) {
+            (Some(a), Some(b)) if b < a => prefix.next(),
+            (Some(_), _) => exact.next(),
+            (None, _) => prefix.next(),
+        })
+    }
+}
+
+impl AtServer {
+    fn add(&mut self, position: usize, permission: &Permission) {
+        self.permissions.push(position);
+        for (tool, written) in permission.tools.iter().enumerate() {
+            let place = (position, tool);
+            if written.name.is_prefix() {
+                self.prefixes.push(place);
+            } else {
+                self.exact
+                    .entry(written.name.stem().into())
+                    .or_default()
+                    .push(place);
+            }
+        }
+    }
+}
+
+impl CompiledPermission {
+    fn new(permission: &Permission) -> Self {
+        let tools = permission.tools.iter().map(|tool| CompiledTool {
+            name: tool.name.clone(),
+            arguments: Arguments::new(tool),
+            max_calls: tool.max_calls,
+        });
+        Self {
+            tools: tools.collect(),
+            resources: permission.resources.clone(),
+            prompts: permission.prompts.clone(),
+            server_requests: permission.server_requests.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn permissions_are_found_by_server_and_in_order() {
+        let grant = json!({
+            "permissions": [
+                {"type": "sallyport_mcp", "server": "b", "tools": [{"name": "x*"}, {"name": "xy"}]},
+                {"type": "sallyport_mcp", "server": "a", "tools": [{"name": "xy"}]},
+                {"type": "sallyport_mcp", "server": "b", "tools": [{"name": "*", "arguments": {"p": {}}}]},
+            ],
+            "budget": {"calls": 1}, "proof": "dpop",
+        });
+        let grant = CompiledGrant::new(&serde_json::from_value(grant).unwrap());
+        let b = grant.at(&ServerName::parse("b").unwrap()).unwrap();
+        assert_eq!(b.permissions, [0, 2]);
+        assert_eq!(
+            grant.tools(b, "xy").collect::<Vec<_>>(),
+            [(0, 0), (0, 1), (2, 0)]
+        );
+        assert_eq!(grant.tools(b, "z").collect::<Vec<_>>(), [(2, 0)]);
+        assert!(grant.at(&ServerName::parse("c").unwrap()).is_none());
+        assert!(grant.constrains(2, 0, "p") && !grant.constrains(0, 0, "p"));
+        assert!(!grant.constrains(9, 9, "p") && grant.constrains_anywhere("p"));
+    }
+
+    proptest! {
+        #[test]
+        fn finding_tools_is_scanning_all(names in proptest::collection::vec("[ab]{1,2}\\*?", 0..8), tool in "[ab]{1,3}") {
+            let tools: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+            let grant = json!({
+                "permissions": [{"type": "sallyport_mcp", "server": "s", "tools": tools}],
+                "budget": {"calls": 1}, "proof": "dpop",
+            });
+            let grant: Grant = serde_json::from_value(grant).unwrap();
+            let compiled = CompiledGrant::new(&grant);
+            let at = compiled.at(&ServerName::parse("s").unwrap()).unwrap();
+            let found: Vec<_> = compiled.tools(at, &tool).collect();
+            let scanned: Vec<_> = grant.permissions[0].tools.iter().enumerate()
+                .filter(|(_, written)| written.name.matches(&tool)).map(|(at, _)| (0, at)).collect();
+            prop_assert_eq!(found, scanned);
+        }
+    }
+}

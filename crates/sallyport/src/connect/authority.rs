@@ -1,0 +1,343 @@
+//! The control listener as an instance meets it: tokens from the token endpoint (RFC 6749 §4.4 with
+//! RFC 7523, 8707, 9396 and 9449), and the life of its task.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use identity::InstanceKey;
+use jiff::Timestamp;
+use model::TaskId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::http::Http;
+use super::instance::InstanceFolder;
+use super::trouble::Trouble;
+
+const WHAT: &str = "the Sallyport control listener";
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// What tokens for MCP servers are good for (RFC 6749 §3.3).
+const SCOPE: &str = gateway::resource::SCOPE;
+/// A token is renewed when less than this is left of its life.
+const RENEW_BEFORE: Duration = Duration::from_secs(30);
+
+/// One instance towards the control listener.
+pub(crate) struct Authority {
+    http: Http,
+    key: InstanceKey,
+    about: InstanceFolder,
+}
+
+/// An access token. It has no `Debug`, so that it cannot be printed.
+#[derive(Clone)]
+pub(crate) struct Token {
+    text: zeroize::Zeroizing<String>,
+    renew_at: Instant,
+    expires_at: Instant,
+}
+
+impl Token {
+    /// Whether it should be replaced.
+    pub(super) fn is_stale(&self, now: Instant) -> bool {
+        now >= self.renew_at
+    }
+
+    /// Whether it is still good, stale or not.
+    pub(super) fn is_usable(&self, now: Instant) -> bool {
+        now < self.expires_at
+    }
+
+    /// Whether both are the same token.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// A task as it was opened.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Opened {
+    /// Its id.
+    pub(super) id: TaskId,
+    /// When it ends by itself.
+    pub(super) expires_at: Timestamp,
+}
+
+/// What a task is opened with.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// The template's name.
+    pub(super) template: String,
+    /// Its parameters.
+    pub(super) parameters: BTreeMap<String, String>,
+    /// What the task is for, in words.
+    pub(super) purpose: String,
+}
+
+impl Authority {
+    /// For one instance.
+    pub(crate) fn new(http: Http, about: InstanceFolder, key: InstanceKey) -> Self {
+        Self { http, key, about }
+    }
+
+    /// Opens a task.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn open(&self, wanted: &Wanted) -> Result<Opened, Trouble> {
+        let body = json!({
+            "template": wanted.template,
+            "parameters": wanted.parameters,
+            "purpose": wanted.purpose,
+        });
+        let answer = self.manage("/v1/tasks", "to open a task", &body).await?;
+        serde_json::from_slice(&answer).map_err(|error| unexpected("the opened task", &error))
+    }
+
+    /// Says that the work of a task is done.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn complete(&self, task: TaskId) -> Result<(), Trouble> {
+        let path = format!("/v1/tasks/{task}/complete");
+        self.manage(&path, "to complete the task", &json!({})).await.map(drop)
+    }
+
+    /// A token for calling one resource under a task.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(crate) async fn token(&self, resource: &str, task: TaskId) -> Result<Token, Trouble> {
+        let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
+        self.grant(&[
+            ("resource", resource),
+            ("scope", SCOPE),
+            ("authorization_details", &details),
+        ])
+        .await
+    }
+
+    /// The headers that authorise one call: the token, and a proof made for this call alone.
+    ///
+    /// # Errors
+    /// [`Trouble::Unexpected`] when the token holds characters that no header can carry.
+    pub(crate) fn authorise(
+        &self,
+        request: &mut Request<Full<Bytes>>,
+        token: &Token,
+        nonce: Option<&str>,
+    ) -> Result<(), Trouble> {
+        let url = request.uri().to_string();
+        let proof = self.proof(request.method(), &url, Some(&token.text), nonce)?;
+        let mut value = HeaderValue::try_from(format!("DPoP {}", token.text.as_str()))
+            .map_err(|error| unexpected("the access token", &error))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+        request.headers_mut().insert("dpop", proof);
+        Ok(())
+    }
+
+    /// One request of the management API, authorised by a token of its own.
+    async fn manage(
+        &self,
+        path: &str,
+        request: &'static str,
+        body: &Value,
+    ) -> Result<Bytes, Trouble> {
+        let token = self.grant(&[("resource", &self.about.control), ("scope", "tasks")]).await?;
+        let url = format!("{}{path}", self.about.control);
+        let mut nonce = None;
+        loop {
+            let mut call = post(&url, "application/json", body.to_string())?;
+            self.authorise(&mut call, &token, nonce.as_deref())?;
+            let answer = self.http.ask(WHAT, call).await?;
+            let asked = wanted_nonce(&answer);
+            if nonce.is_none() && answer.status() == StatusCode::UNAUTHORIZED && asked.is_some() {
+                nonce = asked;
+                continue;
+            }
+            return if answer.status().is_success() {
+                Ok(answer.into_body())
+            } else {
+                Err(refused(request, &answer))
+            };
+        }
+    }
+
+    /// One request to the token endpoint.
+    async fn grant(&self, more: &[(&str, &str)]) -> Result<Token, Trouble> {
+        let url = format!("{}/oauth/token", self.about.control);
+        let client = self.about.id.to_string();
+        let mut nonce = None;
+        loop {
+            let now = Timestamp::now();
+            let assertion = self
+                .key
+                .sign_assertion(&client, &self.about.control, now, &random())
+                .map_err(|error| unexpected("the instance's key", &error))?;
+            let mut form = vec![
+                ("grant_type", "client_credentials"),
+                ("client_id", client.as_str()),
+                ("client_assertion_type", ASSERTION_TYPE),
+                ("client_assertion", &assertion),
+            ];
+            form.extend_from_slice(more);
+            let mut request = post(&url, "application/x-www-form-urlencoded", encode(&form))?;
+            let proof = self.proof(&Method::POST, &url, None, nonce.as_deref())?;
+            request.headers_mut().insert("dpop", proof);
+            let asked_at = Instant::now();
+            let answer = self.http.ask(WHAT, request).await?;
+            let asked = wanted_nonce(&answer);
+            if nonce.is_none() && answer.status().is_client_error() && asked.is_some() {
+                nonce = asked;
+                continue;
+            }
+            if !answer.status().is_success() {
+                return Err(refused("an access token", &answer));
+            }
+            return read_token(answer.body(), asked_at);
+        }
+    }
+
+    fn proof(
+        &self,
+        method: &Method,
+        url: &str,
+        token: Option<&str>,
+        nonce: Option<&str>,
+    ) -> Result<HeaderValue, Trouble> {
+        let proof = self
+            .key
+            .sign_dpop(method.as_str(), url, token, nonce, Timestamp::now(), &random())
+            .map_err(|error| unexpected("the instance's key", &error))?;
+        HeaderValue::try_from(proof).map_err(|error| unexpected("the proof", &error))
+    }
+}
+
+fn read_token(answer: &[u8], asked_at: Instant) -> Result<Token, Trouble> {
+    #[derive(Deserialize)]
+    struct Granted {
+        access_token: String,
+        token_type: String,
+        expires_in: u64,
+    }
+    let granted: Granted =
+        serde_json::from_slice(answer).map_err(|error| unexpected("the token answer", &error))?;
+    if !granted.token_type.eq_ignore_ascii_case("dpop") {
+        return Err(unexpected("the token answer", &"the token is not bound to the key"));
+    }
+    let life = Duration::from_secs(granted.expires_in);
+    let renew_at = asked_at + life.saturating_sub(RENEW_BEFORE).max(life / 2);
+    Ok(Token { text: granted.access_token.into(), renew_at, expires_at: asked_at + life })
+}
+
+fn post(url: &str, kind: &'static str, body: String) -> Result<Request<Full<Bytes>>, Trouble> {
+    Request::post(url)
+        .header(CONTENT_TYPE, kind)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| unexpected("the URL", &error))
+}
+
+/// A nonce that the server wants to see in the next proof (RFC 9449 §8 and §9).
+pub(super) fn wanted_nonce<B>(answer: &Response<B>) -> Option<String> {
+    let nonce = answer.headers().get("dpop-nonce")?;
+    nonce.to_str().ok().map(str::to_owned)
+}
+
+/// A refusal with the reason that it gives: RFC 6749 §5.2, or RFC 9457.
+fn refused(request: &'static str, answer: &Response<Bytes>) -> Trouble {
+    let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let reason = text("error_description")
+        .or_else(|| text("detail"))
+        .or_else(|| text("title"))
+        .or_else(|| text("error"))
+        .unwrap_or_else(|| "it gave no reason".to_owned());
+    let status = answer.status().as_u16();
+    Trouble::Refused { what: WHAT, request, status, reason, remedy: text("remedy") }
+}
+
+fn unexpected(what: &'static str, why: &dyn std::fmt::Display) -> Trouble {
+    Trouble::Unexpected { what, why: why.to_string() }
+}
+
+/// 128 random bits for a `jti`.
+fn random() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// `application/x-www-form-urlencoded` (URL standard §5.2).
+fn encode(form: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (name, value) in form {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        for (part, end) in [(name, "="), (value, "")] {
+            for byte in part.bytes() {
+                match byte {
+                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
+                        text.push(char::from(byte));
+                    }
+                    b' ' => text.push('+'),
+                    other => text.push_str(&format!("%{other:02X}")),
+                }
+            }
+            text.push_str(end);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_encoded() {
+        let form = [("resource", "http://127.0.0.1:8601/mcp/files"), ("a b", "ä&=+")];
+        assert_eq!(
+            encode(&form),
+            "resource=http%3A%2F%2F127.0.0.1%3A8601%2Fmcp%2Ffiles&a+b=%C3%A4%26%3D%2B"
+        );
+    }
+
+    #[test]
+    fn a_token_is_renewed_before_it_expires() {
+        let now = Instant::now();
+        let read = |life: u64| {
+            let answer = json!({ "access_token": "x", "token_type": "DPoP", "expires_in": life });
+            read_token(answer.to_string().as_bytes(), now).ok().unwrap()
+        };
+        let token = read(300);
+        assert!(!token.is_stale(now + Duration::from_secs(269)));
+        assert!(token.is_stale(now + Duration::from_secs(270)));
+        assert!(token.is_usable(now + Duration::from_secs(299)));
+        assert!(!token.is_usable(now + Duration::from_secs(300)));
+        assert!(!read(4).is_stale(now + Duration::from_secs(1)));
+        let bearer = json!({ "access_token": "x", "token_type": "Bearer", "expires_in": 300 });
+        assert!(read_token(bearer.to_string().as_bytes(), now).is_err());
+    }
+
+    #[test]
+    fn a_refusal_carries_the_reason_that_was_given() {
+        let reason = |body: &'static str| {
+            let mut answer = Response::new(Bytes::from_static(body.as_bytes()));
+            *answer.status_mut() = StatusCode::BAD_REQUEST;
+            match refused("an access token", &answer) {
+                Trouble::Refused { reason, .. } => reason,
+                other => other.to_string(),
+            }
+        };
+        assert_eq!(reason(r#"{"error":"invalid_grant","error_description":"the task is completed"}"#), "the task is completed");
+        assert_eq!(reason(r#"{"title":"Not found","detail":"no such template"}"#), "no such template");
+        assert_eq!(reason("<html>"), "it gave no reason");
+    }
+}

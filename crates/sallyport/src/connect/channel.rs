@@ -1,0 +1,142 @@
+//! The way to one protected server: every request with a token and a proof made for it alone.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use model::TaskId;
+
+use super::authority::{Authority, Token, wanted_nonce};
+use super::http::Http;
+use super::trouble::Trouble;
+
+/// Who answers on this way.
+pub(super) const GATEWAY: &str = "the gateway";
+
+/// The way to one protected server, under one task.
+pub(super) struct Channel {
+    http: Http,
+    authority: Authority,
+    /// The URL of the server at the gateway, which is also the resource of the tokens.
+    resource: String,
+    task: TaskId,
+    /// When the task ends by itself, if that is known.
+    ends_at: Option<Timestamp>,
+    /// Held while a token is fetched, so that one is enough for all who wait.
+    token: tokio::sync::Mutex<Option<Token>>,
+    /// What the gateway last wanted to see in proofs (RFC 9449 §9).
+    nonce: Mutex<Option<String>>,
+}
+
+impl Channel {
+    /// The way to a server's URL.
+    pub(super) fn new(
+        http: Http,
+        authority: Authority,
+        resource: String,
+        task: TaskId,
+        ends_at: Option<Timestamp>,
+    ) -> Self {
+        let (token, nonce) = Default::default();
+        Self { http, authority, resource, task, ends_at, token, nonce }
+    }
+
+    /// Sends one request; resolves when the head of the answer is there. A nonce that is asked for
+    /// is given, and a token that is not accepted is replaced, once each: such an answer says that
+    /// nothing was done yet.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let (mut nonce_given, mut token_replaced) = (false, false);
+        loop {
+            let token = self.token().await?;
+            let mut request = Request::builder()
+                .method(method.clone())
+                .uri(self.resource.as_str())
+                .body(Full::new(body.clone()))
+                .map_err(|error| Trouble::Unexpected { what: "the URL", why: error.to_string() })?;
+            request.headers_mut().clone_from(headers);
+            let nonce = self.nonce();
+            self.authority.authorise(&mut request, &token, nonce.as_deref())?;
+            let answer = self.http.send(GATEWAY, request).await?;
+            let wanted = wanted_nonce(&answer);
+            let is_new = wanted.is_some() && wanted != nonce;
+            if is_new {
+                self.set_nonce(wanted);
+            }
+            if answer.status() != StatusCode::UNAUTHORIZED {
+                return Ok(answer);
+            }
+            if is_new && !nonce_given {
+                nonce_given = true;
+            } else if !token_replaced {
+                token_replaced = true;
+                self.discard(&token).await;
+            } else {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Says that the work of the task is done.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn complete_task(&self) -> Result<(), Trouble> {
+        self.authority.complete(self.task).await
+    }
+
+    /// A token that is good for a while.
+    async fn token(&self) -> Result<Token, Trouble> {
+        let mut held = self.token.lock().await;
+        let now = Instant::now();
+        if let Some(token) = held.as_ref().filter(|token| !token.is_stale(now)) {
+            return Ok(token.clone());
+        }
+        match self.authority.token(&self.resource, self.task).await {
+            Ok(token) => {
+                *held = Some(token.clone());
+                Ok(token)
+            }
+            // Nobody there to renew it: it is good for some seconds more.
+            Err(Trouble::Unreachable { .. }) if held.as_ref().is_some_and(|t| t.is_usable(now)) => {
+                held.clone().ok_or(Trouble::TaskEnded(self.task))
+            }
+            Err(Trouble::Refused { .. }) if self.is_over() => Err(Trouble::TaskEnded(self.task)),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    async fn discard(&self, refused: &Token) {
+        let mut held = self.token.lock().await;
+        // Somebody else may have replaced it already.
+        if held.as_ref().is_some_and(|token| token.is(refused)) {
+            *held = None;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ends_at.is_some_and(|end| Timestamp::now() >= end)
+    }
+
+    fn nonce(&self) -> Option<String> {
+        self.nonce.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    fn set_nonce(&self, nonce: Option<String>) {
+        *self.nonce.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = nonce;
+    }
+}
+
+/// How long a message may take that waits for no answer; what comes behind it waits for it.
+pub(super) const NOTIFICATION: Duration = Duration::from_secs(30);

@@ -1,0 +1,311 @@
+//! `sallyport connect`: an MCP server over standard input and output for any client, which carries
+//! every message to a protected server with a token and a proof made for that message alone.
+//!
+//! The path of a message: `stdio` reads a line, `message` says what it is, `in_flight` keeps count,
+//! `carrier` sends it over the `channel`, which gets tokens from the `authority`, and writes back
+//! what comes. `session` and `listener` are the legacy era's, `mirror` is that of 2026-07-28.
+
+pub(crate) mod authority;
+mod carrier;
+mod channel;
+pub(crate) mod http;
+mod in_flight;
+pub(crate) mod instance;
+mod listener;
+mod message;
+mod mirror;
+mod session;
+mod stdio;
+mod stream;
+#[cfg(test)]
+pub(crate) mod tests;
+pub(crate) mod trouble;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{ServerName, TaskId, TemplateName};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use authority::{Authority, Wanted};
+use carrier::Carrier;
+use channel::Channel;
+use http::Http;
+use in_flight::{InFlight, LIMIT, Manner, NotStarted};
+use instance::InstanceFolder;
+use message::{Kind, Line};
+use stdio::Input;
+use trouble::Trouble;
+
+use crate::failure::Failure;
+use crate::output;
+
+/// How long answers are waited for after the client closed its end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// And after a signal to end.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long each of the farewells may take.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Arguments of `sallyport connect`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sallyport connect files --template read-notes
+  sallyport connect crm --template triage --param customer=c-17 --purpose \"ticket 4711\"
+  sallyport connect files --task task_0190b6a0000070008000000000000000
+
+In the configuration of an MCP client:
+  { \"mcpServers\": { \"files\": {
+      \"command\": \"sallyport\", \"args\": [\"connect\", \"files\", \"--template\", \"read-notes\"] } } }")]
+pub struct Args {
+    /// The protected server's name
+    server: ServerName,
+    /// Open a task from this template, and complete it at the end
+    #[arg(long, value_name = "NAME", required_unless_present = "task")]
+    template: Option<TemplateName>,
+    /// A parameter of the template; may be given more than once
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter, requires = "template")]
+    parameters: Vec<(String, String)>,
+    /// What the task is for, in words
+    #[arg(long, value_name = "TEXT", requires = "template")]
+    purpose: Option<String>,
+    /// Work under this open task instead, and leave it open
+    #[arg(long, value_name = "TASK", conflicts_with = "template")]
+    task: Option<TaskId>,
+    /// The instance's folder, by default ~/.sallyport/instance
+    #[arg(long, value_name = "DIR", env = "SALLYPORT_INSTANCE")]
+    instance: Option<PathBuf>,
+    /// Trust the certification authorities in this PEM file, instead of the public ones
+    #[arg(long, value_name = "FILE", env = "SALLYPORT_CA_FILE")]
+    ca: Option<PathBuf>,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it like `name=value`".to_owned()),
+    }
+}
+
+/// Runs it, until the client goes away or a signal comes.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let dir = args.instance.clone().unwrap_or_else(InstanceFolder::default_dir);
+    let (about, key) = InstanceFolder::open(&dir)?;
+    http::check_url("the control listener", &about.control)?;
+    http::check_url("the gateway", &about.gateway)?;
+    let http = Http::new(args.ca.as_deref())?;
+    let resource = format!("{}/mcp/{}", about.gateway, args.server);
+    let authority = Authority::new(http.clone(), about, key);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the connector cannot be started: {error}")))?;
+    let ended = runtime.block_on(async {
+        let signal = signal()?;
+        let (channel, opened) = tokio::select! {
+            opened = open(args, http, authority, resource) => opened?,
+            () = signal => return Ok(()),
+        };
+        let lines = stdio::read_lines(std::io::stdin());
+        let (out, out_ended) = stdio::write_lines(std::io::stdout());
+        connect(channel, opened, lines, out, async { drop(out_ended.await) }, self::signal()?).await;
+        Ok(())
+    });
+    // The thread that reads standard input cannot be called off.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Opens a task where none was named. Tells whether it did.
+async fn open(
+    args: &Args,
+    http: Http,
+    authority: Authority,
+    resource: String,
+) -> Result<(Channel, bool), Failure> {
+    let (task, ends_at) = match (&args.task, &args.template) {
+        (Some(task), _) => (*task, None),
+        (None, Some(template)) => {
+            let purpose = args.purpose.clone();
+            let wanted = Wanted {
+                template: template.to_string(),
+                parameters: args.parameters.iter().cloned().collect(),
+                purpose: purpose.unwrap_or_else(|| format!("MCP client of {}", args.server)),
+            };
+            let opened = authority.open(&wanted).await?;
+            output::note(format_args!(
+                "task {} is open until {}", opened.id, opened.expires_at
+            ));
+            (opened.id, Some(opened.expires_at))
+        }
+        (None, None) => return Err(Failure::usage("name a template or a task")),
+    };
+    Ok((Channel::new(http, authority, resource, task, ends_at), args.task.is_none()))
+}
+
+/// Carries messages until the input ends, nobody reads the output any more, or the signal comes;
+/// then takes leave of the server, and completes the task if it was opened here.
+async fn connect(
+    channel: Channel,
+    complete: bool,
+    lines: mpsc::Receiver<Input>,
+    out: mpsc::Sender<bytes::Bytes>,
+    out_ended: impl Future<Output = ()>,
+    signal: impl Future<Output = ()>,
+) {
+    let mut client = Client {
+        carrier: Arc::new(Carrier::new(channel, out)),
+        in_flight: InFlight::default(),
+        listener: None,
+    };
+    tokio::pin!(out_ended, signal);
+    let end = tokio::select! {
+        () = client.serve(lines) => End::Input,
+        () = &mut signal => End::Signal,
+        () = &mut out_ended => End::Output,
+    };
+    match end {
+        End::Input => tokio::select! {
+            () = client.in_flight.finish(PATIENCE) => {}
+            () = signal => client.in_flight.finish(Duration::ZERO).await,
+        },
+        End::Signal => client.in_flight.finish(LITTLE_PATIENCE).await,
+        End::Output => client.in_flight.finish(Duration::ZERO).await,
+    }
+    if let Some(listener) = client.listener.take() {
+        listener.abort();
+        let _ = listener.await;
+    }
+    farewell("the session", client.carrier.end_session()).await;
+    if complete {
+        farewell("the task", client.carrier.channel().complete_task()).await;
+    }
+    // The last sender: what was written goes out before the process ends.
+    drop(client);
+    if end != End::Output {
+        let _ = tokio::time::timeout(FAREWELL, out_ended).await;
+    }
+}
+
+/// What made the connector end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client closed its end: it may still want its answers.
+    Input,
+    /// The process was asked to end.
+    Signal,
+    /// Nobody reads the answers any more.
+    Output,
+}
+
+async fn farewell(what: &str, said: impl Future<Output = Result<(), Trouble>>) {
+    match tokio::time::timeout(FAREWELL, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(trouble)) => output::note(format_args!("{what} was not ended: {trouble}")),
+        Err(_) => output::note(format_args!("{what} was not ended: no answer; it ends by itself")),
+    }
+}
+
+/// The client, and what is under way for it.
+struct Client {
+    carrier: Arc<Carrier>,
+    in_flight: InFlight,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Client {
+    /// Takes lines until there are no more. Requests run side by side; everything else goes out
+    /// in the order in which it came, because later messages rely on it.
+    async fn serve(&mut self, mut lines: mpsc::Receiver<Input>) {
+        while let Some(input) = lines.recv().await {
+            let read = match input {
+                Input::Line(bytes) => Line::read(bytes),
+                Input::TooLong => Err(message::refusal(&Value::Null, -32600, "the message is too long")),
+            };
+            match read {
+                Ok(line) => self.take(line).await,
+                Err(refusal) => self.carrier.write(refusal).await,
+            }
+        }
+    }
+
+    async fn take(&mut self, line: Line) {
+        match &line.kind {
+            // Everything behind it needs the session that it begins.
+            Kind::Request { .. } if line.is_initialize() => self.carrier.carry(&line).await,
+            Kind::Request { id, method, revision } => {
+                let manner = match (revision, method.as_str()) {
+                    (None, _) => Manner::Tell,
+                    (Some(_), "subscriptions/listen") => Manner::Subscription,
+                    (Some(_), _) => Manner::Drop,
+                };
+                let id = id.clone();
+                self.start(vec![id], manner, line).await;
+            }
+            Kind::Batch(ids) if !ids.is_empty() => {
+                let ids = ids.clone();
+                self.start(ids, Manner::Tell, line).await;
+            }
+            Kind::Notification { method, .. } => {
+                let cancelled = line.cancels().map(|id| self.in_flight.cancel(id));
+                match cancelled {
+                    // Nothing to cancel, or it was done by closing the connection.
+                    Some(None | Some(Manner::Drop | Manner::Subscription)) => {}
+                    Some(Some(Manner::Tell)) | None => self.carrier.notify(&line).await,
+                }
+                if method == "notifications/initialized" {
+                    self.listen();
+                }
+            }
+            Kind::Answer | Kind::Batch(_) => self.carrier.notify(&line).await,
+        }
+    }
+
+    async fn start(&self, ids: Vec<Value>, manner: Manner, line: Line) {
+        let carrier = Arc::clone(&self.carrier);
+        let key = match ids.as_slice() {
+            [one] => one.clone(),
+            many => Value::from(many),
+        };
+        let work = async move { carrier.carry(&line).await };
+        let refusal = match self.in_flight.start(&key, manner, work) {
+            Ok(()) => return,
+            Err(NotStarted::TooMany) => |id: &Value| Trouble::TooMany(LIMIT).answer(id),
+            Err(NotStarted::SameId) => {
+                |id: &Value| message::refusal(id, -32600, "a request with this id is under way")
+            }
+        };
+        for id in &ids {
+            self.carrier.write(refusal(id)).await;
+        }
+    }
+
+    fn listen(&mut self) {
+        let listener = tokio::spawn(listener::listen(Arc::clone(&self.carrier)));
+        if let Some(before) = self.listener.replace(listener) {
+            before.abort();
+        }
+    }
+}
+
+/// Resolves when the process is asked to end.
+fn signal() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| Failure::new(format!("signals cannot be received: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}

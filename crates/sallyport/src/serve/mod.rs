@@ -1,0 +1,374 @@
+//! The running process: everything below put together, and its orderly beginning and end.
+//!
+//! The order at the start: read and check what people wrote, lock the data directory, take the
+//! addresses, open the log, the keys and the store, make live what was before, and only then
+//! accept connections. At the end: stop accepting, let what is in flight finish, save what tasks
+//! have used, end the servers' programs, and sign the last checkpoint.
+
+mod data;
+mod logging;
+mod notify;
+mod reload;
+mod summary;
+mod tls;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use audit::AuditLog;
+use control::{Actor, Control, ControlSettings, Engine, EngineParts, OperatorToken, Settings};
+use gateway::caller::Authenticator;
+use gateway::live::Live;
+use gateway::mcp::{Endpoint, EndpointSettings};
+use gateway::metrics::Metrics;
+use gateway::pipeline::Pipeline;
+use gateway::redaction::Redactor;
+use gateway::serve::Options;
+use gateway::upstream::Upstreams;
+use identity::{KeyRing, dpop};
+use jiff::Timestamp;
+use model::config::{Config, Listener};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub use data::log_dir;
+pub use logging::LogFormat;
+
+use crate::failure::Failure;
+use crate::output;
+use crate::report;
+use crate::setup::{self, Read, Setup, Severity};
+use data::DataDir;
+use reload::Reload;
+use tls::Certificate;
+
+/// Proofs of possession that are remembered against replay.
+const PROOFS: usize = 1 << 20;
+/// How long an orderly end waits for what is in flight.
+const GRACE: Duration = Duration::from_secs(20);
+/// Threads for work that blocks: the disk, and reading the setup.
+const BLOCKING_THREADS: usize = 32;
+
+/// Serves until it is told to end.
+///
+/// # Errors
+/// [`Failure`] when it cannot start, or did not end in order.
+pub fn run(file: &Path, format: LogFormat, verbose: u8) -> Result<(), Failure> {
+    let begun = Instant::now();
+    logging::start(format, verbose)?;
+    let read = setup::read(file);
+    let Some(setup) = read.setup.clone() else { return Err(refused(file, &read)) };
+    for advice in &read.remarks {
+        let mistake = &advice.mistake;
+        tracing::warn!(file = %mistake.file.display(), "{}", mistake.message);
+    }
+    let data = DataDir::open(&setup.config.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sallyport")
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(|error| Failure::new(format!("the process cannot be started: {error}")))?;
+    let ended = runtime.block_on(async {
+        let running = Running::start(setup, read, &data).await?;
+        running.until_told(begun).await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended
+}
+
+fn refused(file: &Path, read: &Read) -> Failure {
+    for remark in read.remarks.iter().filter(|remark| remark.severity == Severity::Mistake) {
+        output::note(format_args!("{}\n", report::show(remark, &read.texts)));
+    }
+    let tally = report::tally(read.count(Severity::Mistake), 0);
+    Failure::new(format!("Sallyport does not start with {tally} in its setup")).hint(format!(
+        "correct what is said above; `sallyport check --config {}` looks again",
+        file.display()
+    ))
+}
+
+/// Everything that runs.
+struct Running {
+    config: Config,
+    audit: Arc<AuditLog>,
+    store: Store,
+    engine: Arc<Engine>,
+    upstreams: Arc<Upstreams>,
+    endpoint: Arc<Endpoint>,
+    control: Arc<Control>,
+    reload: Arc<Reload>,
+    listeners: [Bound; 2],
+    signals: Signals,
+}
+
+/// A listener that has its address.
+struct Bound {
+    listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Bound {
+    async fn new(name: &str, listener: &mut Listener) -> Result<Self, Failure> {
+        let certificate = listener.tls.as_ref().map(Certificate::read).transpose()?;
+        let bound = TcpListener::bind(listener.listen).await.map_err(|error| {
+            Failure::new(format!("{name} cannot listen on {}: {error}", listener.listen)).hint(
+                format!("see what uses the address, or change `listen` in `[{name}]`"),
+            )
+        })?;
+        // Port 0 is whatever the operating system chose.
+        if let Ok(address) = bound.local_addr() {
+            listener.listen = SocketAddr::new(listener.listen.ip(), address.port());
+        }
+        Ok(Self { listener: bound, certificate })
+    }
+
+    fn options(&self, config: &Config) -> Result<Options, Failure> {
+        Ok(Options {
+            connections: config.limits.connections,
+            head: Duration::from_secs(config.limits.request_seconds),
+            grace: GRACE,
+            tls: self.certificate.as_ref().map(Certificate::server).transpose()?,
+        })
+    }
+}
+
+struct Signals {
+    end: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind).map_err(|error| Failure::new(format!("signals cannot be had: {error}")))
+        };
+        Ok(Self {
+            end: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+        })
+    }
+}
+
+impl Running {
+    async fn start(setup: Setup, read: Read, data: &DataDir) -> Result<Self, Failure> {
+        // First of all, so that none of them ends the process in the middle.
+        let signals = Signals::new()?;
+        let written = setup.config.clone();
+        let mut config = setup.config.clone();
+        let listeners = [
+            Bound::new("control", &mut config.control).await?,
+            Bound::new("gateway", &mut config.gateway).await?,
+        ];
+        let audit = open_log(&config, data).await?;
+        let keys = KeyRing::open(&data.keys(), Timestamp::now()).map_err(|error| {
+            Failure::new(format!("the signing keys cannot be used: {error}"))
+        })?;
+        let keys = Arc::new(keys);
+        let operator = OperatorToken::open(data.path())
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let store = Store::open(data.path()).await.map_err(|error| Failure::new(error.to_string()))?;
+        let upstreams = Arc::new(Upstreams::new(&config).map_err(|errors| several(&errors))?);
+        let world = policy::World::new(Arc::clone(&setup.policies));
+        let live = Arc::new(Live::new(world, Arc::clone(&audit)));
+        let authenticator = Authenticator::new(
+            Arc::clone(&keys),
+            config.control.base_url(),
+            dpop::Proofs::new(PROOFS),
+        );
+        let redactor = Redactor::new(&config.redaction)
+            .map_err(|error| Failure::new(format!("a redaction pattern cannot be used: {error}")))?;
+        let pipeline =
+            Arc::new(Pipeline::new(live, authenticator, redactor, Arc::new(Metrics::default())));
+        let endpoint = Arc::new(Endpoint::new(
+            Arc::clone(&pipeline),
+            Arc::clone(&upstreams),
+            endpoint_settings(&config),
+        ));
+        let swept = Arc::clone(&endpoint);
+        let engine = Engine::start(EngineParts {
+            store: store.clone(),
+            pipeline,
+            keys,
+            log_dir: data.log(),
+            setup: engine_setup(&setup),
+            settings: Settings {
+                trust_domain: config.trust_domain.clone(),
+                control_url: config.control.base_url(),
+                gateway_url: config.gateway.base_url(),
+                limits: control::Limits::default(),
+            },
+            sweep: Arc::new(move || swept.sweep()),
+        })
+        .await
+        .map_err(|error| Failure::new(error.to_string()).hint(error.remedy()))?;
+        let reload = Arc::new(Reload::new(
+            setup,
+            read.texts,
+            written,
+            Arc::clone(&engine),
+            Arc::clone(&upstreams),
+            Arc::clone(&endpoint),
+            listeners.each_ref().map(|bound| bound.certificate.clone()),
+        ));
+        let asked = Arc::clone(&reload);
+        let control = Arc::new(Control::new(
+            Arc::clone(&engine),
+            ControlSettings {
+                operator,
+                loopback: config.control.listen.ip().is_loopback(),
+                reload: Some(Arc::new(move || {
+                    let reload = Arc::clone(&asked);
+                    Box::pin(async move { reload.now(Actor::Operator).await })
+                })),
+            },
+        ));
+        Ok(Self { config, audit, store, engine, upstreams, endpoint, control, reload, listeners, signals })
+    }
+
+    /// Serves until a signal says to end, then ends in order.
+    async fn until_told(self, begun: Instant) -> Result<(), Failure> {
+        let Self { config, audit, store, engine, upstreams, endpoint, control, reload, listeners, mut signals } = self;
+        let stop = CancellationToken::new();
+        let options = [listeners[0].options(&config)?, listeners[1].options(&config)?];
+        let [control_listener, gateway_listener] = listeners.map(|bound| bound.listener);
+        let [control_options, gateway_options] = options;
+        let serving = tokio::spawn(gateway::serve::serve(
+            gateway_listener,
+            endpoint,
+            gateway_options,
+            stop.clone(),
+        ));
+        // The control listener ends last of the two: what is in flight may still be cut by hand.
+        let stop_control = CancellationToken::new();
+        let controlling = tokio::spawn(gateway::serve::serve(
+            control_listener,
+            control,
+            control_options,
+            stop_control.clone(),
+        ));
+        let stop_engine = CancellationToken::new();
+        let housekeeping = tokio::spawn({
+            let (engine, stop) = (Arc::clone(&engine), stop_engine.clone());
+            async move { engine.run(stop).await }
+        });
+        let watching = tokio::spawn(watch_files(Arc::clone(&reload)));
+        tracing::info!(
+            control = config.control.base_url(),
+            gateway = config.gateway.base_url(),
+            millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "ready"
+        );
+        notify::tell(&format!("READY=1\nMAINPID={}\n", std::process::id()));
+        summary::show(&engine.status().await, &config, reload.file());
+
+        loop {
+            tokio::select! {
+                _ = signals.end.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => {
+                    // What went wrong is in the log already.
+                    let _ = reload.now(Actor::Operator).await;
+                }
+            }
+        }
+        tracing::info!("ending; a second signal ends at once");
+        notify::tell("STOPPING=1\n");
+        watching.abort();
+        let orderly = async {
+            stop.cancel();
+            let _ = serving.await;
+            stop_control.cancel();
+            let _ = controlling.await;
+            stop_engine.cancel();
+            let _ = housekeeping.await;
+            upstreams.stop().await;
+            audit.close().await;
+            store.close().await;
+        };
+        tokio::select! {
+            () = orderly => {
+                tracing::info!("ended");
+                Ok(())
+            }
+            _ = signals.end.recv() => Err(Failure::new("ended at once, since a second signal came")),
+            _ = signals.interrupt.recv() => Err(Failure::new("ended at once, since a second signal came")),
+        }
+    }
+}
+
+/// Takes over changed files until it is aborted.
+async fn watch_files(reload: Arc<Reload>) {
+    let mut watch = match watch::Watch::new(reload.file()) {
+        Ok(watch) => watch,
+        Err(error) => {
+            tracing::warn!(%error, "changed files will not be noticed; use `sallyport reload`");
+            return;
+        }
+    };
+    loop {
+        watch.changed().await;
+        reload.if_changed().await;
+    }
+}
+
+/// Opens the audit log; what had to be repaired is said.
+async fn open_log(config: &Config, data: &DataDir) -> Result<Arc<AuditLog>, Failure> {
+    let dir = data.log();
+    // The name of the log in its checkpoints (C2SP tlog-checkpoint).
+    let origin = format!("{}/sallyport", config.trust_domain);
+    let options = audit::Options::new(origin, data.log_key());
+    let opened = tokio::task::spawn_blocking(move || AuditLog::open(&dir, options)).await;
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("the audit log cannot be used: {error}"))
+            .hint("`sallyport audit verify` looks closer; nothing is served without a log")
+    };
+    let (audit, recovery) =
+        opened.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    if recovery.torn_bytes > 0 {
+        tracing::warn!(
+            torn_bytes = recovery.torn_bytes,
+            "the last process ended while it wrote: the torn end of the audit log was dropped; \
+             it held no record that anybody relied on"
+        );
+    }
+    tracing::debug!(
+        records = recovery.records,
+        from_journal = recovery.from_journal,
+        begun = recovery.begun,
+        "the audit log is open"
+    );
+    Ok(audit)
+}
+
+fn several<E: std::fmt::Display>(errors: &[E]) -> Failure {
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    Failure::new(all.join("\n"))
+}
+
+/// What the enforcement point takes from the configuration.
+fn endpoint_settings(config: &Config) -> EndpointSettings {
+    EndpointSettings {
+        base_url: config.gateway.base_url(),
+        issuer: config.control.base_url(),
+        allowed_origins: config.gateway.allowed_origins.clone(),
+        limits: config.limits.clone(),
+    }
+}
+
+/// What the engine takes from the setup.
+fn engine_setup(setup: &Setup) -> control::Setup {
+    control::Setup {
+        policies: Arc::clone(&setup.policies),
+        templates: setup.templates.clone(),
+        servers: setup.config.servers.clone(),
+        redaction: setup.config.redaction.clone(),
+    }
+}

@@ -1,0 +1,428 @@
+//! What `sallyport.toml` must be beyond its format.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use model::Mistake;
+use model::config::{Config, Listener, Secret, Server};
+use model::name::ServerName;
+
+use super::Remark;
+use super::toml_text::place;
+
+/// Checks everything about a configuration that its format cannot say.
+pub fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Remark> {
+    let mut checking = Checking { file, text, folder, remarks: Vec::new() };
+    checking.listener("control", &config.control);
+    checking.listener("gateway", &config.gateway);
+    if collide(config.control.listen, config.gateway.listen) {
+        checking.mistake(
+            &["gateway", "listen"],
+            format!("control and gateway both listen on {}", config.gateway.listen),
+            "give each a port of its own",
+        );
+    }
+    checking.limits(config);
+    for (index, pattern) in config.redaction.patterns.iter().enumerate() {
+        if let Err(error) = regex::Regex::new(pattern) {
+            checking.mistake(
+                &["redaction", "patterns", &index.to_string()],
+                format!("not a regular expression: {}", last_line(&error.to_string())),
+                "see https://docs.rs/regex for the syntax",
+            );
+        }
+    }
+    for (name, server) in &config.servers {
+        checking.server(name, server);
+    }
+    if config.servers.is_empty() {
+        let mistake = Mistake::new(file, "no server is protected yet")
+            .hint("add a `[servers.NAME]` section with `command` or `url`");
+        checking.remarks.push(Remark::advice(mistake));
+    }
+    checking.remarks
+}
+
+/// Two listeners on one address; port 0 is a new port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() != 0
+        && one.port() == other.port()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// The last line of an error that draws pictures.
+pub fn last_line(text: &str) -> &str {
+    let line = text.lines().last().unwrap_or(text).trim();
+    line.strip_prefix("error: ").unwrap_or(line)
+}
+
+struct Checking<'a> {
+    file: &'a Path,
+    text: &'a str,
+    folder: &'a Path,
+    remarks: Vec<Remark>,
+}
+
+impl Checking<'_> {
+    fn at(&self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Mistake {
+        Mistake::new(self.file, message).at(place(self.text, path)).hint(hint)
+    }
+
+    fn mistake(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
+        let mistake = self.at(path, message, hint);
+        self.remarks.push(mistake.into());
+    }
+
+    fn advice(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
+        let mistake = self.at(path, message, hint);
+        self.remarks.push(Remark::advice(mistake));
+    }
+
+    fn listener(&mut self, name: &str, listener: &Listener) {
+        let listen = listener.listen;
+        if !listen.ip().is_loopback() && listener.tls.is_none() {
+            self.mistake(
+                &[name, "listen"],
+                format!("{listen} can be reached from elsewhere, but has no TLS"),
+                format!("add `[{name}.tls]` with `cert` and `key`, or listen on 127.0.0.1"),
+            );
+        }
+        if listener.public_url.is_none() && (listen.ip().is_unspecified() || listen.port() == 0) {
+            self.advice(
+                &[name, "listen"],
+                format!("clients cannot reach a URL made from {listen}"),
+                "set `public_url` to the URL that clients use",
+            );
+        }
+        if let Some(url) = &listener.public_url
+            && let Err(wrong) = check_base_url(url)
+        {
+            self.mistake(
+                &[name, "public_url"],
+                wrong,
+                "write it like `https://gateway.example.org`",
+            );
+        }
+        for (index, origin) in listener.allowed_origins.iter().enumerate() {
+            if let Err(wrong) = check_base_url(origin) {
+                self.mistake(
+                    &[name, "allowed_origins", &index.to_string()],
+                    wrong,
+                    "write it like `https://app.example.org`",
+                );
+            }
+        }
+        if let Some(tls) = &listener.tls {
+            for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
+                self.file(&[name, "tls", key], path);
+            }
+        }
+    }
+
+    fn limits(&mut self, config: &Config) {
+        let limits = &config.limits;
+        let sizes = [
+            ("request_bytes", limits.request_bytes),
+            ("response_bytes", limits.response_bytes),
+            ("json_depth", limits.json_depth),
+            ("sessions", limits.sessions),
+            ("sessions_per_task", limits.sessions_per_task),
+            ("connections", limits.connections),
+            ("streams_per_task", limits.streams_per_task),
+        ];
+        for (name, value) in sizes {
+            if value == 0 {
+                self.mistake(
+                    &["limits", name],
+                    format!("with `{name} = 0` nothing could be served"),
+                    "leave it out to have the default",
+                );
+            }
+        }
+        let times = [
+            ("session_idle_seconds", limits.session_idle_seconds),
+            ("request_seconds", limits.request_seconds),
+            ("upstream_seconds", limits.upstream_seconds),
+        ];
+        for (name, value) in times {
+            if !(1..=86_400).contains(&value) {
+                self.mistake(
+                    &["limits", name],
+                    format!("`{name}` is {value}; it must be between 1 second and one day"),
+                    "leave it out to have the default",
+                );
+            }
+        }
+        if limits.json_depth > 120 {
+            self.mistake(
+                &["limits", "json_depth"],
+                "deeper nesting than 120 is not supported",
+                "use a value up to 120",
+            );
+        }
+    }
+
+    fn server(&mut self, name: &ServerName, server: &Server) {
+        let here = ["servers", name.as_str()];
+        match (&server.url, server.command.is_empty()) {
+            (None, true) => self.mistake(
+                &here,
+                format!("server `{name}` has neither `command` nor `url`"),
+                "give `command = [\"program\", \"argument\"]` for stdio or `url` for HTTP",
+            ),
+            (Some(_), false) => self.mistake(
+                &["servers", name.as_str(), "url"],
+                format!("server `{name}` has both `command` and `url`"),
+                "keep the one that the gateway shall use",
+            ),
+            (Some(url), true) => self.http_server(name, url, server),
+            (None, false) => self.stdio_server(name, server),
+        }
+        for (variable, secret) in &server.environment {
+            let path = ["servers", name.as_str(), "environment", variable.as_str()];
+            self.secret(&path, secret);
+            if let Secret::Plain(_) = secret
+                && sounds_secret(variable)
+            {
+                self.mistake(
+                    &path,
+                    format!("`{variable}` sounds like a secret, but stands here in plain text"),
+                    "use `{ file = \"…\" }` or `{ env = \"…\" }`",
+                );
+            }
+        }
+        if let Some(credential) = &server.credential {
+            let path = ["servers", name.as_str(), "credential", "value"];
+            self.secret(&path, &credential.value);
+            if let Secret::Plain(_) = credential.value {
+                self.mistake(
+                    &path,
+                    "a credential must not stand in the configuration in plain text",
+                    "use `{ file = \"…\" }` or `{ env = \"…\" }`",
+                );
+            }
+            if http::HeaderName::try_from(credential.header.as_str()).is_err() {
+                self.mistake(
+                    &["servers", name.as_str(), "credential", "header"],
+                    format!("`{}` is not a header name", credential.header.escape_debug()),
+                    "leave it out to have `authorization`",
+                );
+            }
+        }
+    }
+
+    fn http_server(&mut self, name: &ServerName, url: &str, server: &Server) {
+        let path = ["servers", name.as_str(), "url"];
+        let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.host().is_some());
+        match uri {
+            Some(uri) if matches!(uri.scheme_str(), Some("http" | "https")) => {
+                if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+                    self.mistake(
+                        &path,
+                        "the URL has a user name or password in it",
+                        "use `credential`, with the value in a file or in the environment",
+                    );
+                }
+                let clear = uri.scheme_str() == Some("http") && !is_loopback_host(&uri);
+                if clear && server.credential.is_some() {
+                    self.advice(
+                        &path,
+                        "the credential travels to this server unencrypted",
+                        "use https",
+                    );
+                }
+            }
+            _ => self.mistake(
+                &path,
+                format!("`{}` is not an http or https URL", url.escape_debug()),
+                "write it like `https://mcp.example.org/mcp`",
+            ),
+        }
+        for (key, given) in [
+            ("directory", server.directory.is_some()),
+            ("environment", !server.environment.is_empty()),
+        ] {
+            if given {
+                self.mistake(
+                    &["servers", name.as_str(), key],
+                    format!("`{key}` is for servers that the gateway starts; `{name}` has a `url`"),
+                    "remove it",
+                );
+            }
+        }
+    }
+
+    fn stdio_server(&mut self, name: &ServerName, server: &Server) {
+        if server.credential.is_some() {
+            self.mistake(
+                &["servers", name.as_str(), "credential"],
+                "`credential` is for servers over HTTP",
+                "give secrets to a program through `environment`",
+            );
+        }
+        if let Some(directory) = &server.directory
+            && !self.folder.join(directory).is_dir()
+        {
+            self.mistake(
+                &["servers", name.as_str(), "directory"],
+                format!("there is no folder `{}`", directory.display()),
+                "paths are relative to the configuration file",
+            );
+        }
+        let program = &server.command[0];
+        let start = self.folder.join(server.directory.as_deref().unwrap_or(Path::new("")));
+        if !is_program(program, &start) {
+            self.advice(
+                &["servers", name.as_str(), "command", "0"],
+                format!("the program `{}` was not found on this machine", program.escape_debug()),
+                "install it, or give its full path",
+            );
+        }
+    }
+
+    fn secret(&mut self, path: &[&str], secret: &Secret) {
+        match secret {
+            Secret::File(file) => self.file(path, file),
+            Secret::Env(name) if std::env::var_os(name).is_none() => self.advice(
+                path,
+                format!("the environment variable `{name}` is not set here"),
+                "set it where `sallyport serve` runs",
+            ),
+            Secret::Env(_) | Secret::Plain(_) => {}
+        }
+    }
+
+    fn file(&mut self, path: &[&str], file: &Path) {
+        if let Err(error) = std::fs::File::open(self.folder.join(file)) {
+            self.mistake(
+                path,
+                format!("`{}` cannot be read: {error}", file.display()),
+                "paths are relative to the configuration file",
+            );
+        }
+    }
+}
+
+/// A URL without path, query, fragment, user or trailing slash.
+fn check_base_url(text: &str) -> Result<(), String> {
+    let shown = text.escape_debug();
+    let uri: http::Uri = text.parse().map_err(|_| format!("`{shown}` is not a URL"))?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    match uri.scheme_str() {
+        Some(scheme @ ("http" | "https")) if text == format!("{scheme}://{authority}") => {
+            if authority.contains('@') {
+                Err(format!("`{shown}` has a user name in it"))
+            } else {
+                Ok(())
+            }
+        }
+        Some("http" | "https") => {
+            Err(format!("`{shown}` has more than scheme, host and port, or a trailing slash"))
+        }
+        _ => Err(format!("`{shown}` is not an http or https URL")),
+    }
+}
+
+/// Whether a URL points at this machine.
+pub fn is_loopback_host(uri: &http::Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    host == "localhost"
+        || host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn sounds_secret(variable: &str) -> bool {
+    let name = variable.to_ascii_lowercase();
+    ["token", "secret", "password", "passwd", "api_key", "apikey", "private_key", "credential"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+fn is_program(name: &str, start: &Path) -> bool {
+    if name.contains('/') {
+        return start.join(name).is_file();
+    }
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(name).is_file()))
+}
+
+/// Makes the paths of a configuration independent of where the process runs.
+pub fn make_absolute(config: &mut Config, folder: &Path) {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let fix = |path: &mut PathBuf| *path = folder.join(&*path);
+    let fix_secret = |secret: &mut Secret| {
+        if let Secret::File(path) = secret {
+            *path = folder.join(&*path);
+        }
+    };
+    fix(&mut config.data_dir);
+    for listener in [&mut config.control, &mut config.gateway] {
+        if let Some(tls) = &mut listener.tls {
+            fix(&mut tls.cert);
+            fix(&mut tls.key);
+        }
+    }
+    for server in config.servers.values_mut() {
+        if !server.command.is_empty() {
+            let directory = server.directory.take().unwrap_or_default();
+            server.directory = Some(folder.join(directory));
+        }
+        server.environment.values_mut().for_each(fix_secret);
+        if let Some(credential) = &mut server.credential {
+            fix_secret(&mut credential.value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remarks(text: &str) -> Vec<(usize, String)> {
+        let file = Path::new("sallyport.toml");
+        let config = Config::parse(file, text).unwrap();
+        check(file, text, Path::new("/nonexistent"), &config)
+            .into_iter()
+            .map(|remark| {
+                let line = remark.mistake.line_in(text).unwrap_or(0);
+                (line, remark.mistake.message)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_listener_that_others_can_reach_needs_tls() {
+        let found = remarks("trust_domain = \"a\"\n[gateway]\nlisten = \"0.0.0.0:8601\"\n");
+        assert!(found.iter().any(|(line, what)| *line == 3 && what.contains("no TLS")), "{found:?}");
+    }
+
+    #[test]
+    fn secrets_never_stand_inline() {
+        let found = remarks(
+            "trust_domain = \"a\"\n[servers.x]\nurl = \"https://u:p@x.example/mcp\"\n\
+             credential = { value = { plain = \"hunter2\" } }\n\
+             [servers.y]\ncommand = [\"/bin/true\"]\n\
+             environment = { GITHUB_TOKEN = { plain = \"hunter2\" }, MODE = { plain = \"fast\" } }\n",
+        );
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        for line in [3, 4, 7] {
+            assert!(lines.contains(&line), "line {line}: {found:?}");
+        }
+        assert!(!found.iter().any(|(_, what)| what.contains("hunter2") || what.contains("MODE")));
+    }
+
+    #[test]
+    fn base_urls_have_one_form() {
+        for good in ["https://a.example", "http://127.0.0.1:8600", "https://[::1]:1"] {
+            assert_eq!(check_base_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "https://a.example/", "https://a.example/x", "a.example", "ftp://a", "https://u@a", "",
+        ] {
+            assert!(check_base_url(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The whole thing: a real `sallyport serve` in front of real MCP servers, driven by official clients and by
+//! attackers. One binary, so that it links once; each test has a gateway and a data directory of its own.
+
+mod attacks;
+mod clients;
+mod crash;
+mod disk;
+mod lifecycle;
+mod operation;
+mod support;

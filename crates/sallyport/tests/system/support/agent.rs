@@ -1,0 +1,185 @@
+//! An enrolled instance as tests use it: honest by default, and an attacker where a test wants one.
+
+use std::path::{Path, PathBuf};
+
+use identity::InstanceKey;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Gateway;
+use super::http::{Answer, Call, Stream};
+
+/// The revision that tests speak when they write requests themselves.
+pub const MODERN: &str = "2026-07-28";
+
+/// An enrolled instance.
+pub struct Agent {
+    pub folder: PathBuf,
+    pub name: String,
+    pub id: String,
+    pub key: InstanceKey,
+    control: String,
+    gateway: String,
+}
+
+/// An access token and the resource that it is for.
+#[derive(Clone)]
+pub struct Token {
+    pub text: String,
+    pub resource: String,
+    pub dpop: bool,
+}
+
+/// 128 random bits, for a `jti`.
+pub fn unique() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).unwrap();
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
+
+impl Agent {
+    /// Opens an instance's folder.
+    pub fn open(gateway: &Gateway, folder: PathBuf) -> Self {
+        let about: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("instance.json")).unwrap()).unwrap();
+        Self {
+            key: InstanceKey::load_pem(&folder.join("key.pem")).unwrap(),
+            name: about["agent"].as_str().unwrap().to_owned(),
+            id: about["id"].as_str().unwrap().to_owned(),
+            control: gateway.control.clone(),
+            gateway: gateway.gateway.clone(),
+            folder,
+        }
+    }
+
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.join("key.pem")
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The URL of a server at the gateway.
+    pub fn resource(&self, server: &str) -> String {
+        format!("{}/mcp/{server}", self.gateway)
+    }
+
+    /// A client assertion (RFC 7523).
+    pub fn assertion(&self) -> String {
+        self.key.sign_assertion(&self.id, &self.control, Timestamp::now(), &unique()).unwrap()
+    }
+
+    /// A DPoP proof (RFC 9449).
+    pub fn proof(&self, method: &str, url: &str, token: Option<&str>) -> String {
+        self.key.sign_dpop(method, url, token, None, Timestamp::now(), &unique()).unwrap()
+    }
+
+    /// Opens a task as this instance, as the connector does.
+    pub async fn open_task(&self, template: &str, parameters: Value) -> String {
+        let body = json!({ "template": template, "parameters": parameters, "purpose": "a test" });
+        let answer = self.manage("/v1/tasks", &body).await;
+        assert!(answer.is_success(), "{answer:?}");
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Says that a task is done.
+    pub async fn complete(&self, task: &str) {
+        let answer = self.manage(&format!("/v1/tasks/{task}/complete"), &json!({})).await;
+        assert!(answer.is_success(), "{answer:?}");
+    }
+
+    /// Calls the management API as this instance.
+    pub async fn manage(&self, path: &str, body: &Value) -> Answer {
+        let fields = [("resource", self.control.as_str()), ("scope", "tasks")];
+        let answer = self.ask_token(&fields, true).await;
+        assert!(answer.is_success(), "{answer:?}");
+        let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        let url = format!("{}{path}", self.control);
+        let proof = self.proof("POST", &url, Some(&token));
+        Call::post(&url)
+            .header("authorization", &format!("DPoP {token}"))
+            .header("dpop", &proof)
+            .json(body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Asks the token endpoint with this instance's credentials and further fields.
+    pub async fn ask_token(&self, more: &[(&str, &str)], dpop: bool) -> Answer {
+        let url = format!("{}/oauth/token", self.control);
+        let assertion = self.assertion();
+        let mut fields = vec![
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", assertion.as_str()),
+        ];
+        fields.extend_from_slice(more);
+        let mut call = Call::post(&url).form(&fields);
+        if dpop {
+            call = call.header("dpop", &self.proof("POST", &url, None));
+        }
+        call.send().await.unwrap()
+    }
+
+    /// A token for a server under a task.
+    pub async fn token(&self, server: &str, task: &str, dpop: bool) -> Token {
+        let resource = self.resource(server);
+        let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
+        let fields =
+            [("resource", resource.as_str()), ("scope", "mcp"), ("authorization_details", &details)];
+        let answer = self.ask_token(&fields, dpop).await;
+        assert!(answer.is_success(), "{answer:?}");
+        let text = answer.json()["access_token"].as_str().unwrap().to_owned();
+        Token { text, resource, dpop }
+    }
+
+    /// Adds the token, and a fresh proof if it is bound to the key.
+    pub fn authorise(&self, call: Call, token: &Token) -> Call {
+        if !token.dpop {
+            return call.header("authorization", &format!("Bearer {}", token.text));
+        }
+        let proof = self.proof(call.method(), call.url(), Some(&token.text));
+        call.header("authorization", &format!("DPoP {}", token.text)).header("dpop", &proof)
+    }
+
+    /// One request of the stateless revision.
+    pub async fn ask(&self, token: &Token, method: &str, params: Value) -> Answer {
+        self.authorise(request(&token.resource, method, params), token).send().await.unwrap()
+    }
+
+    /// The same, with the answer's body still coming.
+    pub async fn listen(&self, token: &Token, method: &str, params: Value) -> Stream {
+        self.authorise(request(&token.resource, method, params), token).open().await.unwrap()
+    }
+
+    /// Calls a tool.
+    pub async fn call(&self, token: &Token, tool: &str, arguments: Value) -> Value {
+        let params = json!({ "name": tool, "arguments": arguments });
+        self.ask(token, "tools/call", params).await.json()
+    }
+}
+
+/// A request of the stateless revision, with headers that agree with its body.
+pub fn request(url: &str, method: &str, mut params: Value) -> Call {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
+    });
+    let named = match method {
+        "tools/call" | "prompts/get" => params["name"].as_str(),
+        "resources/read" => params["uri"].as_str(),
+        _ => None,
+    };
+    let mut call = Call::post(url)
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", MODERN)
+        .header("mcp-method", method);
+    if let Some(name) = named {
+        call = call.header("mcp-name", name);
+    }
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    call.json(&body)
+}

@@ -1,0 +1,317 @@
+//! A running gateway of one's own.
+
+pub mod agent;
+pub mod http;
+pub mod sdk;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use agent::Agent;
+use http::{Answer, Call};
+
+/// The program under test.
+pub const SALLYPORT: &str = env!("CARGO_BIN_EXE_sallyport");
+
+/// How long anything may take before the test gives up on it. Far above what it takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Cedar that permits everything that a grant covers.
+pub const PERMIT_ALL: &str = "permit(principal, action, resource);\n";
+
+/// What a gateway is configured with.
+pub struct Setup {
+    servers: String,
+    more: String,
+    templates: Vec<(String, String)>,
+    policies: String,
+}
+
+impl Setup {
+    /// A setup without servers and templates, whose policy permits what grants cover.
+    pub fn new() -> Self {
+        Self {
+            servers: String::new(),
+            more: String::new(),
+            templates: Vec::new(),
+            policies: PERMIT_ALL.to_owned(),
+        }
+    }
+
+    /// Adds a server that the gateway starts.
+    pub fn stdio(mut self, name: &str, command: &[&str]) -> Self {
+        let command = serde_json::to_string(command).unwrap();
+        self.servers.push_str(&format!("[servers.{name}]\ncommand = {command}\n"));
+        self
+    }
+
+    /// Adds a server over HTTP.
+    pub fn http(mut self, name: &str, url: &str) -> Self {
+        self.servers.push_str(&format!("[servers.{name}]\nurl = \"{url}\"\n"));
+        self
+    }
+
+    /// Adds lines to the server that was added last.
+    pub fn and(mut self, lines: &str) -> Self {
+        self.servers.push_str(lines);
+        self.servers.push('\n');
+        self
+    }
+
+    /// Adds a template.
+    pub fn template(mut self, name: &str, text: &str) -> Self {
+        self.templates.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Sets the policies.
+    pub fn policies(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.policies);
+        self
+    }
+
+    /// Adds tables to the configuration.
+    pub fn more(mut self, text: &str) -> Self {
+        self.more.push_str(text);
+        self
+    }
+
+    /// Writes the setup and starts the gateway.
+    pub async fn start(self) -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let (control, gateway) = (free_address(), free_address());
+        let config = format!(
+            "trust_domain = \"example.org\"\ndata_dir = \"data\"\n\
+             [control]\nlisten = \"{control}\"\n[gateway]\nlisten = \"{gateway}\"\n{}\n{}",
+            self.more, self.servers
+        );
+        let root = dir.path();
+        std::fs::write(root.join("sallyport.toml"), config).unwrap();
+        std::fs::create_dir(root.join("templates")).unwrap();
+        std::fs::create_dir(root.join("policies")).unwrap();
+        std::fs::write(root.join("policies/test.cedar"), &self.policies).unwrap();
+        for (name, text) in &self.templates {
+            std::fs::write(root.join(format!("templates/{name}.toml")), text).unwrap();
+        }
+        let mut gateway = Gateway {
+            control: format!("http://{control}"),
+            gateway: format!("http://{gateway}"),
+            child: None,
+            wrapper: Vec::new(),
+            dir,
+        };
+        gateway.restart().await;
+        gateway
+    }
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A running gateway. Dropped, it is killed and its folder removed.
+pub struct Gateway {
+    /// Base URL of the control listener.
+    pub control: String,
+    /// Base URL of the gateway listener.
+    pub gateway: String,
+    child: Option<Child>,
+    /// A command that starts the program, such as `strace`.
+    wrapper: Vec<String>,
+    dir: TempDir,
+}
+
+impl Gateway {
+    /// The folder with configuration and data.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.dir().join("sallyport.toml")
+    }
+
+    /// The log's folder.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir().join("data/log")
+    }
+
+    /// What the process wrote to standard error so far.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.dir().join("stderr.txt")).unwrap_or_default()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the gateway runs").id()
+    }
+
+    /// Starts the process under another program from the next start on.
+    pub fn wrap(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(|part| (*part).to_owned()).collect();
+    }
+
+    /// Starts the process (again) and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let stderr = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir().join("stderr.txt"))
+            .unwrap();
+        let words: Vec<&str> =
+            self.wrapper.iter().map(String::as_str).chain([SALLYPORT, "serve"]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        self.wait_until("the gateway is ready", async |this| {
+            if let Some(status) = this.exited() {
+                panic!("the gateway ended with {status}:\n{}", this.stderr());
+            }
+            matches!(Call::get(&format!("{}/readyz", this.control)).send().await, Ok(answer) if answer.status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until something holds.
+    pub async fn wait_until(&mut self, what: &str, mut holds: impl AsyncFnMut(&mut Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self).await {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}:\n{}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether the process has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().unwrap()
+    }
+
+    /// Kills the process, as `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if !self.wrapper.is_empty() {
+                // The wrapper's child is the gateway.
+                let _ = Command::new("pkill").args(["-9", "-P", &child.id().to_string()]).status();
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Asks the process to end, and waits for it.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("the gateway runs");
+        signal(child.id(), "TERM");
+        child.wait().unwrap()
+    }
+
+    /// Calls the management API as the operator.
+    pub async fn manage(&self, method: &str, path: &str, body: Value) -> Answer {
+        let token = std::fs::read_to_string(self.dir().join("data/operator.token")).unwrap();
+        let call = Call::new(method, &format!("{}{path}", self.control))
+            .header("authorization", &format!("Bearer {}", token.trim()));
+        let call = if method == "GET" { call } else { call.json(&body) };
+        call.send().await.unwrap()
+    }
+
+    /// The same, for calls that must succeed.
+    pub async fn managed(&self, method: &str, path: &str, body: Value) -> Value {
+        let answer = self.manage(method, path, body).await;
+        assert!(answer.is_success(), "{method} {path}: {answer:?}");
+        answer.json()
+    }
+
+    /// Registers an agent and enrols an instance of it with the real commands.
+    pub async fn agent(&self, name: &str) -> Agent {
+        let body = json!({ "name": name, "sponsor": "ada@example.org" });
+        self.managed("POST", "/v1/agents", body).await;
+        self.instance(name).await
+    }
+
+    /// Enrols a further instance of an agent.
+    pub async fn instance(&self, name: &str) -> Agent {
+        let made = self.managed("POST", &format!("/v1/agents/{name}/enrolment"), json!({})).await;
+        let token = made["token"].as_str().unwrap();
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let folder = self.dir().join(format!("instance-{:016x}", u64::from_ne_bytes(random)));
+        let output = Command::new(SALLYPORT)
+            .args(["agent", "enroll", "--control", &self.control, "--instance"])
+            .arg(&folder)
+            .env("SALLYPORT_ENROLMENT_TOKEN", token)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Agent::open(self, folder)
+    }
+
+    /// Runs a command of the program against this gateway.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(SALLYPORT);
+        command.args(arguments).current_dir(self.dir()).env("NO_COLOR", "1").output().unwrap()
+    }
+
+    /// Runs a command that must succeed, and reads its JSON.
+    pub fn run_json(&self, arguments: &[&str]) -> Value {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// All records of the log, as the command line gives them.
+    pub fn records(&self) -> Vec<Value> {
+        let output = self.run(&["audit", "query", "--json", "--limit", "1000000"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Checks that the log verifies.
+    pub fn verify(&self) {
+        let output = self.run(&["audit", "verify"]);
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- the gateway said\n{}", self.stderr());
+        }
+        self.kill();
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}

@@ -1,0 +1,88 @@
+//! The official clients and servers, installed once per machine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// Where the packages are.
+pub fn home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let output = Command::new(folder().join("install")).stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "the official clients cannot be installed");
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
+    })
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdk")
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// The command of the official file server (revisions before 2026-07-28), serving a folder.
+pub fn file_server(serves: &Path) -> Vec<String> {
+    let program = "node_modules/@modelcontextprotocol/server-filesystem/dist/index.js";
+    vec![text(home().join("bin/node")), text(home().join(program)), text(serves.to_owned())]
+}
+
+/// The command of the official time server (speaks 2026-07-28 too).
+pub fn time_server() -> Vec<String> {
+    vec![text(home().join("venv/bin/mcp-server-time"))]
+}
+
+/// An official client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// Python `mcp` 2.3
+    Python,
+    /// npm `@modelcontextprotocol/sdk` 1.32
+    TypeScript1,
+    /// npm `@modelcontextprotocol/client` 2.4
+    TypeScript2,
+}
+
+impl Client {
+    pub const ALL: [Self; 3] = [Self::Python, Self::TypeScript1, Self::TypeScript2];
+
+    /// Carries out a plan (see `tests/sdk/drive.py`).
+    pub async fn drive(self, plan: &Value) -> Value {
+        let (mut command, script) = match self {
+            Self::Python => (Command::new(home().join("venv/bin/python")), "drive.py"),
+            Self::TypeScript1 | Self::TypeScript2 => {
+                (Command::new(home().join("bin/node")), "drive.mjs")
+            }
+        };
+        command.arg(folder().join(script));
+        match self {
+            Self::Python => {}
+            Self::TypeScript1 => drop(command.arg("v1").arg(home())),
+            Self::TypeScript2 => drop(command.arg("v2").arg(home())),
+        }
+        let plan = plan.to_string();
+        tokio::task::spawn_blocking(move || {
+            use std::io::Write as _;
+            let mut child = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            child.stdin.take().unwrap().write_all(plan.as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(
+                output.status.success(),
+                "{self:?} failed:\n{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            serde_json::from_slice(&output.stdout).unwrap()
+        })
+        .await
+        .unwrap()
+    }
+}
