@@ -15,10 +15,21 @@ use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::{AuditError, AuditLog, Checkpoint, Options, Reader, check_consistency};
 
 enum Step {
-    Create { file: usize, path: PathBuf },
-    Append { file: usize, bytes: Vec<u8> },
-    Sync { file: usize },
-    Rename { from: PathBuf, to: PathBuf },
+    Create {
+        file: usize,
+        path: PathBuf,
+    },
+    Append {
+        file: usize,
+        bytes: Vec<u8>,
+    },
+    Sync {
+        file: usize,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
     Remove(PathBuf),
     RemoveDir(PathBuf),
     MakeDir(PathBuf),
@@ -50,11 +61,24 @@ impl Disk for Recorder {
         let file = RealDisk.create(path)?;
         let mut steps = self.steps.lock();
         let number = steps.len();
-        steps.push(Step::Create { file: number, path: path.to_owned() });
-        Ok(Box::new(RecordedFile { file, number, steps: Arc::clone(&self.steps) }))
+        steps.push(Step::Create {
+            file: number,
+            path: path.to_owned(),
+        });
+        Ok(Box::new(RecordedFile {
+            file,
+            number,
+            steps: Arc::clone(&self.steps),
+        }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.note(RealDisk.rename(from, to), Step::Rename { from: from.to_owned(), to: to.to_owned() })
+        self.note(
+            RealDisk.rename(from, to),
+            Step::Rename {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            },
+        )
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.note(RealDisk.remove(path), Step::Remove(path.to_owned()))
@@ -72,7 +96,10 @@ impl Disk for Recorder {
 
 impl DiskFile for RecordedFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.steps.lock().push(Step::Append { file: self.number, bytes: bytes.to_vec() });
+        self.steps.lock().push(Step::Append {
+            file: self.number,
+            bytes: bytes.to_vec(),
+        });
         self.file.append(bytes)
     }
     fn sync(&mut self) -> io::Result<()> {
@@ -107,7 +134,8 @@ impl Crashed {
                 Step::Create { file, path } => {
                     disk.files.insert(*file, Default::default());
                     names_now.insert(path.clone(), Some(*file));
-                    disk.pending.push((folder(path), Change::Put(path.clone(), Some(*file))));
+                    disk.pending
+                        .push((folder(path), Change::Put(path.clone(), Some(*file))));
                 }
                 Step::Append { file, bytes } => disk.files.get_mut(file).unwrap().1.extend(bytes),
                 Step::Sync { file } => {
@@ -115,13 +143,16 @@ impl Crashed {
                     durable.append(maybe);
                 }
                 Step::Rename { from, to } => {
-                    disk.pending.push((folder(to), Change::Move(from.clone(), to.clone())));
+                    disk.pending
+                        .push((folder(to), Change::Move(from.clone(), to.clone())));
                 }
                 Step::Remove(path) | Step::RemoveDir(path) => {
-                    disk.pending.push((folder(path), Change::Take(path.clone())));
+                    disk.pending
+                        .push((folder(path), Change::Take(path.clone())));
                 }
                 Step::MakeDir(path) => {
-                    disk.pending.push((folder(path), Change::Put(path.clone(), None)));
+                    disk.pending
+                        .push((folder(path), Change::Put(path.clone(), None)));
                 }
                 Step::SyncDir(path) => {
                     let (done, rest) = std::mem::take(&mut disk.pending)
@@ -136,7 +167,11 @@ impl Crashed {
         disk
     }
 
-    fn apply(&mut self, changes: Vec<(PathBuf, Change)>, names_now: &BTreeMap<PathBuf, Option<usize>>) {
+    fn apply(
+        &mut self,
+        changes: Vec<(PathBuf, Change)>,
+        names_now: &BTreeMap<PathBuf, Option<usize>>,
+    ) {
         for (_, change) in changes {
             match change {
                 Change::Put(path, file) => {
@@ -147,7 +182,10 @@ impl Crashed {
                 }
                 Change::Move(from, to) => {
                     // The name that it had may never have been durable.
-                    let file = self.names.remove(&from).or_else(|| names_now.get(&from).copied());
+                    let file = self
+                        .names
+                        .remove(&from)
+                        .or_else(|| names_now.get(&from).copied());
                     self.names.insert(to, file.flatten());
                 }
             }
@@ -156,7 +194,13 @@ impl Crashed {
 
     /// Puts into a folder what a crash leaves; `keep` says of each thing that is not durable how much
     /// of it is kept.
-    fn materialize(mut self, from: &Path, to: &Path, names_now: &BTreeMap<PathBuf, Option<usize>>, mut keep: impl FnMut() -> u8) {
+    fn materialize(
+        mut self,
+        from: &Path,
+        to: &Path,
+        names_now: &BTreeMap<PathBuf, Option<usize>>,
+        mut keep: impl FnMut() -> u8,
+    ) {
         let pending = std::mem::take(&mut self.pending);
         let kept = pending.into_iter().filter(|_| keep() >= 128).collect();
         self.apply(kept, names_now);
@@ -195,7 +239,11 @@ fn record(index: u64) -> Bytes {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_time()
+        .build()
+        .unwrap()
 }
 
 /// A run of a log with many publications, on a disk that wrote everything down.
@@ -221,7 +269,10 @@ fn run(records: u64) -> Run {
             for index in next..next + group - 1 {
                 log.submit(record(index)).unwrap();
             }
-            assert_eq!(log.append(record(next + group - 1)).await.unwrap(), next + group - 1);
+            assert_eq!(
+                log.append(record(next + group - 1)).await.unwrap(),
+                next + group - 1
+            );
             next += group;
             steps.lock().push(Step::Acknowledged(next));
             if next % 5 == 0 {
@@ -231,7 +282,11 @@ fn run(records: u64) -> Run {
         log.close().await;
     });
     let steps = std::mem::take(&mut *steps.lock());
-    Run { home, steps, names_now: BTreeMap::new() }
+    Run {
+        home,
+        steps,
+        names_now: BTreeMap::new(),
+    }
 }
 
 /// Lets the run crash, opens what is left, and checks that nothing acknowledged is lost and that
@@ -255,9 +310,15 @@ fn crash(run: &mut Run, at: usize, keep: impl FnMut() -> u8) {
 
     let (log, recovery) = AuditLog::open(&left_log, options(left.path()))
         .unwrap_or_else(|error| panic!("crash after step {at}: {error}"));
-    assert!(recovery.records >= acknowledged, "{} < {acknowledged}", recovery.records);
+    assert!(
+        recovery.records >= acknowledged,
+        "{} < {acknowledged}",
+        recovery.records
+    );
     let verifier = log.verifier().clone();
-    runtime().block_on(log.append(record(recovery.records))).unwrap();
+    runtime()
+        .block_on(log.append(record(recovery.records)))
+        .unwrap();
     runtime().block_on(log.close());
     let reader = Reader::open(&left_log).unwrap();
     let size = reader.size();
@@ -310,9 +371,19 @@ fn unpublished() -> (tempfile::TempDir, PathBuf, Vec<u64>) {
         }
         log.close().await;
     });
-    let never = Options { publish_every: Duration::from_secs(3600), ..options(home.path()) };
+    let never = Options {
+        publish_every: Duration::from_secs(3600),
+        ..options(home.path())
+    };
     let (log, _) = AuditLog::open(&dir, never).unwrap();
-    let journal = || std::fs::read_dir(dir.join("journal")).unwrap().next().unwrap().unwrap().path();
+    let journal = || {
+        std::fs::read_dir(dir.join("journal"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+    };
     let path = journal();
     let mut ends = vec![std::fs::metadata(&path).unwrap().len()];
     // The first group after the start is published at once, and this copy is made before the rest is.
@@ -385,11 +456,16 @@ fn a_changed_byte_in_the_journal_is_a_tear_only_in_the_last_group() {
         let at = at as u64;
         if at >= ends[3] {
             let recovery = opened.unwrap();
-            assert_eq!((recovery.records, recovery.torn_bytes), (303, ends[4] - ends[3]));
+            assert_eq!(
+                (recovery.records, recovery.torn_bytes),
+                (303, ends[4] - ends[3])
+            );
         } else if (ends[0]..ends[1]).contains(&at) {
             assert_eq!(opened.unwrap().records, 304, "the tiles have that record");
         } else {
-            let Err(AuditError::Damaged(damage)) = opened else { panic!("{at}: not refused") };
+            let Err(AuditError::Damaged(damage)) = opened else {
+                panic!("{at}: not refused")
+            };
             assert!(damage.file.starts_with("journal/"), "{damage}");
         }
     }
@@ -398,20 +474,38 @@ fn a_changed_byte_in_the_journal_is_a_tear_only_in_the_last_group() {
 #[test]
 fn damage_in_what_the_checkpoint_covers_is_refused_and_named() {
     let (home, _, _) = unpublished();
-    for (file, index) in [("tile/entries/000", Some("record 1:")), ("tile/0/000", Some("record 0:")), ("tile/1/000.p/1", None), ("checkpoint", None)] {
+    for (file, index) in [
+        ("tile/entries/000", Some("record 1:")),
+        ("tile/0/000", Some("record 0:")),
+        ("tile/1/000.p/1", None),
+        ("checkpoint", None),
+    ] {
         let path = home.path().join("log").join(file);
         let whole = std::fs::read(&path).unwrap();
         let mut bytes = whole.clone();
         bytes[26] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        let Err(AuditError::Damaged(damage)) = open_copy(home.path()) else { panic!("{file}") };
+        let Err(AuditError::Damaged(damage)) = open_copy(home.path()) else {
+            panic!("{file}")
+        };
         assert_eq!(damage.file, file);
-        assert!(index.is_none_or(|index| damage.what.starts_with(index)), "{damage}");
+        assert!(
+            index.is_none_or(|index| damage.what.starts_with(index)),
+            "{damage}"
+        );
         std::fs::remove_file(&path).unwrap();
         let opened = open_copy(home.path());
-        assert!(matches!(opened, Err(AuditError::Damaged(_))), "{file} missing: {opened:?}");
+        assert!(
+            matches!(opened, Err(AuditError::Damaged(_))),
+            "{file} missing: {opened:?}"
+        );
         std::fs::write(&path, whole).unwrap();
     }
     std::fs::remove_dir_all(home.path().join("log/journal")).unwrap();
-    assert!(open_copy(home.path()).unwrap_err().to_string().contains("journal: it is missing"));
+    assert!(
+        open_copy(home.path())
+            .unwrap_err()
+            .to_string()
+            .contains("journal: it is missing")
+    );
 }

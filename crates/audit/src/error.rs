@@ -36,7 +36,9 @@ pub enum AuditError {
     #[error("the audit log is damaged: {0}; restore it from a copy, and keep this one as evidence")]
     Damaged(Damage),
     /// The name of the log cannot be used.
-    #[error("`{0}` cannot name a log: it must not be empty nor contain spaces, `+` or control characters")]
+    #[error(
+        "`{0}` cannot name a log: it must not be empty nor contain spaces, `+` or control characters"
+    )]
     Origin(String),
     /// The signing key's file is open to others.
     #[error(
@@ -56,7 +58,9 @@ pub enum AuditError {
         path: PathBuf,
     },
     /// The key or the origin is not the one that this log was begun with.
-    #[error("{path} says `{found}`, but this key and origin make `{expected}`: use the log's own key and origin")]
+    #[error(
+        "{path} says `{found}`, but this key and origin make `{expected}`: use the log's own key and origin"
+    )]
     OtherKey {
         /// The file with the verifier key.
         path: PathBuf,
@@ -97,11 +101,17 @@ pub enum AuditError {
 
 impl AuditError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        |source| Self::Io { path: path.to_owned(), source }
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(crate) fn damaged(file: impl Into<String>, what: impl Into<String>) -> Self {
-        Self::Damaged(Damage { file: file.into(), what: what.into() })
+        Self::Damaged(Damage {
+            file: file.into(),
+            what: what.into(),
+        })
     }
 }
 

@@ -60,7 +60,12 @@ impl Disk for FaultyDisk {
         self.0.check(Point::Create, path)?;
         let file = RealDisk.create(path)?;
         let faults = Arc::clone(&self.0);
-        Ok(Box::new(FaultyFile { file, path: path.to_owned(), faults, broken: false }))
+        Ok(Box::new(FaultyFile {
+            file,
+            path: path.to_owned(),
+            faults,
+            broken: false,
+        }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.0.check(Point::Rename, to)?;
@@ -133,22 +138,31 @@ async fn a_journal_that_cannot_be_written_fails_closed_and_resumes() {
             let home = tempfile::tempdir().unwrap();
             let (log, faults) = open(home.path());
             assert_eq!(log.append("0".into()).await.unwrap(), 0);
-            faults.set(Some((point, "journal")));
+            faults.set(Some((point, "log/journal")));
             let failed = log.append("1".into()).await;
-            assert!(matches!(&failed, Err(AuditError::Unavailable(reason)) if reason.contains("error")), "{failed:?}");
+            assert!(
+                matches!(&failed, Err(AuditError::Unavailable(reason)) if reason.contains("error")),
+                "{failed:?}"
+            );
             assert!(matches!(log.health(), Err(AuditError::Unavailable(_))));
             if let Some(also) = also {
-                faults.set(Some((also, "journal")));
+                faults.set(Some((also, "log/journal")));
             }
             let begun = Instant::now();
             for _ in 0..100 {
                 let refused = log.append("refused".into()).await;
                 assert!(matches!(refused, Err(AuditError::Unavailable(_))));
             }
-            assert!(begun.elapsed() < Duration::from_secs(5), "refusals must be quick");
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "refusals must be quick"
+            );
             log.submit("2".into()).unwrap();
             let hits = faults.hits.load(Ordering::Relaxed);
-            eventually("it is tried again", || faults.hits.load(Ordering::Relaxed) > hits).await;
+            eventually("it is tried again", || {
+                faults.hits.load(Ordering::Relaxed) > hits
+            })
+            .await;
             assert_eq!(log.size(), 1);
 
             faults.set(None);
@@ -168,23 +182,44 @@ async fn a_journal_that_cannot_be_written_fails_closed_and_resumes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tiles_that_cannot_be_written_are_reported_and_caught_up() {
     for fault in [
-        (Point::Create, "tmp"), (Point::Append, "tmp"), (Point::Sync, "tmp"), (Point::Rename, "tile/0"),
-        (Point::Rename, "entries"), (Point::Rename, "checkpoint"), (Point::SyncDir, "tile"),
+        (Point::Create, "log/tmp"),
+        (Point::Append, "log/tmp"),
+        (Point::Sync, "log/tmp"),
+        (Point::Rename, "log/tile/0"),
+        (Point::Rename, "entries"),
+        (Point::Rename, "log/checkpoint"),
+        (Point::SyncDir, "log/tile"),
     ] {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("log");
         let (log, faults) = open(home.path());
         faults.set(Some(fault));
         for index in 0..300 {
-            assert_eq!(log.append(Bytes::from(index.to_string())).await.unwrap(), index);
+            assert_eq!(
+                log.append(Bytes::from(index.to_string())).await.unwrap(),
+                index
+            );
         }
         eventually("it is reported", || log.health().is_err()).await;
         assert_eq!(log.checkpoint().unwrap().size(), 0, "{fault:?}");
         let reader = Reader::open(&dir).unwrap();
-        assert_eq!(reader.entries(0..300).filter(|entry| entry.is_ok()).count(), 300);
+        assert_eq!(
+            reader.entries(0..300).filter(|entry| entry.is_ok()).count(),
+            300
+        );
         faults.set(None);
-        eventually("it is caught up", || log.health().is_ok() && log.checkpoint().unwrap().size() == 300).await;
-        assert_eq!(Reader::open(&dir).unwrap().verify(None, &mut |_, _| {}).unwrap().problems, []);
+        eventually("it is caught up", || {
+            log.health().is_ok() && log.checkpoint().unwrap().size() == 300
+        })
+        .await;
+        assert_eq!(
+            Reader::open(&dir)
+                .unwrap()
+                .verify(None, &mut |_, _| {})
+                .unwrap()
+                .problems,
+            []
+        );
         log.close().await;
         assert_eq!(std::fs::read_dir(dir.join("tmp")).unwrap().count(), 0);
     }
@@ -196,9 +231,12 @@ async fn a_backlog_that_is_too_large_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let faults = Arc::new(Faults::default());
     let disk = Arc::new(FaultyDisk(Arc::clone(&faults)));
-    let options = Options { backlog_bytes: 20_000, ..options(home.path()) };
+    let options = Options {
+        backlog_bytes: 20_000,
+        ..options(home.path())
+    };
     let (log, _) = AuditLog::open_on(disk, &home.path().join("log"), options).unwrap();
-    faults.set(Some((Point::Sync, "tmp")));
+    faults.set(Some((Point::Sync, "log/tmp")));
     let mut written = 0;
     let refused = loop {
         match log.append(vec![b'x'; 1000].into()).await {
@@ -218,9 +256,14 @@ async fn a_backlog_that_is_too_large_is_refused() {
 async fn closing_a_log_that_cannot_be_written_ends() {
     let home = tempfile::tempdir().unwrap();
     let (log, faults) = open(home.path());
-    faults.set(Some((Point::Append, "journal")));
+    faults.set(Some((Point::Append, "log/journal")));
     log.submit("lost".into()).unwrap();
-    tokio::time::timeout(Duration::from_secs(10), log.close()).await.unwrap();
-    assert!(matches!(log.append("x".into()).await, Err(AuditError::Closed)));
+    tokio::time::timeout(Duration::from_secs(10), log.close())
+        .await
+        .unwrap();
+    assert!(matches!(
+        log.append("x".into()).await,
+        Err(AuditError::Closed)
+    ));
     assert!(matches!(log.submit("x".into()), Err(AuditError::Closed)));
 }

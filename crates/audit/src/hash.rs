@@ -53,7 +53,8 @@ impl Hash {
     /// The hashes that a tile's bytes hold, if there is a whole number of them.
     pub(crate) fn list(bytes: &[u8]) -> Option<Vec<Self>> {
         let (hashes, rest) = bytes.as_chunks::<{ Self::LENGTH }>();
-        rest.is_empty().then(|| hashes.iter().copied().map(Self).collect())
+        rest.is_empty()
+            .then(|| hashes.iter().copied().map(Self).collect())
     }
 }
 

@@ -39,7 +39,10 @@ const DIGEST: usize = 16;
 const LONGEST_BODY: usize = 32 << 20;
 
 fn digest(parts: &[&[u8]]) -> [u8; DIGEST] {
-    let hash = parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize();
+    let hash = parts
+        .iter()
+        .fold(Sha256::new(), |hash, part| hash.chain_update(part))
+        .finalize();
     let mut half = [0; DIGEST];
     half.copy_from_slice(&hash[..DIGEST]);
     half
@@ -78,8 +81,22 @@ impl SegmentWriter {
             .and_then(|()| File::open(&path));
         match begun {
             Ok(read) => {
-                let segment = Segment { number, base, nonce, path, file: read };
-                Ok((Self { file, nonce, length: HEADER, frame: Vec::new() }, segment))
+                let segment = Segment {
+                    number,
+                    base,
+                    nonce,
+                    path,
+                    file: read,
+                };
+                Ok((
+                    Self {
+                        file,
+                        nonce,
+                        length: HEADER,
+                        frame: Vec::new(),
+                    },
+                    segment,
+                ))
             }
             Err(error) => {
                 // An empty segment is harmless; it only takes up room.
@@ -183,7 +200,13 @@ impl Segment {
         let base = (&text[8..16]).get_u64();
         let mut nonce = [0; 16];
         nonce.copy_from_slice(&text[16..32]);
-        Ok(Opened::Segment(Self { number, base, nonce, path, file }))
+        Ok(Opened::Segment(Self {
+            number,
+            base,
+            nonce,
+            path,
+            file,
+        }))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -211,13 +234,18 @@ impl Segment {
         }
         self.file.read_exact_at(&mut header, start)?;
         let mut fields = &header[8..];
-        let (body_length, count, first) = (fields.get_u32() as usize, fields.get_u32(), fields.get_u64());
+        let (body_length, count, first) = (
+            fields.get_u32() as usize,
+            fields.get_u32(),
+            fields.get_u64(),
+        );
         let end = start + (FRAME_HEADER + body_length + DIGEST) as u64;
         if header[..8] != self.nonce[..8] || body_length > LONGEST_BODY || end > length {
             return Ok(Step::Bad);
         }
         let mut body = vec![0; body_length + DIGEST];
-        self.file.read_exact_at(&mut body, start + FRAME_HEADER as u64)?;
+        self.file
+            .read_exact_at(&mut body, start + FRAME_HEADER as u64)?;
         let sum = digest(&[&self.nonce, &header, &body[..body_length]]);
         if body[body_length..] != sum {
             return Ok(Step::Bad);
@@ -226,8 +254,15 @@ impl Segment {
         let records: Option<Vec<Bytes>> = bundle::split(body.into()).collect();
         let overflow = first.checked_add(u64::from(count)).is_none();
         Ok(match records {
-            Some(records) if records.len() == count as usize && !records.is_empty() && !overflow => {
-                Step::Frame(Frame { first, records, start, end })
+            Some(records)
+                if records.len() == count as usize && !records.is_empty() && !overflow =>
+            {
+                Step::Frame(Frame {
+                    first,
+                    records,
+                    start,
+                    end,
+                })
             }
             _ => Step::Bad,
         })
@@ -241,7 +276,10 @@ impl Segment {
         loop {
             let mut filled = 0;
             while filled < CHUNK {
-                match self.file.read_at(&mut buffer[filled..], from + filled as u64)? {
+                match self
+                    .file
+                    .read_at(&mut buffer[filled..], from + filled as u64)?
+                {
                     0 => break,
                     read => filled += read,
                 }
@@ -298,12 +336,20 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// Begins at a record.
     pub(crate) fn at(next: u64) -> Self {
-        Self { segment: None, offset: 0, next }
+        Self {
+            segment: None,
+            offset: 0,
+            next,
+        }
     }
 
     /// Begins at a record, knowing where a frame is that is not after it.
     pub(crate) fn near(next: u64, segment: Arc<Segment>, offset: u64) -> Self {
-        Self { segment: Some(segment), offset, next }
+        Self {
+            segment: Some(segment),
+            offset,
+            next,
+        }
     }
 
     /// The index of the record that comes next.
@@ -316,10 +362,18 @@ impl Cursor {
     pub(crate) fn read(&mut self, segments: &[Arc<Segment>]) -> io::Result<Option<Frame>> {
         loop {
             // The newest segment that begins early enough: it takes precedence.
-            let Some(segment) = segments.iter().rev().find(|segment| segment.base <= self.next) else {
+            let Some(segment) = segments
+                .iter()
+                .rev()
+                .find(|segment| segment.base <= self.next)
+            else {
                 return Ok(None);
             };
-            if self.segment.as_ref().is_none_or(|current| current.number != segment.number) {
+            if self
+                .segment
+                .as_ref()
+                .is_none_or(|current| current.number != segment.number)
+            {
                 self.segment = Some(Arc::clone(segment));
                 self.offset = HEADER;
             }
@@ -374,7 +428,14 @@ mod tests {
             read.push((frame.first, frame.records));
         }
         let list = |records: &[&'static str]| records.iter().copied().map(Bytes::from).collect();
-        assert_eq!(read, [(11, list(&[""])), (12, list(&["b"])), (13, list(&["c", "d", "e"]))]);
+        assert_eq!(
+            read,
+            [
+                (11, list(&[""])),
+                (12, list(&["b"])),
+                (13, list(&["c", "d", "e"]))
+            ]
+        );
         assert_eq!(cursor.next(), 16);
         assert!(Cursor::at(9).read(&segments).unwrap().is_none());
     }
@@ -384,7 +445,9 @@ mod tests {
         let (home, segment) = log(&[&[b"aaaa"], &[b"bbbb"], &[b"cccc"]]);
         let path = segment.path().to_owned();
         let whole = std::fs::read(&path).unwrap();
-        let Step::Frame(first) = segment.at(HEADER).unwrap() else { panic!("no frame") };
+        let Step::Frame(first) = segment.at(HEADER).unwrap() else {
+            panic!("no frame")
+        };
         for at in first.start as usize..first.end as usize {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x40;

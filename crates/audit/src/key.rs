@@ -31,7 +31,10 @@ impl LogKey {
     /// # Errors
     /// When the name cannot be one, or the cryptographic library fails.
     pub fn generate(origin: &str) -> Result<Self, AuditError> {
-        Self::of(Ed25519KeyPair::generate().map_err(|_| AuditError::Crypto)?, origin)
+        Self::of(
+            Ed25519KeyPair::generate().map_err(|_| AuditError::Crypto)?,
+            origin,
+        )
     }
 
     /// Reads the key from its file; makes key and file if there is none.
@@ -64,8 +67,15 @@ impl LogKey {
         if !is_key_name(origin) {
             return Err(AuditError::Origin(origin.chars().take(200).collect()));
         }
-        let public = pair.public_key().as_ref().try_into().map_err(|_| AuditError::Crypto)?;
-        Ok(Self { pair, verifier: VerifierKey::new(origin, public) })
+        let public = pair
+            .public_key()
+            .as_ref()
+            .try_into()
+            .map_err(|_| AuditError::Crypto)?;
+        Ok(Self {
+            pair,
+            verifier: VerifierKey::new(origin, public),
+        })
     }
 
     fn load(file: File, path: &Path, origin: &str) -> Result<Self, AuditError> {
@@ -73,14 +83,24 @@ impl LogKey {
         let about = file.metadata().map_err(AuditError::io(path))?;
         let mode = about.mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(AuditError::KeyExposed { path: path.to_owned(), mode });
+            return Err(AuditError::KeyExposed {
+                path: path.to_owned(),
+                mode,
+            });
         }
-        let not_a_key = || AuditError::NotAKey { path: path.to_owned() };
+        let not_a_key = || AuditError::NotAKey {
+            path: path.to_owned(),
+        };
         // Room for all of it, so that growing leaves no copy behind.
         let mut text = Zeroizing::new(Vec::with_capacity(LIMIT as usize + 1));
-        file.take(LIMIT).read_to_end(&mut text).map_err(AuditError::io(path))?;
+        file.take(LIMIT)
+            .read_to_end(&mut text)
+            .map_err(AuditError::io(path))?;
         let der = decode(&text).ok_or_else(not_a_key)?;
-        Self::of(Ed25519KeyPair::from_pkcs8(&der).map_err(|_| not_a_key())?, origin)
+        Self::of(
+            Ed25519KeyPair::from_pkcs8(&der).map_err(|_| not_a_key())?,
+            origin,
+        )
     }
 
     /// Writes the key into a new file. A crash leaves the whole file or none.
@@ -114,7 +134,9 @@ impl LogKey {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(AuditError::io(parent))
+        File::open(parent)
+            .and_then(|dir| dir.sync_all())
+            .map_err(AuditError::io(parent))
     }
 }
 
@@ -155,7 +177,9 @@ mod tests {
         LogKey::load_or_make(&path, "example.com/log").unwrap();
         for mode in [0o640, 0o604, 0o620, 0o777] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let refused = LogKey::load_or_make(&path, "example.com/log").err().unwrap();
+            let refused = LogKey::load_or_make(&path, "example.com/log")
+                .err()
+                .unwrap();
             assert!(matches!(refused, AuditError::KeyExposed { mode: m, .. } if m == mode));
             assert!(refused.to_string().contains("chmod"));
         }
@@ -165,14 +189,23 @@ mod tests {
     fn what_is_no_key_or_no_name_is_told() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("log.key");
-        for bad in ["", "x", "-----BEGIN PRIVATE KEY-----\nMAAA\n-----END PRIVATE KEY-----\n"] {
+        for bad in [
+            "",
+            "x",
+            "-----BEGIN PRIVATE KEY-----\nMAAA\n-----END PRIVATE KEY-----\n",
+        ] {
             std::fs::write(&path, bad).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            let refused = LogKey::load_or_make(&path, "example.com/log").err().unwrap();
+            let refused = LogKey::load_or_make(&path, "example.com/log")
+                .err()
+                .unwrap();
             assert!(matches!(refused, AuditError::NotAKey { .. }));
         }
         for bad in ["", "a b", "a+b", "a\nb", "a\u{2003}b"] {
-            assert!(matches!(LogKey::generate(bad), Err(AuditError::Origin(_))), "{bad:?}");
+            assert!(
+                matches!(LogKey::generate(bad), Err(AuditError::Origin(_))),
+                "{bad:?}"
+            );
         }
     }
 }

@@ -95,14 +95,21 @@ impl Shared {
         segment: Arc<Segment>,
         checkpoint: Checkpoint,
     ) -> Self {
-        let bounds = Bounds { records: options.queue_records, bytes: options.queue_bytes };
+        let bounds = Bounds {
+            records: options.queue_records,
+            bytes: options.queue_bytes,
+        };
         Self {
             queue: Queue::new(bounds),
             durable: watch::Sender::new(durable),
             written: AtomicU64::new(0),
             consumed: AtomicU64::new(0),
             segments: Mutex::new(vec![segment]),
-            published: Mutex::new(Published { checkpoint, fault: None, wake_at: 0 }),
+            published: Mutex::new(Published {
+                checkpoint,
+                fault: None,
+                wake_at: 0,
+            }),
             news: Condvar::new(),
             finished: AtomicBool::new(false),
             ended: watch::Sender::new(false),
@@ -197,7 +204,11 @@ impl AuditLog {
     ) -> Result<(Arc<Self>, Recovery), AuditError> {
         let options = Arc::new(options);
         let opened = recovery::open(disk, dir, Arc::clone(&options))?;
-        let log = Self { shared: opened.shared, options, verifier: opened.verifier };
+        let log = Self {
+            shared: opened.shared,
+            options,
+            verifier: opened.verifier,
+        };
         Ok((Arc::new(log), opened.recovery))
     }
 
@@ -211,7 +222,10 @@ impl AuditLog {
     pub async fn append(&self, record: Bytes) -> Result<u64, AuditError> {
         check_length(&record)?;
         let (ack, told) = oneshot::channel();
-        let mut entry = Entry { record, ack: Some(ack) };
+        let mut entry = Entry {
+            record,
+            ack: Some(ack),
+        };
         let mut deadline = None;
         loop {
             let room = self.shared.queue.room();
@@ -248,7 +262,10 @@ impl AuditLog {
     pub fn submit(&self, record: Bytes) -> Result<(), AuditError> {
         check_length(&record)?;
         let entry = Entry { record, ack: None };
-        self.shared.queue.push(entry).map_err(|(_, refused)| refused.into())
+        self.shared
+            .queue
+            .push(entry)
+            .map_err(|(_, refused)| refused.into())
     }
 
     /// Whether the log is written as it should be.
@@ -259,7 +276,12 @@ impl AuditLog {
         if self.shared.queue.is_closed() {
             return Err(AuditError::Closed);
         }
-        match self.shared.queue.fault().or_else(|| self.shared.publishing_fault()) {
+        match self
+            .shared
+            .queue
+            .fault()
+            .or_else(|| self.shared.publishing_fault())
+        {
             Some(reason) => Err(AuditError::Unavailable(reason)),
             None => Ok(()),
         }

@@ -36,7 +36,10 @@ pub enum NoteError {
 
 /// Whether a text can name a key: not empty, without Unicode spaces, `+` and control characters.
 pub(crate) fn is_key_name(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
+    !name.is_empty()
+        && !name
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || c == '+')
 }
 
 /// The public key of a log with the log's name: what a verifier needs. Its text form is the `vkey` of
@@ -49,7 +52,10 @@ pub struct VerifierKey {
 
 impl VerifierKey {
     pub(crate) fn new(name: &str, key: [u8; 32]) -> Self {
-        Self { name: name.to_owned(), key }
+        Self {
+            name: name.to_owned(),
+            key,
+        }
     }
 
     /// The name of the log.
@@ -95,7 +101,11 @@ impl VerifierKey {
                 .map_err(|_| NoteError::Forged(self.name.clone()))?;
             signed = true;
         }
-        if signed { Ok(text) } else { Err(NoteError::NotSigned(self.to_string())) }
+        if signed {
+            Ok(text)
+        } else {
+            Err(NoteError::NotSigned(self.to_string()))
+        }
     }
 }
 
@@ -107,7 +117,9 @@ pub(crate) fn split(note: &str) -> Result<(&str, &str), NoteError> {
     if note.bytes().any(|byte| byte < b' ' && byte != b'\n') {
         return Err(NoteError::Malformed("it contains control characters"));
     }
-    let end = note.rfind("\n\n").ok_or(NoteError::Malformed("no blank line before signatures"))?;
+    let end = note
+        .rfind("\n\n")
+        .ok_or(NoteError::Malformed("no blank line before signatures"))?;
     let (text, signatures) = (&note[..=end], &note[end + 2..]);
     if signatures.is_empty() || !signatures.ends_with('\n') {
         return Err(NoteError::Malformed("no complete signature line"));
@@ -117,9 +129,12 @@ pub(crate) fn split(note: &str) -> Result<(&str, &str), NoteError> {
 
 /// The name and the bytes (key id and signature) of a signature line.
 fn signature(line: &str) -> Result<(&str, Vec<u8>), NoteError> {
-    const MALFORMED: NoteError = NoteError::Malformed("a line after the blank line is no signature");
-    let (name, base64) =
-        line.strip_prefix("— ").and_then(|rest| rest.split_once(' ')).ok_or(MALFORMED)?;
+    const MALFORMED: NoteError =
+        NoteError::Malformed("a line after the blank line is no signature");
+    let (name, base64) = line
+        .strip_prefix("— ")
+        .and_then(|rest| rest.split_once(' '))
+        .ok_or(MALFORMED)?;
     let bytes = STANDARD.decode(base64).map_err(|_| MALFORMED)?;
     if !is_key_name(name) || bytes.len() < 5 {
         return Err(MALFORMED);
@@ -131,7 +146,13 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = [ED25519_TYPE; 33];
         key[1..].copy_from_slice(&self.key);
-        write!(f, "{}+{:08x}+{}", self.name, self.id(), STANDARD.encode(key))
+        write!(
+            f,
+            "{}+{:08x}+{}",
+            self.name,
+            self.id(),
+            STANDARD.encode(key)
+        )
     }
 }
 
@@ -185,9 +206,23 @@ mod tests {
     #[test]
     fn a_changed_note_is_refused() {
         let key: VerifierKey = VKEY.parse().unwrap();
-        assert!(matches!(key.open(&NOTE.replace("an", "the")), Err(NoteError::Forged(_))));
-        for bad in ["", "\n\n", "a\n\n", "a\n\n— n\n", "a\n— n AAAAAAAA\n", "a\r\n\n— n AAAAAAAA\n", "a\n\n— n AAAAAAAA"] {
-            assert!(matches!(key.open(bad), Err(NoteError::Malformed(_))), "{bad:?}");
+        assert!(matches!(
+            key.open(&NOTE.replace("an", "the")),
+            Err(NoteError::Forged(_))
+        ));
+        for bad in [
+            "",
+            "\n\n",
+            "a\n\n",
+            "a\n\n— n\n",
+            "a\n— n AAAAAAAA\n",
+            "a\r\n\n— n AAAAAAAA\n",
+            "a\n\n— n AAAAAAAA",
+        ] {
+            assert!(
+                matches!(key.open(bad), Err(NoteError::Malformed(_))),
+                "{bad:?}"
+            );
         }
     }
 
@@ -209,7 +244,8 @@ mod tests {
         #[test]
         fn nothing_panics(text in "\\PC{0,80}", middle in "[\n— a+A=]{0,40}") {
             let key: VerifierKey = VKEY.parse().unwrap();
-            prop_assert!(key.open(&format!("{text}{middle}")).is_err());
+            let note = format!("{text}{middle}");
+            prop_assert!(key.open(&note).is_err());
             let _ = text.parse::<VerifierKey>();
         }
     }

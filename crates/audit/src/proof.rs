@@ -55,7 +55,11 @@ pub(crate) fn root<E>(range: Range<u64>, node: &mut impl Nodes<E>) -> Result<Has
 }
 
 /// The audit path of a leaf, from its sibling up: PATH(index, D[0:size]).
-pub(crate) fn inclusion<E>(index: u64, size: u64, node: &mut impl Nodes<E>) -> Result<Vec<Hash>, E> {
+pub(crate) fn inclusion<E>(
+    index: u64,
+    size: u64,
+    node: &mut impl Nodes<E>,
+) -> Result<Vec<Hash>, E> {
     let mut range = 0..size;
     let mut path = Vec::new();
     while range.end - range.start > 1 {
@@ -133,7 +137,11 @@ pub fn check_inclusion(
         node >>= 1;
         last >>= 1;
     }
-    if last == 0 && hash == root { Ok(()) } else { Err(ProofError::Wrong) }
+    if last == 0 && hash == root {
+        Ok(())
+    } else {
+        Err(ProofError::Wrong)
+    }
 }
 
 /// Checks that the tree of size `old` is the beginning of the tree of size `new` (RFC 9162 §2.1.4.2).
@@ -145,7 +153,13 @@ pub fn check_consistency(
     (old, old_root): (u64, Hash),
     (new, new_root): (u64, Hash),
 ) -> Result<(), ProofError> {
-    let holds = |holds: bool| if holds { Ok(()) } else { Err(ProofError::Wrong) };
+    let holds = |holds: bool| {
+        if holds {
+            Ok(())
+        } else {
+            Err(ProofError::Wrong)
+        }
+    };
     if old == 0 {
         return holds(proof.is_empty() && old_root == Hash::of_nothing());
     }
@@ -212,8 +226,17 @@ impl InclusionProof {
     pub fn check(&self, record: &[u8], key: &VerifierKey) -> Result<Proven, ProofError> {
         let checkpoint = Checkpoint::verify(&self.checkpoint, key)?;
         let leaf = Hash::of_leaf(record);
-        check_inclusion(&self.path, self.index, leaf, checkpoint.size(), checkpoint.root())?;
-        Ok(Proven { index: self.index, checkpoint })
+        check_inclusion(
+            &self.path,
+            self.index,
+            leaf,
+            checkpoint.size(),
+            checkpoint.root(),
+        )?;
+        Ok(Proven {
+            index: self.index,
+            checkpoint,
+        })
     }
 }
 
@@ -253,7 +276,12 @@ impl FromStr for InclusionProof {
         let index = lines
             .next()
             .and_then(|line| line.strip_prefix("index "))
-            .and_then(|digits| digits.parse::<u64>().ok().filter(|n| n.to_string() == digits))
+            .and_then(|digits| {
+                digits
+                    .parse::<u64>()
+                    .ok()
+                    .filter(|n| n.to_string() == digits)
+            })
             .ok_or(Malformed("no index"))?;
         let path = lines
             .map(|line| Hash::parse(line).ok_or(Malformed("a line is no hash")))
@@ -262,7 +290,11 @@ impl FromStr for InclusionProof {
         if path.len() > LONGEST_PATH {
             return Err(Malformed("it has more hashes than any tree is high"));
         }
-        Ok(Self { index, path, checkpoint: checkpoint.to_owned() })
+        Ok(Self {
+            index,
+            path,
+            checkpoint: checkpoint.to_owned(),
+        })
     }
 }
 
@@ -279,7 +311,11 @@ mod tests {
     }
 
     fn of(leaves: &[Hash]) -> impl Nodes<Infallible> + '_ {
-        |height, n| Ok(mth(&leaves[(n << height) as usize..((n + 1) << height) as usize]))
+        |height, n| {
+            Ok(mth(
+                &leaves[(n << height) as usize..((n + 1) << height) as usize]
+            ))
+        }
     }
 
     /// PATH of RFC 6962 §2.1.1, word for word.
@@ -288,8 +324,11 @@ mod tests {
             return Vec::new();
         }
         let k = d.len().next_power_of_two() / 2;
-        let (mut path, other) =
-            if m < k { (path(m, &d[..k]), &d[k..]) } else { (path(m - k, &d[k..]), &d[..k]) };
+        let (mut path, other) = if m < k {
+            (path(m, &d[..k]), &d[k..])
+        } else {
+            (path(m - k, &d[k..]), &d[..k])
+        };
         path.push(mth(other));
         path
     }
@@ -392,16 +431,33 @@ mod tests {
         let leaves: Vec<Hash> = records.iter().map(|record| Hash::of_leaf(record)).collect();
         let checkpoint = Checkpoint::sign(5, mth(&leaves), &key);
         let path = inclusion(3, 5, &mut of(&leaves)).unwrap();
-        let proof = InclusionProof { index: 3, path, checkpoint: checkpoint.note().to_owned() };
+        let proof = InclusionProof {
+            index: 3,
+            path,
+            checkpoint: checkpoint.note().to_owned(),
+        };
         let text = proof.to_string();
         assert!(text.starts_with("c2sp.org/tlog-proof@v1\nindex 3\n"));
         assert_eq!(text.parse(), Ok(proof));
         let proven = check_proof(&text, &records[3], key.verifier()).unwrap();
-        assert_eq!(proven, Proven { index: 3, checkpoint });
-        assert_eq!(check_proof(&text, &records[2], key.verifier()), Err(ProofError::Wrong));
+        assert_eq!(
+            proven,
+            Proven {
+                index: 3,
+                checkpoint
+            }
+        );
+        assert_eq!(
+            check_proof(&text, &records[2], key.verifier()),
+            Err(ProofError::Wrong)
+        );
         let with_extra = text.replacen("index", "extra AAAA\nindex", 1);
         assert!(check_proof(&with_extra, &records[3], key.verifier()).is_ok());
-        for bad in [text.replace("index 3", "index 03"), text.replace("@v1", "@v2"), text.replace("\n\n", "\n")] {
+        for bad in [
+            text.replace("index 3", "index 03"),
+            text.replace("@v1", "@v2"),
+            text.replace("\n\n", "\n"),
+        ] {
             let refused = check_proof(&bad, &records[3], key.verifier());
             assert!(matches!(refused, Err(ProofError::Malformed(_))), "{bad}");
         }

@@ -71,10 +71,28 @@ pub(crate) struct Progress {
 }
 
 impl Publisher {
-    pub(crate) fn new(disk: Arc<dyn Disk>, dir: &Path, key: LogKey, edge: Edge, bundle: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        key: LogKey,
+        edge: Edge,
+        bundle: Vec<u8>,
+    ) -> Self {
         let cursor = Cursor::at(edge.size());
-        let done = Progress { edge, bundle, cursor, bytes: 0 };
-        Self { disk, dir: dir.to_owned(), key, done, folders: HashSet::new(), unfinished: 0 }
+        let done = Progress {
+            edge,
+            bundle,
+            cursor,
+            bytes: 0,
+        };
+        Self {
+            disk,
+            dir: dir.to_owned(),
+            key,
+            done,
+            folders: HashSet::new(),
+            unfinished: 0,
+        }
     }
 
     /// Begins to count journal bytes: what was read until now is no part of the running journal.
@@ -90,7 +108,10 @@ impl Publisher {
 
     /// Runs until everything is written, then lets go of the log's lock.
     pub(crate) fn run(mut self, shared: &Shared, options: &Options, lock: File) {
-        let _ended = Ended { shared, lock: Some(lock) };
+        let _ended = Ended {
+            shared,
+            lock: Some(lock),
+        };
         let mut last: Option<Instant> = None;
         let mut delay = options.retry_first;
         loop {
@@ -135,7 +156,11 @@ impl Publisher {
         shared.set_checkpoint(checkpoint);
         shared.consumed.store(self.done.bytes, Ordering::Relaxed);
         let mut segments = shared.segments.lock();
-        let needless = segments.iter().skip(1).take_while(|later| later.base <= covered).count();
+        let needless = segments
+            .iter()
+            .skip(1)
+            .take_while(|later| later.base <= covered)
+            .count();
         for segment in segments.drain(..needless) {
             if let Err(error) = self.disk.remove(segment.path()) {
                 tracing::warn!(%error, segment = segment.name(), "a journal segment cannot be removed");
@@ -155,13 +180,19 @@ impl Publisher {
         let mut full = Vec::new();
         while next.edge.size() < durable {
             let size = next.edge.size();
-            let missing = || AuditError::damaged("journal", format!("record {size} cannot be read"));
-            let frame = next.cursor.read(segments).map_err(AuditError::io(&self.dir))?;
+            let missing =
+                || AuditError::damaged("journal", format!("record {size} cannot be read"));
+            let frame = next
+                .cursor
+                .read(segments)
+                .map_err(AuditError::io(&self.dir))?;
             let frame = frame.ok_or_else(missing)?;
             next.bytes += frame.end - frame.start;
             for record in frame.records {
                 let mut tiles = Vec::new();
-                next.edge.push(Hash::of_leaf(&record), |tile, hashes| tiles.push((tile, hashes)));
+                next.edge.push(Hash::of_leaf(&record), |tile, hashes| {
+                    tiles.push((tile, hashes))
+                });
                 bundle::push(&mut next.bundle, &record);
                 if next.edge.size().is_multiple_of(WIDTH) {
                     let tile = Tile::full(Kind::Entries, next.edge.size() / WIDTH - 1);
@@ -196,7 +227,9 @@ impl Publisher {
     /// Removes the incomplete forms of a tile that is complete and durable now.
     pub(crate) fn remove_partials(&self, tile: Tile) {
         let folder = self.dir.join(tile.partials());
-        let Ok(files) = std::fs::read_dir(&folder) else { return };
+        let Ok(files) = std::fs::read_dir(&folder) else {
+            return;
+        };
         for file in files.flatten() {
             // What stays takes up room, and does no other harm.
             let _ = self.disk.remove(&file.path());
@@ -218,7 +251,9 @@ impl Publisher {
             folder = at.parent();
         }
         for folder in missing.into_iter().rev() {
-            self.disk.make_dir(&folder).map_err(AuditError::io(&folder))?;
+            self.disk
+                .make_dir(&folder)
+                .map_err(AuditError::io(&folder))?;
             // A folder survives a crash only with its name in the folder above.
             touched.extend(folder.parent().map(Path::to_owned));
             touched.insert(folder);
@@ -250,7 +285,8 @@ impl Publisher {
         if self.folders.len() > MOST_FOLDERS {
             self.folders.clear();
         }
-        self.folders.extend(touched.into_iter().filter(|folder| *folder != self.dir));
+        self.folders
+            .extend(touched.into_iter().filter(|folder| *folder != self.dir));
         Ok(())
     }
 }

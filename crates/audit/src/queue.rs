@@ -53,7 +53,12 @@ const OVERHEAD: usize = 64;
 
 impl Queue {
     pub(crate) fn new(bounds: Bounds) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), room: Notify::new(), bounds }
+        Self {
+            state: Mutex::default(),
+            arrived: Condvar::new(),
+            room: Notify::new(),
+            bounds,
+        }
     }
 
     /// Puts a record into the queue. A record that somebody waits for is refused while the log cannot
@@ -110,7 +115,10 @@ impl Queue {
             })
             .count();
         let group: Vec<Entry> = state.waiting.drain(..count).collect();
-        state.bytes -= group.iter().map(|entry| entry.record.len() + OVERHEAD).sum::<usize>();
+        state.bytes -= group
+            .iter()
+            .map(|entry| entry.record.len() + OVERHEAD)
+            .sum::<usize>();
         drop(state);
         self.room.notify_waiters();
         Some(group)
@@ -121,10 +129,15 @@ impl Queue {
     pub(crate) fn fail(&self, reason: &str) {
         let mut state = self.state.lock();
         state.fault = Some(reason.to_owned());
-        let (failed, kept): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut state.waiting).into_iter().partition(|entry| entry.ack.is_some());
+        let (failed, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|entry| entry.ack.is_some());
         state.waiting = kept;
-        state.bytes = state.waiting.iter().map(|entry| entry.record.len() + OVERHEAD).sum();
+        state.bytes = state
+            .waiting
+            .iter()
+            .map(|entry| entry.record.len() + OVERHEAD)
+            .sum();
         drop(state);
         for ack in failed.into_iter().filter_map(|entry| entry.ack) {
             let _ = ack.send(Err(reason.to_owned()));
@@ -166,11 +179,17 @@ mod tests {
     use super::*;
 
     fn entry(length: usize) -> Entry {
-        Entry { record: vec![0; length].into(), ack: None }
+        Entry {
+            record: vec![0; length].into(),
+            ack: None,
+        }
     }
 
     fn queue() -> Queue {
-        Queue::new(Bounds { records: 4, bytes: 1000 })
+        Queue::new(Bounds {
+            records: 4,
+            bytes: 1000,
+        })
     }
 
     #[test]
@@ -178,12 +197,22 @@ mod tests {
         let queue = queue();
         assert!(queue.push(entry(900)).is_ok());
         assert!(matches!(queue.push(entry(100)), Err((_, Refused::Full))));
-        queue.take(Bounds { records: 9, bytes: 9999 }).unwrap();
+        queue
+            .take(Bounds {
+                records: 9,
+                bytes: 9999,
+            })
+            .unwrap();
         for _ in 0..4 {
             assert!(queue.push(entry(1)).is_ok());
         }
         assert!(matches!(queue.push(entry(1)), Err((_, Refused::Full))));
-        let group = queue.take(Bounds { records: 3, bytes: 2 }).unwrap();
+        let group = queue
+            .take(Bounds {
+                records: 3,
+                bytes: 2,
+            })
+            .unwrap();
         assert_eq!(group.len(), 2, "the bound in bytes ends a group");
     }
 
@@ -191,14 +220,33 @@ mod tests {
     fn a_fault_fails_who_waits_and_keeps_the_rest() {
         let queue = queue();
         let (ack, mut told) = oneshot::channel();
-        queue.push(Entry { record: Bytes::new(), ack: Some(ack) }).map_err(|(_, r)| r).unwrap();
+        queue
+            .push(Entry {
+                record: Bytes::new(),
+                ack: Some(ack),
+            })
+            .map_err(|(_, r)| r)
+            .unwrap();
         queue.push(entry(3)).map_err(|(_, r)| r).unwrap();
         queue.fail("no space");
         assert_eq!(told.try_recv().unwrap(), Err("no space".to_owned()));
         let (ack, _told) = oneshot::channel();
-        let refused = queue.push(Entry { record: Bytes::new(), ack: Some(ack) });
+        let refused = queue.push(Entry {
+            record: Bytes::new(),
+            ack: Some(ack),
+        });
         assert!(matches!(refused, Err((_, Refused::Unavailable(reason))) if reason == "no space"));
-        assert_eq!(queue.take(Bounds { records: 9, bytes: 99 }).unwrap()[0].record.len(), 3);
+        assert_eq!(
+            queue
+                .take(Bounds {
+                    records: 9,
+                    bytes: 99
+                })
+                .unwrap()[0]
+                .record
+                .len(),
+            3
+        );
         queue.heal();
         assert_eq!(queue.fault(), None);
     }
@@ -209,7 +257,21 @@ mod tests {
         queue.push(entry(1)).map_err(|(_, r)| r).unwrap();
         queue.close();
         assert!(matches!(queue.push(entry(1)), Err((_, Refused::Closed))));
-        assert!(queue.take(Bounds { records: 9, bytes: 99 }).is_some());
-        assert!(queue.take(Bounds { records: 9, bytes: 99 }).is_none());
+        assert!(
+            queue
+                .take(Bounds {
+                    records: 9,
+                    bytes: 99
+                })
+                .is_some()
+        );
+        assert!(
+            queue
+                .take(Bounds {
+                    records: 9,
+                    bytes: 99
+                })
+                .is_none()
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 mod problem;
 mod query;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tree_check;
 mod verify;
 
@@ -72,7 +74,13 @@ impl Reader {
         if checkpoint == Ok(None) && !tail.exists {
             return Err(AuditError::NotALog(dir.to_owned()));
         }
-        Ok(Self { dir: dir.to_owned(), stored: Stored::new(dir), key, checkpoint, tail })
+        Ok(Self {
+            dir: dir.to_owned(),
+            stored: Stored::new(dir),
+            key,
+            checkpoint,
+            tail,
+        })
     }
 
     /// Looks at the log anew; its size now.
@@ -127,7 +135,13 @@ impl Reader {
     #[must_use]
     pub fn entries(&self, range: Range<u64>) -> Entries<'_> {
         let end = range.end.min(self.size());
-        Entries { reader: self, next: range.start, end, ready: VecDeque::new(), cursor: None }
+        Entries {
+            reader: self,
+            next: range.start,
+            end,
+            ready: VecDeque::new(),
+            cursor: None,
+        }
     }
 
     /// The newest `count` records.
@@ -147,7 +161,11 @@ impl Reader {
         };
         let path = proof::inclusion(index, size, &mut self.stored.nodes(size));
         let path = path.map_err(AuditError::Damaged)?;
-        Ok(InclusionProof { index, path, checkpoint: checkpoint.note().to_owned() })
+        Ok(InclusionProof {
+            index,
+            path,
+            checkpoint: checkpoint.note().to_owned(),
+        })
     }
 
     /// Proves that the log's tree of size `old` is the beginning of that of size `new`; to be checked
@@ -157,8 +175,14 @@ impl Reader {
     /// When `old` is above `new` or `new` above the checkpoint, or the tiles cannot be read.
     pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>, AuditError> {
         let size = self.covered();
-        if let Some(beyond) = [(old, new), (new, size)].iter().find(|(low, high)| low > high) {
-            return Err(AuditError::NotCovered { index: beyond.0, size: beyond.1 });
+        if let Some(beyond) = [(old, new), (new, size)]
+            .iter()
+            .find(|(low, high)| low > high)
+        {
+            return Err(AuditError::NotCovered {
+                index: beyond.0,
+                size: beyond.1,
+            });
         }
         proof::consistency(old, new, &mut self.stored.nodes(size)).map_err(AuditError::Damaged)
     }
@@ -170,7 +194,10 @@ impl Reader {
     pub fn root(&self, size: u64) -> Result<Hash, AuditError> {
         let covered = self.covered();
         if size > covered {
-            return Err(AuditError::NotCovered { index: size, size: covered });
+            return Err(AuditError::NotCovered {
+                index: size,
+                size: covered,
+            });
         }
         proof::root(0..size, &mut self.stored.nodes(covered)).map_err(AuditError::Damaged)
     }
@@ -183,7 +210,11 @@ impl Reader {
         };
         let records = self.stored.records(tile)?;
         let skip = (first - n * WIDTH) as usize;
-        Ok(records.into_iter().skip(skip).take((end - first) as usize).collect())
+        Ok(records
+            .into_iter()
+            .skip(skip)
+            .take((end - first) as usize)
+            .collect())
     }
 }
 
@@ -202,7 +233,11 @@ fn look(
                 Err(_) => Err(NoteError::Malformed("it is not UTF-8")),
             },
         };
-        let covered = checkpoint.as_ref().ok().and_then(Option::as_ref).map_or(0, Checkpoint::size);
+        let covered = checkpoint
+            .as_ref()
+            .ok()
+            .and_then(Option::as_ref)
+            .map_or(0, Checkpoint::size);
         let tail = Tail::read(dir, covered);
         let after = read_note(&path)?;
         match tail {
@@ -214,7 +249,10 @@ fn look(
             _ => before = after,
         }
     }
-    Err(AuditError::io(dir)(io::Error::new(io::ErrorKind::Interrupted, "the log changes faster than it can be read")))
+    Err(AuditError::io(dir)(io::Error::new(
+        io::ErrorKind::Interrupted,
+        "the log changes faster than it can be read",
+    )))
 }
 
 fn read_note(path: &Path) -> Result<Option<Vec<u8>>, AuditError> {
@@ -238,14 +276,23 @@ impl Entries<'_> {
     fn fill(&mut self) -> Result<(), AuditError> {
         let reader = self.reader;
         if self.next < reader.covered() {
-            self.ready = reader.bundle(self.next, self.end).map_err(AuditError::Damaged)?;
+            self.ready = reader
+                .bundle(self.next, self.end)
+                .map_err(AuditError::Damaged)?;
         } else {
-            let cursor = self.cursor.get_or_insert_with(|| reader.tail.cursor(self.next));
-            let frame = cursor.read(&reader.tail.segments).map_err(AuditError::io(&reader.dir))?;
+            let cursor = self
+                .cursor
+                .get_or_insert_with(|| reader.tail.cursor(self.next));
+            let frame = cursor
+                .read(&reader.tail.segments)
+                .map_err(AuditError::io(&reader.dir))?;
             self.ready = frame.map(|frame| frame.records.into()).unwrap_or_default();
         }
         match self.ready.is_empty() {
-            true => Err(AuditError::damaged("journal", format!("record {} cannot be read", self.next))),
+            true => Err(AuditError::damaged(
+                "journal",
+                format!("record {} cannot be read", self.next),
+            )),
             false => Ok(()),
         }
     }

@@ -80,11 +80,15 @@ pub(crate) fn open(
         return Err(AuditError::Damaged(damage.clone()));
     }
     if covered.is_none() && tail.segments.is_empty() && dir.join("tile").exists() {
-        return Err(AuditError::damaged(CHECKPOINT, "it is missing, but there are tiles"));
+        return Err(AuditError::damaged(
+            CHECKPOINT,
+            "it is missing, but there are tiles",
+        ));
     }
     let begun = covered.is_none() && tail.end == 0;
     // Before the first checkpoint: from then on, a log without this folder has lost it.
-    disk.make_dir(&dir.join(FOLDER)).map_err(AuditError::io(dir))?;
+    disk.make_dir(&dir.join(FOLDER))
+        .map_err(AuditError::io(dir))?;
     disk.sync_dir(dir).map_err(AuditError::io(dir))?;
 
     let mut publisher = Publisher::new(Arc::clone(&disk), dir, key, edge, tail_bundle);
@@ -98,7 +102,10 @@ pub(crate) fn open(
     let number = tail.number.saturating_add(1);
     let (segment_writer, segment) = SegmentWriter::create(&*disk, dir, number, tail.end)
         .map_err(AuditError::io(&dir.join(FOLDER)))?;
-    for (_, path) in crate::journal::list(dir).map_err(AuditError::io(dir))?.unwrap_or_default() {
+    for (_, path) in crate::journal::list(dir)
+        .map_err(AuditError::io(dir))?
+        .unwrap_or_default()
+    {
         if path != segment.path() {
             disk.remove(&path).map_err(AuditError::io(&path))?;
         }
@@ -110,7 +117,12 @@ pub(crate) fn open(
         torn_bytes: tail.torn,
         begun,
     };
-    let shared = Arc::new(Shared::new(&options, tail.end, Arc::new(segment), checkpoint));
+    let shared = Arc::new(Shared::new(
+        &options,
+        tail.end,
+        Arc::new(segment),
+        checkpoint,
+    ));
     let writer = Writer {
         shared: Arc::clone(&shared),
         disk,
@@ -123,8 +135,14 @@ pub(crate) fn open(
     publisher.forget_recovery();
     start("audit-writer", move || writer.run())?;
     let publishing = Arc::clone(&shared);
-    start("audit-publisher", move || publisher.run(&publishing, &options, lock))?;
-    Ok(Opened { shared, verifier, recovery })
+    start("audit-publisher", move || {
+        publisher.run(&publishing, &options, lock)
+    })?;
+    Ok(Opened {
+        shared,
+        verifier,
+        recovery,
+    })
 }
 
 fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), AuditError> {
@@ -136,7 +154,11 @@ fn make_folder(disk: &dyn Disk, dir: &Path) -> Result<(), AuditError> {
     if dir.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o750).create(dir).map_err(AuditError::io(dir))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(dir)
+        .map_err(AuditError::io(dir))?;
     let parent = match dir.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -146,7 +168,8 @@ fn make_folder(disk: &dyn Disk, dir: &Path) -> Result<(), AuditError> {
 
 fn make_inner_folders(disk: &dyn Disk, dir: &Path) -> Result<(), AuditError> {
     let unfinished = dir.join(UNFINISHED);
-    disk.make_dir(&unfinished).map_err(AuditError::io(&unfinished))?;
+    disk.make_dir(&unfinished)
+        .map_err(AuditError::io(&unfinished))?;
     for file in std::fs::read_dir(&unfinished).map_err(AuditError::io(&unfinished))? {
         let path = file.map_err(AuditError::io(&unfinished))?.path();
         disk.remove(&path).map_err(AuditError::io(&path))?;
@@ -179,7 +202,11 @@ fn keep_verifier(disk: &dyn Disk, dir: &Path, verifier: &VerifierKey) -> Result<
         Ok(found) if found.trim_end() == expected => Ok(()),
         // A crash before the very first record may have left an incomplete one.
         Ok(found) if dir.join(CHECKPOINT).exists() || dir.join(FOLDER).exists() => {
-            Err(AuditError::OtherKey { path, found: found.trim_end().chars().take(300).collect(), expected })
+            Err(AuditError::OtherKey {
+                path,
+                found: found.trim_end().chars().take(300).collect(),
+                expected,
+            })
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(AuditError::io(&path)(error)),
         _ => std::fs::write(&path, format!("{expected}\n"))
@@ -213,14 +240,19 @@ fn check_covered(dir: &Path, checkpoint: &Checkpoint) -> Result<(Edge, Vec<u8>),
         .from(size.saturating_sub(RECHECKED))
         .run(&mut |_| {});
     if let Some(problem) = problems.into_list().into_iter().next() {
-        return Err(AuditError::damaged(problem.file.clone(), problem.in_words()));
+        return Err(AuditError::damaged(
+            problem.file.clone(),
+            problem.in_words(),
+        ));
     }
     let levels = stored.edge(size).into_iter().collect::<Result<Vec<_>, _>>();
     let edge = levels
         .map_err(AuditError::Damaged)
         .map(|levels| Edge::from_levels(size, levels))?
         .filter(|edge| edge.root() == checkpoint.root())
-        .ok_or_else(|| AuditError::damaged("tile", "its right edge does not belong to the checkpoint"))?;
+        .ok_or_else(|| {
+            AuditError::damaged("tile", "its right edge does not belong to the checkpoint")
+        })?;
     let mut tail_bundle = Vec::new();
     if let Some(tile) = Tile::in_tree(Kind::Entries, size / WIDTH, size) {
         for record in stored.records(tile).map_err(AuditError::Damaged)? {

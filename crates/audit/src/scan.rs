@@ -39,8 +39,13 @@ impl Tail {
     /// Reads the journal of a log whose checkpoint covers `covered` records. What is wrong with parts
     /// that the checkpoint covers does no harm, and is not reported.
     pub(crate) fn read(dir: &Path, covered: u64) -> io::Result<Self> {
-        let mut tail = Self { end: covered, ..Self::default() };
-        let Some(files) = journal::list(dir)? else { return Ok(tail) };
+        let mut tail = Self {
+            end: covered,
+            ..Self::default()
+        };
+        let Some(files) = journal::list(dir)? else {
+            return Ok(tail);
+        };
         tail.exists = true;
         tail.number = files.last().map_or(0, |(number, _)| *number);
         let mut headless: Option<(String, u64)> = None;
@@ -90,7 +95,11 @@ impl Tail {
                 self.note_gap(segment, at.max(covered), frame.first);
                 if marked.is_none_or(|marked| frame.start >= marked + MARK_EVERY) {
                     marked = Some(frame.start);
-                    self.marks.push(Mark { first: frame.first, offset: frame.start, segment: number });
+                    self.marks.push(Mark {
+                        first: frame.first,
+                        offset: frame.start,
+                        segment: number,
+                    });
                 }
                 at = frame.next();
                 offset = frame.end;
@@ -107,14 +116,20 @@ impl Tail {
                 1 => format!("record {from} is damaged or missing"),
                 _ => format!("records {from} to {} are damaged or missing", to - 1),
             };
-            self.damage.push(Damage { file: segment.name(), what });
+            self.damage.push(Damage {
+                file: segment.name(),
+                what,
+            });
         }
     }
 
     /// Reads from a record on.
     pub(crate) fn cursor(&self, next: u64) -> Cursor {
         // The segment that has precedence for this record; a mark of another one leads astray.
-        let segment = self.segments.iter().rposition(|segment| segment.base <= next);
+        let segment = self
+            .segments
+            .iter()
+            .rposition(|segment| segment.base <= next);
         let mark = self
             .marks
             .iter()

@@ -29,21 +29,41 @@ pub(crate) struct Content {
 
 impl Stored {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 
     /// Reads the file of a tile. A partial tile may have been replaced by the full one.
     pub(crate) fn content(&self, tile: Tile) -> Result<Content, Damage> {
         let file = tile.path();
         match self.file(&file, tile.kind) {
-            Ok(Some(bytes)) => return Ok(Content { file, bytes, exact: true }),
+            Ok(Some(bytes)) => {
+                return Ok(Content {
+                    file,
+                    bytes,
+                    exact: true,
+                });
+            }
             Ok(None) => {}
-            Err(error) => return Err(Damage { file, what: error.to_string() }),
+            Err(error) => {
+                return Err(Damage {
+                    file,
+                    what: error.to_string(),
+                });
+            }
         }
         let full = Tile::full(tile.kind, tile.n).path();
         match self.file(&full, tile.kind) {
-            Ok(Some(bytes)) if !tile.is_full() => Ok(Content { file: full, bytes, exact: false }),
-            _ => Err(Damage { file, what: "it is missing".to_owned() }),
+            Ok(Some(bytes)) if !tile.is_full() => Ok(Content {
+                file: full,
+                bytes,
+                exact: false,
+            }),
+            _ => Err(Damage {
+                file,
+                what: "it is missing".to_owned(),
+            }),
         }
     }
 
@@ -53,11 +73,17 @@ impl Stored {
             Kind::Hashes(_) => WIDTH * Hash::LENGTH as u64,
             Kind::Entries => WIDTH * (LONGEST_RECORD + bundle::PREFIX) as u64,
         };
-        match std::fs::metadata(&path) {
-            Ok(about) if about.len() > longest => Err(io::Error::other("it is longer than any such file")),
-            Ok(_) => Ok(Some(std::fs::read(&path)?.into())),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(error),
+        let read = std::fs::metadata(&path).and_then(|about| match about.len() {
+            length if length > longest => Err(io::Error::other("it is longer than any such file")),
+            _ => std::fs::read(&path),
+        });
+        match read {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            // The writer may remove it at any moment.
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+                _ => Err(error),
+            },
         }
     }
 
@@ -74,7 +100,10 @@ impl Stored {
             _ => {
                 let (found, expected) = (content.bytes.len(), expected * Hash::LENGTH);
                 let what = format!("it has {found} bytes instead of {expected}");
-                Err(Damage { file: content.file, what })
+                Err(Damage {
+                    file: content.file,
+                    what,
+                })
             }
         }
     }
@@ -82,13 +111,17 @@ impl Stored {
     /// The records of a bundle.
     pub(crate) fn records(&self, tile: Tile) -> Result<Vec<Bytes>, Damage> {
         let content = self.content(tile)?;
-        let records: Option<Vec<Bytes>> =
-            bundle::split(content.bytes).take(usize::from(tile.width)).collect();
+        let records: Option<Vec<Bytes>> = bundle::split(content.bytes)
+            .take(usize::from(tile.width))
+            .collect();
         match records {
             Some(records) if records.len() == usize::from(tile.width) => Ok(records),
             _ => {
                 let what = format!("it does not hold {} complete records", tile.width);
-                Err(Damage { file: content.file, what })
+                Err(Damage {
+                    file: content.file,
+                    what,
+                })
             }
         }
     }
@@ -104,7 +137,10 @@ impl Stored {
     }
 
     /// Gives the hashes of perfect subtrees of a tree of that size.
-    pub(crate) fn nodes(&self, size: u64) -> impl FnMut(u32, u64) -> Result<Hash, Damage> + use<'_> {
+    pub(crate) fn nodes(
+        &self,
+        size: u64,
+    ) -> impl FnMut(u32, u64) -> Result<Hash, Damage> + use<'_> {
         let mut last: Option<(Tile, Vec<Hash>)> = None;
         move |height, n| {
             let level = (height / HEIGHT) as u8;
@@ -112,8 +148,13 @@ impl Stored {
             let first = n << within;
             let count = size >> (HEIGHT * u32::from(level));
             let tile = Tile::in_tree(Kind::Hashes(level), first / WIDTH, count);
-            let outside = || Damage { file: "tile".to_owned(), what: format!("no subtree {n} of height {height}") };
-            let tile = tile.filter(|tile| first + (1 << within) <= tile.end()).ok_or_else(outside)?;
+            let outside = || Damage {
+                file: "tile".to_owned(),
+                what: format!("no subtree {n} of height {height}"),
+            };
+            let tile = tile
+                .filter(|tile| first + (1 << within) <= tile.end())
+                .ok_or_else(outside)?;
             if last.as_ref().is_none_or(|(have, _)| *have != tile) {
                 last = Some((tile, self.hashes(tile)?));
             }

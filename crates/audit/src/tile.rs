@@ -28,7 +28,11 @@ pub(crate) struct Tile {
 
 impl Tile {
     pub(crate) fn full(kind: Kind, n: u64) -> Self {
-        Self { kind, n, width: WIDTH as u16 }
+        Self {
+            kind,
+            n,
+            width: WIDTH as u16,
+        }
     }
 
     /// The tile `n` as it is in a tree with `count` hashes or records at this level; `None` if it
@@ -44,7 +48,9 @@ impl Tile {
 
     /// How many hashes or records the level has before the end of this tile.
     pub(crate) fn end(self) -> u64 {
-        self.n.saturating_mul(WIDTH).saturating_add(u64::from(self.width))
+        self.n
+            .saturating_mul(WIDTH)
+            .saturating_add(u64::from(self.width))
     }
 
     /// Its path, relative to the log's folder.
@@ -89,15 +95,21 @@ impl Tile {
             level => Kind::Hashes(level.parse().ok().filter(|level| *level < 64)?),
         };
         let (number, width) = match rest.split_once(".p/") {
-            Some((number, width)) => {
-                (number, width.parse().ok().filter(|width| (1..WIDTH as u16).contains(width))?)
-            }
+            Some((number, width)) => (
+                number,
+                width
+                    .parse()
+                    .ok()
+                    .filter(|width| (1..WIDTH as u16).contains(width))?,
+            ),
             None => (rest, WIDTH as u16),
         };
         let mut n: u64 = 0;
         for group in number.split('/') {
             let group = group.strip_prefix('x').unwrap_or(group);
-            n = n.checked_mul(1000)?.checked_add(group.parse().ok().filter(|group| *group < 1000)?)?;
+            n = n
+                .checked_mul(1000)?
+                .checked_add(group.parse().ok().filter(|group| *group < 1000)?)?;
         }
         let tile = Self { kind, n, width };
         (tile.path() == path).then_some(tile)
@@ -112,11 +124,17 @@ mod tests {
     #[test]
     fn paths_are_those_of_the_standard() {
         let path = |kind, n, width| Tile { kind, n, width }.path();
-        assert_eq!(path(Kind::Hashes(0), 1_234_067, 256), "tile/0/x001/x234/067");
+        assert_eq!(
+            path(Kind::Hashes(0), 1_234_067, 256),
+            "tile/0/x001/x234/067"
+        );
         assert_eq!(path(Kind::Hashes(63), 0, 256), "tile/63/000");
         assert_eq!(path(Kind::Hashes(1), 1000, 17), "tile/1/x001/000.p/17");
         assert_eq!(path(Kind::Entries, 273, 112), "tile/entries/273.p/112");
-        assert_eq!(Tile::full(Kind::Entries, 1000).partials(), "tile/entries/x001/000.p");
+        assert_eq!(
+            Tile::full(Kind::Entries, 1000).partials(),
+            "tile/entries/x001/000.p"
+        );
     }
 
     /// The example of the standard: a tree of size 70,000.
@@ -125,17 +143,33 @@ mod tests {
         let tile = |level: u8, n| {
             Tile::in_tree(Kind::Hashes(level), n, 70_000 >> (8 * u32::from(level))).map(|t| t.width)
         };
-        assert_eq!((tile(0, 272), tile(0, 273), tile(0, 274)), (Some(256), Some(112), None));
-        assert_eq!((tile(1, 0), tile(1, 1), tile(1, 2)), (Some(256), Some(17), None));
+        assert_eq!(
+            (tile(0, 272), tile(0, 273), tile(0, 274)),
+            (Some(256), Some(112), None)
+        );
+        assert_eq!(
+            (tile(1, 0), tile(1, 1), tile(1, 2)),
+            (Some(256), Some(17), None)
+        );
         assert_eq!((tile(2, 0), tile(2, 1), tile(3, 0)), (Some(1), None, None));
     }
 
     #[test]
     fn other_spellings_are_no_tiles() {
         for bad in [
-            "tile/0/1", "tile/00/001", "tile/64/001", "tile/0/001.p/256", "tile/0/001.p/0",
-            "tile/0/001.p/01", "tile/0/x000/001", "tile/0/001/002", "tile/entries/+01", "tile/0/",
-            "tile/0/001.tmp", "checkpoint", "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
+            "tile/0/1",
+            "tile/00/001",
+            "tile/64/001",
+            "tile/0/001.p/256",
+            "tile/0/001.p/0",
+            "tile/0/001.p/01",
+            "tile/0/x000/001",
+            "tile/0/001/002",
+            "tile/entries/+01",
+            "tile/0/",
+            "tile/0/001.tmp",
+            "checkpoint",
+            "tile/0/x999/x999/x999/x999/x999/x999/x999/999",
         ] {
             assert_eq!(Tile::parse(bad), None, "{bad}");
         }

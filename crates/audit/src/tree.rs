@@ -35,13 +35,16 @@ impl Edge {
     /// their widths do not belong to that size.
     pub(crate) fn from_levels(size: u64, levels: Vec<Vec<Hash>>) -> Option<Self> {
         let widths = levels.iter().map(Vec::len);
-        let expected = (0..).map_while(|level| (level < Self::levels(size)).then(|| Self::width(size, level)));
+        let expected =
+            (0..).map_while(|level| (level < Self::levels(size)).then(|| Self::width(size, level)));
         widths.eq(expected).then_some(Self { size, levels })
     }
 
     /// How many levels of tiles a tree of that size has.
     pub(crate) fn levels(size: u64) -> u8 {
-        (0..8).take_while(|level| size >> (HEIGHT * level) > 0).count() as u8
+        (0..8)
+            .take_while(|level| size >> (HEIGHT * level) > 0)
+            .count() as u8
     }
 
     /// How many hashes the incomplete tile of a level has.
@@ -76,10 +79,21 @@ impl Edge {
 
     /// The incomplete tiles.
     pub(crate) fn partial(&self) -> impl Iterator<Item = (Tile, &[Hash])> {
-        self.levels.iter().zip(0u8..).filter(|(row, _)| !row.is_empty()).map(|(row, level)| {
-            let n = self.size >> (HEIGHT * (u32::from(level) + 1));
-            (Tile { kind: Kind::Hashes(level), n, width: row.len() as u16 }, row.as_slice())
-        })
+        self.levels
+            .iter()
+            .zip(0u8..)
+            .filter(|(row, _)| !row.is_empty())
+            .map(|(row, level)| {
+                let n = self.size >> (HEIGHT * (u32::from(level) + 1));
+                (
+                    Tile {
+                        kind: Kind::Hashes(level),
+                        n,
+                        width: row.len() as u16,
+                    },
+                    row.as_slice(),
+                )
+            })
     }
 
     /// The Merkle tree hash of all leaves (RFC 6962 §2.1).
@@ -134,7 +148,12 @@ pub(crate) mod tests {
         assert_eq!(edge.root(), Hash::of_nothing());
         for (leaf, root) in leaves().iter().zip(ROOTS) {
             edge.push(Hash::of_leaf(leaf), |_, _| {});
-            let hex: String = edge.root().0.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex: String = edge
+                .root()
+                .0
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             assert_eq!(hex, root);
         }
     }
@@ -153,24 +172,35 @@ pub(crate) mod tests {
 
     #[test]
     fn the_edge_has_the_root_and_the_tiles_of_the_definition() {
-        let leaves: Vec<Hash> = (0u32..66_000).map(|i| Hash::of_leaf(&i.to_be_bytes())).collect();
+        let leaves: Vec<Hash> = (0u32..66_000)
+            .map(|i| Hash::of_leaf(&i.to_be_bytes()))
+            .collect();
         let mut edge = Edge::default();
         let mut full = Vec::new();
         for (leaf, size) in leaves.iter().zip(1usize..) {
             edge.push(*leaf, |tile, hashes| full.push((tile, hashes)));
             if size < 600 || size % 8191 == 0 || size.abs_diff(65_536) < 3 {
                 assert_eq!(edge.root(), mth(&leaves[..size]), "{size}");
-                let levels = (0..Edge::levels(edge.size())).map(|level| edge.levels[usize::from(level)].clone());
-                assert_eq!(Edge::from_levels(edge.size(), levels.collect()).as_ref(), Some(&edge));
+                let levels = (0..Edge::levels(edge.size()))
+                    .map(|level| edge.levels[usize::from(level)].clone());
+                assert_eq!(
+                    Edge::from_levels(edge.size(), levels.collect()).as_ref(),
+                    Some(&edge)
+                );
             }
         }
         assert_eq!(full.len(), 257 + 1);
         for (tile, hashes) in full {
-            let Kind::Hashes(level) = tile.kind else { panic!("{tile:?}") };
+            let Kind::Hashes(level) = tile.kind else {
+                panic!("{tile:?}")
+            };
             let span = 256usize.pow(u32::from(level));
             let start = tile.n as usize * 256 * span;
             for (i, hash) in hashes.iter().enumerate() {
-                assert_eq!(*hash, mth(&leaves[start + i * span..start + (i + 1) * span]));
+                assert_eq!(
+                    *hash,
+                    mth(&leaves[start + i * span..start + (i + 1) * span])
+                );
             }
         }
     }

@@ -13,7 +13,10 @@ use crate::log::{Options, Shared};
 use crate::queue::{Bounds, Entry};
 
 /// Most that one group holds.
-const GROUP: Bounds = Bounds { records: 8192, bytes: 4 << 20 };
+const GROUP: Bounds = Bounds {
+    records: 8192,
+    bytes: 4 << 20,
+};
 
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
@@ -43,8 +46,11 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         let _finished = Finished(Arc::clone(&self.shared));
-        while let Some(group) = self.shared.queue.take(GROUP) {
+        // Nothing is taken out while there is a backlog: whoever waits can still be told then.
+        while let Some(group) = {
             self.wait_for_publisher();
+            self.shared.queue.take(GROUP)
+        } {
             self.write(group);
         }
     }
@@ -58,7 +64,10 @@ impl Writer {
                 Err(error) => self.fail(&mut group, &error),
             }
             if last_try {
-                tracing::error!(records = group.len(), "the audit log is closed and cannot be written: records are lost");
+                tracing::error!(
+                    records = group.len(),
+                    "the audit log is closed and cannot be written: records are lost"
+                );
                 return;
             }
             self.shared.queue.pause(delay);
@@ -68,7 +77,11 @@ impl Writer {
     }
 
     fn try_write(&mut self, group: &[Entry]) -> io::Result<()> {
-        if self.segment.as_ref().is_none_or(|segment| segment.length() >= self.options.segment_bytes) {
+        if self
+            .segment
+            .as_ref()
+            .is_none_or(|segment| segment.length() >= self.options.segment_bytes)
+        {
             self.segment = None;
             self.number += 1;
             let (writer, segment) =
@@ -109,10 +122,11 @@ impl Writer {
         if self.shared.queue.fault().is_none() {
             tracing::error!(%reason, "the audit log cannot be written");
         }
+        // First, so that whoever is told finds the log unhealthy.
+        self.shared.queue.fail(&reason);
         for ack in group.iter_mut().filter_map(|entry| entry.ack.take()) {
             let _ = ack.send(Err(reason.clone()));
         }
-        self.shared.queue.fail(&reason);
     }
 
     /// Waits while too much of the journal is not in the tiles yet, so that it cannot grow for ever.

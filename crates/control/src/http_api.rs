@@ -85,7 +85,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// Records a request that was refused, if there were not too many in this second.
     pub(crate) fn refuse(&self, endpoint: &str, caller: Option<String>, denial: Denial) {
-        self.refusals.note(Timestamp::now(), endpoint, caller, denial);
+        self.refusals
+            .note(Timestamp::now(), endpoint, caller, denial);
     }
 }
 
@@ -119,7 +120,10 @@ impl Control {
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(BODY_BYTES))
-            .layer(middleware::from_fn_with_state(Arc::clone(&shared), known_host))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&shared),
+                known_host,
+            ))
             .layer(middleware::from_fn(in_time))
             .layer(middleware::map_response(plain))
             .with_state(shared);
@@ -130,7 +134,10 @@ impl Control {
     pub async fn answer(&self, request: http::Request<axum::body::Body>) -> http::Response<Body> {
         let answer = self.router.clone().oneshot(request).await;
         let (head, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
-        match http_body_util::Limited::new(body, ANSWER_BYTES).collect().await {
+        match http_body_util::Limited::new(body, ANSWER_BYTES)
+            .collect()
+            .await
+        {
             Ok(body) => http::Response::from_parts(head, gateway::full(body.to_bytes())),
             Err(error) => {
                 tracing::error!(%error, "an answer could not be put together");
@@ -143,7 +150,11 @@ impl Control {
 }
 
 impl Handler for Control {
-    async fn handle(&self, request: http::Request<Incoming>, _: SocketAddr) -> http::Response<Body> {
+    async fn handle(
+        &self,
+        request: http::Request<Incoming>,
+        _: SocketAddr,
+    ) -> http::Response<Body> {
         self.answer(request.map(axum::body::Body::new)).await
     }
 }
@@ -184,7 +195,9 @@ async fn known_host(State(shared): State<Arc<Shared>>, request: Request, next: N
 
 /// Whether a `Host` is the one of a base URL.
 fn is_own(host: &str, base_url: &str) -> bool {
-    let authority = base_url.split_once("://").map_or(base_url, |(_, authority)| authority);
+    let authority = base_url
+        .split_once("://")
+        .map_or(base_url, |(_, authority)| authority);
     host.eq_ignore_ascii_case(authority)
 }
 
@@ -197,24 +210,31 @@ fn is_loopback(host: &str) -> bool {
     let address = name.trim_start_matches('[').trim_end_matches(']');
     !host.contains('@')
         && (name.eq_ignore_ascii_case("localhost")
-            || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
+            || address
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback()))
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    tokio::time::timeout(REQUEST, next.run(request)).await.unwrap_or_else(|_| {
-        refusal(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "timed_out",
-            "the request took longer than 30 seconds; a change that was begun goes on",
-            "look at what it was to change before you repeat it",
-        )
-    })
+    tokio::time::timeout(REQUEST, next.run(request))
+        .await
+        .unwrap_or_else(|_| {
+            refusal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "timed_out",
+                "the request took longer than 30 seconds; a change that was begun goes on",
+                "look at what it was to change before you repeat it",
+            )
+        })
 }
 
 /// What every answer says about itself.
 async fn plain(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
     headers
         .entry(http::header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
@@ -228,7 +248,9 @@ async fn plain(mut response: Response) -> Response {
         return refusal(
             status,
             "invalid_request",
-            status.canonical_reason().unwrap_or("the request was refused"),
+            status
+                .canonical_reason()
+                .unwrap_or("the request was refused"),
             "correct the request and send it again",
         );
     }
@@ -255,12 +277,24 @@ mod tests {
 
     #[test]
     fn only_loopback_names_are_loopback() {
-        for good in ["localhost", "LOCALHOST:8600", "127.0.0.1:8600", "127.8.8.8", "[::1]:8600"] {
+        for good in [
+            "localhost",
+            "LOCALHOST:8600",
+            "127.0.0.1:8600",
+            "127.8.8.8",
+            "[::1]:8600",
+        ] {
             assert!(is_loopback(good), "{good}");
         }
         for bad in [
-            "", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1",
-            "u@localhost", "127.0.0.1@evil.example", "evil.example#localhost",
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "u@localhost",
+            "127.0.0.1@evil.example",
+            "evil.example#localhost",
         ] {
             assert!(!is_loopback(bad), "{bad}");
         }

@@ -60,7 +60,10 @@ impl OperatorToken {
     /// [`OperatorTokenError`], also when others can read the file.
     pub fn open(data_dir: &Path) -> Result<Self, OperatorTokenError> {
         let path = data_dir.join(FILE);
-        let failed = |source| OperatorTokenError::Io { path: path.clone(), source };
+        let failed = |source| OperatorTokenError::Io {
+            path: path.clone(),
+            source,
+        };
         if !path.try_exists().map_err(failed)? {
             make(&path).map_err(failed)?;
         }
@@ -74,7 +77,9 @@ impl OperatorToken {
         if token.len() != LENGTH || !token.starts_with(OPERATOR) {
             return Err(OperatorTokenError::Malformed { path });
         }
-        Ok(Self { hash: secret::hash(token) })
+        Ok(Self {
+            hash: secret::hash(token),
+        })
     }
 
     /// Whether a text is the token, in the same time whatever the answer.
@@ -107,8 +112,11 @@ fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(secret::generate(OPERATOR).as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
@@ -125,7 +133,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = OperatorToken::open(dir.path()).unwrap();
         let path = dir.path().join(FILE);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(first.is(text.trim_end()));
         assert!(OperatorToken::open(dir.path()).unwrap().is(text.trim_end()));
@@ -141,7 +152,10 @@ mod tests {
         let path = dir.path().join(FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let exposed = OperatorToken::open(dir.path()).err().unwrap();
-        assert!(matches!(exposed, OperatorTokenError::Exposed { mode: 0o640, .. }));
+        assert!(matches!(
+            exposed,
+            OperatorTokenError::Exposed { mode: 0o640, .. }
+        ));
     }
 
     #[test]

@@ -34,8 +34,16 @@ impl Gauges {
             owed: Level::default(),
         };
         metrics.register(|registry| {
-            registry.register("open_tasks", "Tasks that are open", gauges.open_tasks.clone());
-            registry.register("log_records", "Records in the audit log", gauges.log_size.clone());
+            registry.register(
+                "open_tasks",
+                "Tasks that are open",
+                gauges.open_tasks.clone(),
+            );
+            registry.register(
+                "log_records",
+                "Records in the audit log",
+                gauges.log_size.clone(),
+            );
             registry.register(
                 "restrictions_owed",
                 "Restrictions that hold but are not written to the store or the log yet",
@@ -61,7 +69,11 @@ async fn livez() -> &'static str {
 async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
     let problems = shared.engine.problems().await;
     let ready = problems.is_empty();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(api::Ready { ready, problems })).into_response()
 }
 
@@ -73,7 +85,10 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
     }
     let engine = &shared.engine;
     let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    shared.gauges.open_tasks.set(level(engine.open_tasks(Timestamp::now())));
+    shared
+        .gauges
+        .open_tasks
+        .set(level(engine.open_tasks(Timestamp::now())));
     shared.gauges.log_size.set(engine.live().audit().size());
     shared.gauges.owed.set(level(engine.owed()));
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,4 +1,5 @@
 //! The management API: who may do what, lists, tasks, recovery, and what every request must pass.
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the failure")]
 
 mod common;
 
@@ -30,12 +31,27 @@ async fn nobody_gets_in_without_the_right_credentials() {
     let attacks: Vec<(&str, Vec<(&str, &str)>)> = vec![
         ("nothing", vec![]),
         ("an empty one", vec![("authorization", "Bearer ")]),
-        ("almost the operator's token", vec![("authorization", &almost)]),
-        ("the operator's token as basic", vec![("authorization", "Basic eDp5")]),
-        ("two of them", vec![("authorization", &operator), ("authorization", &operator)]),
-        ("a bound token as bearer", vec![("authorization", &as_bearer)]),
+        (
+            "almost the operator's token",
+            vec![("authorization", &almost)],
+        ),
+        (
+            "the operator's token as basic",
+            vec![("authorization", "Basic eDp5")],
+        ),
+        (
+            "two of them",
+            vec![("authorization", &operator), ("authorization", &operator)],
+        ),
+        (
+            "a bound token as bearer",
+            vec![("authorization", &as_bearer)],
+        ),
         ("no proof", vec![("authorization", &bound)]),
-        ("two proofs", vec![("authorization", &bound), ("dpop", &good), ("dpop", &good)]),
+        (
+            "two proofs",
+            vec![("authorization", &bound), ("dpop", &good), ("dpop", &good)],
+        ),
     ];
     for (attack, headers) in attacks {
         let answer = plane.call("GET", &path, &headers, "").await;
@@ -45,15 +61,36 @@ async fn nobody_gets_in_without_the_right_credentials() {
         assert_eq!(answer.headers["content-type"], "application/problem+json");
     }
     let strange = identity::InstanceKey::generate().unwrap();
-    let foreign = strange.sign_dpop("GET", &url, Some(token), None, Timestamp::now(), "j").unwrap();
+    let foreign = strange
+        .sign_dpop("GET", &url, Some(token), None, Timestamp::now(), "j")
+        .unwrap();
     for (attack, authorization, proof) in [
-        ("another method", &bound, instance.proof("POST", &url, Some(token))),
-        ("another path", &bound, instance.proof("GET", &format!("{CONTROL}/v1/tasks"), Some(token))),
-        ("another token", &bound, instance.proof("GET", &url, Some(&mcp))),
+        (
+            "another method",
+            &bound,
+            instance.proof("POST", &url, Some(token)),
+        ),
+        (
+            "another path",
+            &bound,
+            instance.proof("GET", &format!("{CONTROL}/v1/tasks"), Some(token)),
+        ),
+        (
+            "another token",
+            &bound,
+            instance.proof("GET", &url, Some(&mcp)),
+        ),
         ("another key", &bound, foreign),
-        ("another audience", &other_audience, instance.proof("GET", &url, Some(&mcp))),
+        (
+            "another audience",
+            &other_audience,
+            instance.proof("GET", &url, Some(&mcp)),
+        ),
     ] {
-        let headers = [("authorization", authorization.as_str()), ("dpop", proof.as_str())];
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("dpop", proof.as_str()),
+        ];
         let answer = plane.call("GET", &path, &headers, "").await;
         assert_eq!(answer.refusal(), "unauthenticated", "{attack}");
     }
@@ -62,10 +99,16 @@ async fn nobody_gets_in_without_the_right_credentials() {
     let replayed = plane.call("GET", &path, &headers, "").await;
     assert_eq!(replayed.refusal(), "unauthenticated", "a replay");
     let form = instance.form(&[("token", token)]);
-    plane.post_form("/oauth/revoke", &borrowed(&form), None).await.ok();
+    plane
+        .post_form("/oauth/revoke", &borrowed(&form), None)
+        .await
+        .ok();
     let proof = instance.proof("GET", &url, Some(token));
     let headers = [("authorization", bound.as_str()), ("dpop", proof.as_str())];
-    assert_eq!(plane.call("GET", &path, &headers, "").await.refusal(), "unauthenticated");
+    assert_eq!(
+        plane.call("GET", &path, &headers, "").await.refusal(),
+        "unauthenticated"
+    );
 }
 
 #[tokio::test]
@@ -86,7 +129,10 @@ async fn an_instance_does_its_own_work_and_nothing_else() {
         "/srv/tickets/4711"
     );
     let path = format!("/v1/tasks/{}", opened["id"].as_str().unwrap());
-    instance.manage(&plane, "GET", &path, Value::Null).await.ok();
+    instance
+        .manage(&plane, "GET", &path, Value::Null)
+        .await
+        .ok();
     for stranger in [&twin, &other] {
         for (method, path) in [("GET", path.clone()), ("POST", format!("{path}/complete"))] {
             let refused = stranger.manage(&plane, method, &path, Value::Null).await;
@@ -112,12 +158,20 @@ async fn an_instance_does_its_own_work_and_nothing_else() {
         json!({ "template": "open", "agent": "support-2" }),
         json!({ "template": "open", "instance": twin.id }),
     ] {
-        let refused = instance.manage(&plane, "POST", "/v1/tasks", for_others).await;
+        let refused = instance
+            .manage(&plane, "POST", "/v1/tasks", for_others)
+            .await;
         assert_eq!(refused.refusal(), "forbidden");
     }
-    let done = instance.manage(&plane, "POST", &format!("{path}/complete"), json!({})).await.ok();
+    let done = instance
+        .manage(&plane, "POST", &format!("{path}/complete"), json!({}))
+        .await
+        .ok();
     assert_eq!(done["status"], "completed");
-    let again = instance.manage(&plane, "POST", &format!("{path}/complete"), json!({})).await.ok();
+    let again = instance
+        .manage(&plane, "POST", &format!("{path}/complete"), json!({}))
+        .await
+        .ok();
     assert_eq!(again["ended_at"], done["ended_at"]);
     assert_eq!(plane.changes("task.completed").len(), 1);
 }
@@ -129,10 +183,27 @@ async fn templates_bind_who_may_open_what() {
     let insider = plane.instance("support-1").await;
     let open = json!({ "template": "open" });
     let hidden = outsider.manage(&plane, "POST", "/v1/tasks", open).await;
-    let missing = outsider.manage(&plane, "POST", "/v1/tasks", json!({ "template": "nothing" })).await;
-    assert_eq!(hidden.refusal(), "not_found", "an agent learns nothing of others' templates");
+    let missing = outsider
+        .manage(
+            &plane,
+            "POST",
+            "/v1/tasks",
+            json!({ "template": "nothing" }),
+        )
+        .await;
+    assert_eq!(
+        hidden.refusal(),
+        "not_found",
+        "an agent learns nothing of others' templates"
+    );
     assert_eq!(missing.refusal(), "not_found");
-    let told = plane.operate("POST", "/v1/tasks", json!({ "template": "open", "agent": "triage" })).await;
+    let told = plane
+        .operate(
+            "POST",
+            "/v1/tasks",
+            json!({ "template": "open", "agent": "triage" }),
+        )
+        .await;
     assert_eq!(told.refusal(), "forbidden", "the operator is told");
     for wrong in [
         json!({ "template": "ticket" }),
@@ -144,11 +215,19 @@ async fn templates_bind_who_may_open_what() {
         json!({ "template": "open", "purpose": "x".repeat(501) }),
         json!({ "template": "open", "budget": 9 }),
     ] {
-        let refused = insider.manage(&plane, "POST", "/v1/tasks", wrong.clone()).await;
+        let refused = insider
+            .manage(&plane, "POST", "/v1/tasks", wrong.clone())
+            .await;
         assert_eq!(refused.refusal(), "invalid_request", "{wrong}");
     }
     plane.register("support-9").await;
-    let early = plane.operate("POST", "/v1/tasks", json!({ "template": "open", "agent": "support-9" })).await;
+    let early = plane
+        .operate(
+            "POST",
+            "/v1/tasks",
+            json!({ "template": "open", "agent": "support-9" }),
+        )
+        .await;
     assert_eq!(early.refusal(), "conflict", "no instance has enrolled");
     assert!(plane.changes("task.opened").is_empty());
 }
@@ -156,7 +235,11 @@ async fn templates_bind_who_may_open_what() {
 #[tokio::test]
 async fn open_tasks_are_limited() {
     let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
-    let limits = control::Limits { open_tasks: 3, open_tasks_per_agent: 2, ..Default::default() };
+    let limits = control::Limits {
+        open_tasks: 3,
+        open_tasks_per_agent: 2,
+        ..Default::default()
+    };
     let plane = Plane::start(dir, limits).await;
     plane.instance("support-1").await;
     plane.instance("support-2").await;
@@ -169,7 +252,10 @@ async fn open_tasks_are_limited() {
     plane.task("support-2", "open").await;
     let refused = plane.operate("POST", "/v1/tasks", open("support-3")).await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
-    plane.operate("POST", &format!("/v1/tasks/{first}/revoke"), Value::Null).await.ok();
+    plane
+        .operate("POST", &format!("/v1/tasks/{first}/revoke"), Value::Null)
+        .await
+        .ok();
     plane.task("support-3", "open").await;
 }
 
@@ -186,23 +272,48 @@ async fn lists_are_read_page_by_page() {
     loop {
         let page = plane.operate("GET", &path, Value::Null).await.ok();
         let items = page["items"].as_array().unwrap();
-        seen.extend(items.iter().map(|task| task["id"].as_str().unwrap().to_owned()));
-        let Some(next) = page["next"].as_str() else { break };
+        seen.extend(
+            items
+                .iter()
+                .map(|task| task["id"].as_str().unwrap().to_owned()),
+        );
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
         path = format!("/v1/tasks?limit=2&status=open&agent=support-1&before={next}");
     }
     seen.sort();
     tasks.sort();
     assert_eq!(seen, tasks);
     plane.register("support-2").await;
-    let page = plane.operate("GET", "/v1/agents?limit=1", Value::Null).await.ok();
+    let page = plane
+        .operate("GET", "/v1/agents?limit=1", Value::Null)
+        .await
+        .ok();
     assert_eq!(page["next"], "support-2");
-    let page = plane.operate("GET", "/v1/agents?limit=1&before=support-2", Value::Null).await.ok();
+    let page = plane
+        .operate("GET", "/v1/agents?limit=1&before=support-2", Value::Null)
+        .await
+        .ok();
     assert_eq!(page["items"][0]["name"], "support-1");
     assert!(page.get("next").is_none());
-    let page = plane.operate("GET", "/v1/instances?agent=support-2", Value::Null).await.ok();
+    let page = plane
+        .operate("GET", "/v1/instances?agent=support-2", Value::Null)
+        .await
+        .ok();
     assert_eq!(page["items"], json!([]));
-    for bad in ["limit=0", "limit=1001", "limit=x", "before=x", "status=x", "nothing=1", "agent=a&agent=b"] {
-        let refused = plane.operate("GET", &format!("/v1/tasks?{bad}"), Value::Null).await;
+    for bad in [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "before=x",
+        "status=x",
+        "nothing=1",
+        "agent=a&agent=b",
+    ] {
+        let refused = plane
+            .operate("GET", &format!("/v1/tasks?{bad}"), Value::Null)
+            .await;
         assert_eq!(refused.refusal(), "invalid_request", "{bad}");
     }
 }
@@ -213,25 +324,43 @@ async fn a_restart_restores_what_open_tasks_have_used() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let ended = plane.task("support-1", "open").await;
-    plane.operate("POST", &format!("/v1/tasks/{ended}/complete"), Value::Null).await.ok();
+    plane
+        .operate("POST", &format!("/v1/tasks/{ended}/complete"), Value::Null)
+        .await
+        .ok();
     let token = instance.token(&plane, task, "files").await;
     for _ in 0..3 {
-        instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+        instance
+            .attempt(&plane, task, &token, "/x")
+            .await
+            .ok()
+            .unwrap();
     }
     // Three before a snapshot, two after it: both must come back, none of them twice.
     plane.engine.save_usage().await.unwrap();
     for _ in 0..2 {
-        instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+        instance
+            .attempt(&plane, task, &token, "/x")
+            .await
+            .ok()
+            .unwrap();
     }
     let plane = plane.restart().await;
     let live = plane.engine.live().task(&task).unwrap();
     assert_eq!(live.usage().calls(), 5);
     assert!(plane.engine.live().task(&ended).is_none());
     // Once more without any snapshot in between.
-    instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+    instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
     let plane = plane.restart().await;
     assert_eq!(plane.engine.live().task(&task).unwrap().usage().calls(), 6);
-    let shown = plane.operate("GET", &format!("/v1/tasks/{task}"), Value::Null).await.ok();
+    let shown = plane
+        .operate("GET", &format!("/v1/tasks/{task}"), Value::Null)
+        .await
+        .ok();
     assert_eq!(shown["calls"], 6);
 }
 
@@ -241,11 +370,17 @@ async fn tasks_expire_by_themselves_and_while_nobody_runs() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "brief").await;
     let token = instance.token(&plane, task, "files").await;
-    let permit = instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+    let permit = instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
     let stop = CancellationToken::new();
     let (engine, stopped) = (std::sync::Arc::clone(&plane.engine), stop.clone());
     let run = tokio::spawn(async move { engine.run(stopped).await });
-    tokio::time::timeout(Duration::from_secs(5), permit.signal().cut()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), permit.signal().cut())
+        .await
+        .unwrap();
     let asleep = plane.task("support-1", "brief").await;
     stop.cancel();
     run.await.unwrap();
@@ -265,15 +400,37 @@ async fn a_disabled_server_stays_so_through_reloads_and_restarts() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let token = instance.token(&plane, task, "files").await;
-    plane.operate("POST", "/v1/servers/files/disable", Value::Null).await.ok();
+    plane
+        .operate("POST", "/v1/servers/files/disable", Value::Null)
+        .await
+        .ok();
     assert!(instance.attempt(&plane, task, &token, "/x").await.is_err());
-    plane.engine.reload(plane.operator(), common::setup(common::PERMIT)).await.unwrap();
-    assert!(instance.attempt(&plane, task, &token, "/x").await.is_err(), "after a reload");
+    plane
+        .engine
+        .reload(plane.operator(), common::setup(common::PERMIT))
+        .await
+        .unwrap();
+    assert!(
+        instance.attempt(&plane, task, &token, "/x").await.is_err(),
+        "after a reload"
+    );
     let plane = plane.restart().await;
-    assert!(instance.attempt(&plane, task, &token, "/x").await.is_err(), "after a restart");
-    plane.operate("POST", "/v1/servers/files/enable", Value::Null).await.ok();
-    instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
-    let missing = plane.operate("POST", "/v1/servers/nowhere/disable", Value::Null).await;
+    assert!(
+        instance.attempt(&plane, task, &token, "/x").await.is_err(),
+        "after a restart"
+    );
+    plane
+        .operate("POST", "/v1/servers/files/enable", Value::Null)
+        .await
+        .ok();
+    instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
+    let missing = plane
+        .operate("POST", "/v1/servers/nowhere/disable", Value::Null)
+        .await;
     assert_eq!(missing.refusal(), "not_found");
 }
 
@@ -283,21 +440,47 @@ async fn a_reload_cuts_what_was_decided_by_other_policies() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let token = instance.token(&plane, task, "files").await;
-    let permit = instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
-    let same = plane.engine.reload(plane.operator(), common::setup(common::PERMIT)).await.unwrap();
+    let permit = instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
+    let same = plane
+        .engine
+        .reload(plane.operator(), common::setup(common::PERMIT))
+        .await
+        .unwrap();
     assert!(!same.cut && !permit.signal().is_cut(), "nothing changed");
     let forbid = format!("{}\nforbid(principal, action, resource);", common::PERMIT);
-    let changed = plane.engine.reload(plane.operator(), common::setup(&forbid)).await.unwrap();
+    let changed = plane
+        .engine
+        .reload(plane.operator(), common::setup(&forbid))
+        .await
+        .unwrap();
     assert!(changed.cut && permit.signal().is_cut());
     assert_eq!(plane.changes("setup.reloaded").len(), 2);
-    let fewer = control::Setup { servers: Default::default(), ..common::setup(&forbid) };
+    let fewer = control::Setup {
+        servers: Default::default(),
+        ..common::setup(&forbid)
+    };
     plane.engine.reload(plane.operator(), fewer).await.unwrap();
-    let gone = instance.ask(&plane, &[("resource", &resource(task, "files"))]).await;
+    let gone = instance
+        .ask(&plane, &[("resource", &resource(task, "files"))])
+        .await;
     assert_eq!(gone.refusal(), "invalid_target");
     plane.break_log().await;
-    let refused = plane.engine.reload(plane.operator(), common::setup(common::PERMIT)).await;
-    assert!(matches!(refused, Err(control::EngineError::AuditUnavailable(_))));
-    assert!(plane.engine.servers().is_empty(), "everything stays as it was");
+    let refused = plane
+        .engine
+        .reload(plane.operator(), common::setup(common::PERMIT))
+        .await;
+    assert!(matches!(
+        refused,
+        Err(control::EngineError::AuditUnavailable(_))
+    ));
+    assert!(
+        plane.engine.servers().is_empty(),
+        "everything stays as it was"
+    );
 }
 
 #[tokio::test]
@@ -306,11 +489,21 @@ async fn keys_rotate_and_old_tokens_stay_good() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let token = instance.token(&plane, task, "files").await;
-    let rotated = plane.operate("POST", "/v1/keys/rotate", Value::Null).await.ok();
+    let rotated = plane
+        .operate("POST", "/v1/keys/rotate", Value::Null)
+        .await
+        .ok();
     let keys = plane.call("GET", "/oauth/jwks", &[], "").await.ok();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
-    assert_eq!(plane.changes("keys.rotated")[0].subject, rotated["kid"].as_str().unwrap());
-    instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+    assert_eq!(
+        plane.changes("keys.rotated")[0].subject,
+        rotated["kid"].as_str().unwrap()
+    );
+    instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -324,11 +517,19 @@ async fn browsers_and_strange_hosts_are_turned_away() {
         ("POST", "/oauth/token"),
         ("POST", "/v1/agents"),
     ] {
-        let headers = [("origin", "http://127.0.0.1:8600"), ("authorization", &*bearer)];
+        let headers = [
+            ("origin", "http://127.0.0.1:8600"),
+            ("authorization", &*bearer),
+        ];
         let answer = plane.call(method, path, &headers, "").await;
         assert_eq!(answer.refusal(), "origin_refused", "{path}");
     }
-    for host in ["evil.example", "127.0.0.1.evil.example:8600", "10.0.0.1:8600", ""] {
+    for host in [
+        "evil.example",
+        "127.0.0.1.evil.example:8600",
+        "10.0.0.1:8600",
+        "",
+    ] {
         let headers = [("host", host), ("authorization", &*bearer)];
         let answer = plane.call("GET", "/v1/status", &headers, "").await;
         assert_eq!(answer.refusal(), "host_refused", "{host}");
@@ -341,21 +542,38 @@ async fn browsers_and_strange_hosts_are_turned_away() {
 async fn what_cannot_be_read_is_refused_as_a_problem() {
     let plane = Plane::new().await;
     let bearer = format!("Bearer {}", plane.operator);
-    let json = [("authorization", &*bearer), ("content-type", "application/json")];
+    let json = [
+        ("authorization", &*bearer),
+        ("content-type", "application/json"),
+    ];
     for body in ["{", "null", "{\"name\":\"a\",\"name\":\"b\"}", "\u{0}"] {
         let answer = plane.call("POST", "/v1/agents", &json, body).await;
         assert_eq!(answer.refusal(), "invalid_request", "{body}");
     }
     let long = format!("{{\"name\":\"{}\"}}", "x".repeat(70_000));
     let answer = plane.call("POST", "/v1/agents", &json, long).await;
-    assert_eq!((answer.status, answer.refusal()), (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request"));
+    assert_eq!(
+        (answer.status, answer.refusal()),
+        (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request")
+    );
     let answer = plane.call("POST", "/v1/agents", &json[..1], "{}").await;
     assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let answer = plane.call("GET", "/v1/nothing", &json, "").await;
-    assert_eq!((answer.status, answer.refusal()), (StatusCode::NOT_FOUND, "not_found"));
+    assert_eq!(
+        (answer.status, answer.refusal()),
+        (StatusCode::NOT_FOUND, "not_found")
+    );
     let answer = plane.call("DELETE", "/v1/agents", &json, "").await;
-    assert_eq!((answer.status, answer.refusal()), (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"));
-    for path in ["/v1/agents/Nobody", "/v1/agents/nobody", "/v1/tasks/task_x", "/v1/agents/..%2f"] {
+    assert_eq!(
+        (answer.status, answer.refusal()),
+        (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+    );
+    for path in [
+        "/v1/agents/Nobody",
+        "/v1/agents/nobody",
+        "/v1/tasks/task_x",
+        "/v1/agents/..%2f",
+    ] {
         let answer = plane.call("GET", path, &json, "").await;
         assert_eq!(answer.refusal(), "not_found", "{path}");
     }
@@ -368,13 +586,25 @@ async fn probes_and_metrics_answer() {
     let plane = Plane::new().await;
     plane.instance("support-1").await;
     plane.task("support-1", "open").await;
-    assert_eq!(plane.call("GET", "/livez", &[], "").await.body, json!("ok\n"));
+    assert_eq!(
+        plane.call("GET", "/livez", &[], "").await.body,
+        json!("ok\n")
+    );
     let ready = plane.call("GET", "/readyz", &[], "").await.ok();
     assert_eq!(ready, json!({ "ready": true, "problems": [] }));
     let metrics = plane.call("GET", "/metrics", &[], "").await.ok();
-    assert!(metrics.as_str().unwrap().contains("sallyport_open_tasks 1\n"), "{metrics}");
+    assert!(
+        metrics
+            .as_str()
+            .unwrap()
+            .contains("sallyport_open_tasks 1\n"),
+        "{metrics}"
+    );
     let status = plane.operate("GET", "/v1/status", Value::Null).await.ok();
-    assert_eq!((&status["open_tasks"], &status["ready"]), (&json!(1), &json!(true)));
+    assert_eq!(
+        (&status["open_tasks"], &status["ready"]),
+        (&json!(1), &json!(true))
+    );
     assert_eq!(status["agents"], json!({ "active": 1 }));
     assert_eq!(status["servers"], json!({ "total": 2, "disabled": 0 }));
     plane.break_store().await;
@@ -388,7 +618,9 @@ async fn probes_and_metrics_answer() {
 async fn refusals_are_recorded_and_bounded() {
     let plane = Plane::new().await;
     for _ in 0..500 {
-        plane.call("GET", "/v1/status", &[("authorization", "Bearer x")], "").await;
+        plane
+            .call("GET", "/v1/status", &[("authorization", "Bearer x")], "")
+            .await;
     }
     let records = common::records(&plane.dir.path().join("log"));
     let refusals = records

@@ -1,8 +1,11 @@
 //! The token service, attacked: everything here tries to get a token that it should not.
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the failure")]
 
 mod common;
 
-use common::{ASSERTION_TYPE, CONTROL, GATEWAY, Plane, borrowed, details, encode, jwt, resource, unique};
+use common::{
+    ASSERTION_TYPE, CONTROL, GATEWAY, Plane, borrowed, details, encode, jwt, resource, unique,
+};
 use http::StatusCode;
 use identity::InstanceKey;
 use jiff::Timestamp;
@@ -32,15 +35,26 @@ async fn a_token_is_bound_to_key_task_and_resource_and_is_recorded() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "ticket").await;
     let mcp = format!("{GATEWAY}/mcp/files");
-    let asked = [("resource", &*mcp), ("scope", "mcp"), ("authorization_details", &details(task))];
+    let asked = [
+        ("resource", &*mcp),
+        ("scope", "mcp"),
+        ("authorization_details", &details(task)),
+    ];
     let answer = instance.ask(&plane, &asked).await;
     assert_eq!(answer.headers["cache-control"], "no-store");
     let answer = answer.ok();
     assert_eq!(answer["token_type"], "DPoP");
     assert_eq!(answer["scope"], "mcp");
-    assert_eq!(answer["authorization_details"], json!([{ "type": "sallyport_task", "task": task }]));
+    assert_eq!(
+        answer["authorization_details"],
+        json!([{ "type": "sallyport_task", "task": task }])
+    );
     let token = answer["access_token"].as_str().unwrap();
-    let claims = plane.engine.keys().verify(token, CONTROL, Timestamp::now()).unwrap();
+    let claims = plane
+        .engine
+        .keys()
+        .verify(token, CONTROL, Timestamp::now())
+        .unwrap();
     assert_eq!(claims.aud, mcp);
     assert_eq!(claims.task, Some(task));
     assert_eq!(claims.sub, "spiffe://example.org/agent/support-1");
@@ -49,7 +63,10 @@ async fn a_token_is_bound_to_key_task_and_resource_and_is_recorded() {
     let issued = plane.changes("token.issued");
     assert_eq!(issued.len(), 1);
     assert_eq!(issued[0].actor, instance.id.to_string());
-    assert!(!format!("{issued:?}").contains(token), "the log must not hold the token");
+    assert!(
+        !format!("{issued:?}").contains(token),
+        "the log must not hold the token"
+    );
 }
 
 #[tokio::test]
@@ -88,19 +105,34 @@ async fn forged_assertions_are_refused() {
         &[1; 64],
     );
     let attacks = [
-        ("alg none", jwt(&json!({ "alg": "none" }), &claims(&id), b"")),
-        ("alg None", jwt(&json!({ "alg": "None" }), &claims(&id), &[0; 64])),
+        (
+            "alg none",
+            jwt(&json!({ "alg": "none" }), &claims(&id), b""),
+        ),
+        (
+            "alg None",
+            jwt(&json!({ "alg": "None" }), &claims(&id), &[0; 64]),
+        ),
         ("hmac with the public key", confused),
-        ("eddsa with a p256 key", jwt(&json!({ "alg": "EdDSA" }), &claims(&id), &[1; 64])),
+        (
+            "eddsa with a p256 key",
+            jwt(&json!({ "alg": "EdDSA" }), &claims(&id), &[1; 64]),
+        ),
         ("a key in the header", own_key),
         ("no signature", format!("{signed}.")),
         ("another signature", format!("{signed}.{}", "A".repeat(86))),
         ("another agent's key", by(&other.key, CONTROL, now)),
         ("a strange key", by(&strange, CONTROL, now)),
-        ("another audience", by(&instance.key, "https://evil.example", now)),
+        (
+            "another audience",
+            by(&instance.key, "https://evil.example", now),
+        ),
         ("the gateway as audience", by(&instance.key, GATEWAY, now)),
         ("an old one", by(&instance.key, CONTROL, now - hour)),
-        ("one from the future", by(&instance.key, CONTROL, now + hour)),
+        (
+            "one from the future",
+            by(&instance.key, CONTROL, now + hour),
+        ),
         ("a DPoP proof", instance.token_proof()),
         ("nothing", ".".to_owned()),
         ("the key itself", jwk.to_string()),
@@ -121,7 +153,11 @@ async fn an_assertion_works_once() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let resource = resource(task, "files");
-    for audience in [CONTROL.to_owned(), format!("{CONTROL}/"), format!("{CONTROL}/oauth/token")] {
+    for audience in [
+        CONTROL.to_owned(),
+        format!("{CONTROL}/"),
+        format!("{CONTROL}/oauth/token"),
+    ] {
         let assertion = instance.assertion(&audience);
         with_assertion(&plane, &assertion, &resource).await.ok();
         let again = with_assertion(&plane, &assertion, &resource).await;
@@ -147,8 +183,14 @@ async fn tasks_of_others_and_servers_that_are_not_granted_are_all_the_same() {
         ("no task", resource(missing, "files")),
         ("a server that is not granted", resource(own, "finance")),
         ("a server that is not there", resource(own, "nowhere")),
-        ("another gateway", resource(own, "files").replace("8601", "8602")),
-        ("another spelling", resource(own, "files").replace("/mcp/", "/mcp/../mcp/")),
+        (
+            "another gateway",
+            resource(own, "files").replace("8601", "8602"),
+        ),
+        (
+            "another spelling",
+            resource(own, "files").replace("/mcp/", "/mcp/../mcp/"),
+        ),
         ("a fragment", format!("{}#x", resource(own, "files"))),
         ("a slash at the end", format!("{}/", resource(own, "files"))),
     ];
@@ -159,13 +201,22 @@ async fn tasks_of_others_and_servers_that_are_not_granted_are_all_the_same() {
         answers.push(answer.body);
     }
     answers.dedup();
-    assert_eq!(answers.len(), 1, "what exists shows in the answers: {answers:?}");
+    assert_eq!(
+        answers.len(),
+        1,
+        "what exists shows in the answers: {answers:?}"
+    );
     let url = resource(own, "files");
-    let mixed = [("resource", &*url), ("authorization_details", &details(foreign))];
+    let mixed = [
+        ("resource", &*url),
+        ("authorization_details", &details(foreign)),
+    ];
     let answer = instance.ask(&plane, &mixed).await;
     assert_eq!(answer.refusal(), "invalid_authorization_details");
     instance.ask(&plane, &[("resource", &url)]).await.ok();
-    twin.ask(&plane, &[("resource", &resource(twins, "files"))]).await.ok();
+    twin.ask(&plane, &[("resource", &resource(twins, "files"))])
+        .await
+        .ok();
 }
 
 #[tokio::test]
@@ -174,19 +225,36 @@ async fn the_form_is_read_strictly() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let url = resource(task, "files");
-    for twice in [("grant_type", "client_credentials"), ("scope", "mcp"), ("client_id", "x")] {
-        let answer = instance.ask(&plane, &[("resource", &url), twice, twice]).await;
+    for twice in [
+        ("grant_type", "client_credentials"),
+        ("scope", "mcp"),
+        ("client_id", "x"),
+    ] {
+        let answer = instance
+            .ask(&plane, &[("resource", &url), twice, twice])
+            .await;
         assert_eq!(answer.refusal(), "invalid_request", "{twice:?}");
     }
-    let two = instance.ask(&plane, &[("resource", &url), ("resource", CONTROL)]).await;
+    let two = instance
+        .ask(&plane, &[("resource", &url), ("resource", CONTROL)])
+        .await;
     assert_eq!(two.refusal(), "invalid_target");
     assert_eq!(instance.ask(&plane, &[]).await.refusal(), "invalid_target");
-    let scope = instance.ask(&plane, &[("resource", &url), ("scope", "mcp tasks")]).await;
+    let scope = instance
+        .ask(&plane, &[("resource", &url), ("scope", "mcp tasks")])
+        .await;
     assert_eq!(scope.refusal(), "invalid_scope");
-    let client = instance.ask(&plane, &[("resource", &url), ("client_id", "somebody")]).await;
+    let client = instance
+        .ask(&plane, &[("resource", &url), ("client_id", "somebody")])
+        .await;
     assert_eq!(client.refusal(), "invalid_client");
     for wrong in [
-        "x", "{}", "[]", "[{}]", r#"[{"type":"other"}]"#, r#"[{"type":"sallyport_task"}]"#,
+        "x",
+        "{}",
+        "[]",
+        "[{}]",
+        r#"[{"type":"other"}]"#,
+        r#"[{"type":"sallyport_task"}]"#,
         r#"[{"type":"sallyport_task","task":"task_x"}]"#,
         r#"[{"type":"sallyport_task","task":"task_x","task":"task_y"}]"#,
     ] {
@@ -196,12 +264,22 @@ async fn the_form_is_read_strictly() {
         assert_eq!(answer.refusal(), "invalid_authorization_details", "{wrong}");
     }
     let form = [("grant_type", "authorization_code")];
-    assert_eq!(plane.ask_token(&form, None).await.refusal(), "unsupported_grant_type");
+    assert_eq!(
+        plane.ask_token(&form, None).await.refusal(),
+        "unsupported_grant_type"
+    );
     let json = [("content-type", "application/json")];
     let answer = plane.call("POST", "/oauth/token", &json, "{}").await;
     assert_eq!(answer.refusal(), "invalid_request");
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let long = plane.call("POST", "/oauth/token", &form, "a=".to_owned() + &"x".repeat(70_000)).await;
+    let long = plane
+        .call(
+            "POST",
+            "/oauth/token",
+            &form,
+            "a=".to_owned() + &"x".repeat(70_000),
+        )
+        .await;
     assert_eq!(long.status, StatusCode::PAYLOAD_TOO_LARGE);
     let got = plane.call("GET", "/oauth/token", &[], "").await;
     assert_eq!(got.status, StatusCode::METHOD_NOT_ALLOWED);
@@ -215,13 +293,18 @@ async fn secrets_do_not_authenticate() {
     let task = plane.task("support-1", "open").await;
     let mut form = instance.form(&[("resource", &resource(task, "files"))]);
     form.push(("client_secret", "hunter2".to_owned()));
-    assert_eq!(plane.ask_token(&borrowed(&form), None).await.refusal(), "invalid_client");
+    assert_eq!(
+        plane.ask_token(&borrowed(&form), None).await.refusal(),
+        "invalid_client"
+    );
     let form = instance.form(&[("resource", &resource(task, "files"))]);
     let headers = [
         ("content-type", "application/x-www-form-urlencoded"),
         ("authorization", "Basic eDp5"),
     ];
-    let answer = plane.call("POST", "/oauth/token", &headers, encode(&borrowed(&form))).await;
+    let answer = plane
+        .call("POST", "/oauth/token", &headers, encode(&borrowed(&form)))
+        .await;
     assert_eq!(answer.refusal(), "invalid_client");
 }
 
@@ -231,13 +314,21 @@ async fn bearer_tokens_only_where_the_template_allows_them() {
     let instance = plane.instance("support-1").await;
     let strict = plane.task("support-1", "ticket").await;
     let lax = plane.task("support-1", "open").await;
-    let answer = instance.ask_bearer(&plane, &[("resource", &resource(strict, "files"))]).await;
+    let answer = instance
+        .ask_bearer(&plane, &[("resource", &resource(strict, "files"))])
+        .await;
     assert_eq!(answer.refusal(), "invalid_dpop_proof");
     let answer = instance.ask_bearer(&plane, &[("resource", CONTROL)]).await;
     assert_eq!(answer.refusal(), "invalid_dpop_proof");
-    let answer = instance.ask_bearer(&plane, &[("resource", &resource(lax, "files"))]).await.ok();
+    let answer = instance
+        .ask_bearer(&plane, &[("resource", &resource(lax, "files"))])
+        .await
+        .ok();
     assert_eq!(answer["token_type"], "Bearer");
-    let answer = instance.ask(&plane, &[("resource", &resource(lax, "files"))]).await.ok();
+    let answer = instance
+        .ask(&plane, &[("resource", &resource(lax, "files"))])
+        .await
+        .ok();
     assert_eq!(answer["token_type"], "DPoP", "who proves more gets more");
 }
 
@@ -256,7 +347,10 @@ async fn proofs_at_the_token_endpoint_are_checked() {
     for (attack, proof) in [
         ("another key", stolen.unwrap()),
         ("another method", instance.proof("GET", &endpoint, None)),
-        ("another URL", instance.proof("POST", &format!("{CONTROL}/oauth/revoke"), None)),
+        (
+            "another URL",
+            instance.proof("POST", &format!("{CONTROL}/oauth/revoke"), None),
+        ),
         ("a replay", used),
         ("an assertion", instance.assertion(CONTROL)),
         ("nothing", String::new()),
@@ -274,23 +368,41 @@ async fn a_stopped_agent_a_disabled_instance_and_an_ended_task_get_nothing() {
     let twin = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     let url = resource(task, "files");
-    plane.operate("POST", "/v1/agents/support-1/quarantine", Value::Null).await.ok();
+    plane
+        .operate("POST", "/v1/agents/support-1/quarantine", Value::Null)
+        .await
+        .ok();
     for target in [&*url, CONTROL] {
         let answer = instance.ask(&plane, &[("resource", target)]).await;
         assert_eq!(answer.refusal(), "unauthorized_client");
     }
-    plane.operate("POST", "/v1/agents/support-1/release", Value::Null).await.ok();
+    plane
+        .operate("POST", "/v1/agents/support-1/release", Value::Null)
+        .await
+        .ok();
     instance.ask(&plane, &[("resource", &url)]).await.ok();
     let path = format!("/v1/instances/{}/disable", instance.id);
     plane.operate("POST", &path, Value::Null).await.ok();
-    assert_eq!(instance.ask(&plane, &[("resource", &url)]).await.refusal(), "invalid_client");
+    assert_eq!(
+        instance.ask(&plane, &[("resource", &url)]).await.refusal(),
+        "invalid_client"
+    );
     twin.ask(&plane, &[("resource", &url)]).await.ok();
-    plane.operate("POST", &format!("/v1/tasks/{task}/revoke"), Value::Null).await.ok();
+    plane
+        .operate("POST", &format!("/v1/tasks/{task}/revoke"), Value::Null)
+        .await
+        .ok();
     let answer = twin.ask(&plane, &[("resource", &url)]).await;
     assert_eq!(answer.refusal(), "invalid_grant");
     assert_eq!(answer.body["error_description"], "the task is revoked");
-    plane.operate("POST", "/v1/agents/support-1/retire", Value::Null).await.ok();
-    assert_eq!(twin.ask(&plane, &[("resource", CONTROL)]).await.refusal(), "unauthorized_client");
+    plane
+        .operate("POST", "/v1/agents/support-1/retire", Value::Null)
+        .await
+        .ok();
+    assert_eq!(
+        twin.ask(&plane, &[("resource", CONTROL)]).await.refusal(),
+        "unauthorized_client"
+    );
 }
 
 #[tokio::test]
@@ -300,22 +412,55 @@ async fn revocation_holds_before_it_is_answered() {
     let other = plane.instance("support-2").await;
     let task = plane.task("support-1", "open").await;
     let token = instance.token(&plane, task, "files").await;
-    instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+    instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
     let foreign = other.form(&[("token", &token)]);
-    let refused = plane.post_form("/oauth/revoke", &borrowed(&foreign), None).await;
+    let refused = plane
+        .post_form("/oauth/revoke", &borrowed(&foreign), None)
+        .await;
     assert_eq!(refused.refusal(), "unauthorized_client");
-    instance.attempt(&plane, task, &token, "/x").await.ok().unwrap();
+    instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .ok()
+        .unwrap();
     let own = instance.form(&[("token", &token)]);
-    plane.post_form("/oauth/revoke", &borrowed(&own), None).await.ok();
-    let refused = instance.attempt(&plane, task, &token, "/x").await.err().unwrap();
+    plane
+        .post_form("/oauth/revoke", &borrowed(&own), None)
+        .await
+        .ok();
+    let refused = instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .err()
+        .unwrap();
     assert!(refused.contains("revoked"), "{refused}");
     let nonsense = instance.form(&[("token", "nonsense")]);
-    plane.post_form("/oauth/revoke", &borrowed(&nonsense), None).await.ok();
-    assert_eq!(plane.post_form("/oauth/revoke", &[("token", "x")], None).await.refusal(), "invalid_client");
+    plane
+        .post_form("/oauth/revoke", &borrowed(&nonsense), None)
+        .await
+        .ok();
+    assert_eq!(
+        plane
+            .post_form("/oauth/revoke", &[("token", "x")], None)
+            .await
+            .refusal(),
+        "invalid_client"
+    );
     assert_eq!(plane.changes("token.revoked").len(), 1);
     let plane = plane.restart().await;
-    let refused = instance.attempt(&plane, task, &token, "/x").await.err().unwrap();
-    assert!(refused.contains("revoked"), "after a restart too: {refused}");
+    let refused = instance
+        .attempt(&plane, task, &token, "/x")
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        refused.contains("revoked"),
+        "after a restart too: {refused}"
+    );
 }
 
 #[tokio::test]
@@ -327,7 +472,10 @@ async fn introspection_tells_the_truth_and_only_to_whom_it_concerns() {
     let token = instance.token(&plane, task, "files").await;
     let look = async |who: &common::Instance| {
         let form = who.form(&[("token", &token)]);
-        plane.post_form("/oauth/introspect", &borrowed(&form), None).await.ok()
+        plane
+            .post_form("/oauth/introspect", &borrowed(&form), None)
+            .await
+            .ok()
     };
     let own = look(&instance).await;
     assert_eq!(own["active"], true);
@@ -340,36 +488,86 @@ async fn introspection_tells_the_truth_and_only_to_whom_it_concerns() {
         ("content-type", "application/x-www-form-urlencoded"),
     ];
     let body = encode(&[("token", &token)]);
-    let seen = plane.call("POST", "/oauth/introspect", &form, body.clone()).await.ok();
+    let seen = plane
+        .call("POST", "/oauth/introspect", &form, body.clone())
+        .await
+        .ok();
     assert_eq!(seen["active"], true);
-    plane.operate("POST", &format!("/v1/tasks/{task}/complete"), Value::Null).await.ok();
+    plane
+        .operate("POST", &format!("/v1/tasks/{task}/complete"), Value::Null)
+        .await
+        .ok();
     assert_eq!(look(&instance).await, json!({ "active": false }));
-    assert_eq!(plane.post_form("/oauth/introspect", &[("token", &token)], None).await.refusal(), "invalid_client");
+    assert_eq!(
+        plane
+            .post_form("/oauth/introspect", &[("token", &token)], None)
+            .await
+            .refusal(),
+        "invalid_client"
+    );
 }
 
 #[tokio::test]
 async fn the_metadata_says_what_is_true() {
     let plane = Plane::new().await;
     let origin = [("origin", "https://page.example")];
-    let found = plane.call("GET", "/.well-known/oauth-authorization-server", &origin, "").await;
+    let found = plane
+        .call(
+            "GET",
+            "/.well-known/oauth-authorization-server",
+            &origin,
+            "",
+        )
+        .await;
     assert_eq!(found.headers["access-control-allow-origin"], "*");
     let found = found.ok();
     assert_eq!(found["issuer"], CONTROL);
     assert_eq!(found["code_challenge_methods_supported"], json!(["S256"]));
-    assert_eq!(found["grant_types_supported"], json!(["client_credentials"]));
-    assert_eq!(found["token_endpoint_auth_methods_supported"], json!(["private_key_jwt"]));
-    assert_eq!(found["authorization_details_types_supported"], json!(["sallyport_task"]));
-    for member in ["token_endpoint", "revocation_endpoint", "introspection_endpoint"] {
-        let path = found[member].as_str().unwrap().strip_prefix(CONTROL).unwrap();
+    assert_eq!(
+        found["grant_types_supported"],
+        json!(["client_credentials"])
+    );
+    assert_eq!(
+        found["token_endpoint_auth_methods_supported"],
+        json!(["private_key_jwt"])
+    );
+    assert_eq!(
+        found["authorization_details_types_supported"],
+        json!(["sallyport_task"])
+    );
+    for member in [
+        "token_endpoint",
+        "revocation_endpoint",
+        "introspection_endpoint",
+    ] {
+        let path = found[member]
+            .as_str()
+            .unwrap()
+            .strip_prefix(CONTROL)
+            .unwrap();
         let answer = plane.post_form(path, &[], None).await;
-        assert!(["invalid_request", "invalid_client"].contains(&answer.refusal()), "{member}");
+        assert!(
+            ["invalid_request", "invalid_client"].contains(&answer.refusal()),
+            "{member}"
+        );
     }
-    let path = found["authorization_endpoint"].as_str().unwrap().strip_prefix(CONTROL).unwrap();
+    let path = found["authorization_endpoint"]
+        .as_str()
+        .unwrap()
+        .strip_prefix(CONTROL)
+        .unwrap();
     let answer = plane.call("GET", path, &[], "").await;
     assert_eq!(answer.refusal(), "unsupported_response_type");
-    let openid = plane.call("GET", "/.well-known/openid-configuration", &[], "").await.ok();
+    let openid = plane
+        .call("GET", "/.well-known/openid-configuration", &[], "")
+        .await
+        .ok();
     assert_eq!(openid["issuer"], CONTROL);
-    let path = found["jwks_uri"].as_str().unwrap().strip_prefix(CONTROL).unwrap();
+    let path = found["jwks_uri"]
+        .as_str()
+        .unwrap()
+        .strip_prefix(CONTROL)
+        .unwrap();
     let keys = plane.call("GET", path, &[], "").await.ok();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
     assert!(keys["keys"][0].get("d").is_none());
@@ -381,7 +579,9 @@ async fn no_token_without_its_record() {
     let instance = plane.instance("support-1").await;
     let task = plane.task("support-1", "open").await;
     plane.break_log().await;
-    let answer = instance.ask(&plane, &[("resource", &resource(task, "files"))]).await;
+    let answer = instance
+        .ask(&plane, &[("resource", &resource(task, "files"))])
+        .await;
     assert_eq!(answer.refusal(), "temporarily_unavailable");
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -32,7 +32,11 @@ impl Caller {
     /// The caller as the decision takes it.
     #[must_use]
     pub fn facts(&self) -> policy::Caller<'_> {
-        policy::Caller { agent: &self.agent, instance: &self.instance, proof: self.proof }
+        policy::Caller {
+            agent: &self.agent,
+            instance: &self.instance,
+            proof: self.proof,
+        }
     }
 
     /// Tells when something that this caller relies on was withdrawn.
@@ -50,7 +54,10 @@ impl Caller {
     /// The identity that sessions and handles are bound to.
     #[must_use]
     pub fn principal(&self) -> Principal {
-        Principal { instance: self.instance, task: self.task.task().id }
+        Principal {
+            instance: self.instance,
+            task: self.task.task().id,
+        }
     }
 }
 
@@ -78,7 +85,12 @@ pub struct Unauthenticated {
 
 impl Unauthenticated {
     fn new(error: Option<&'static str>, scheme: Proof, reason: impl Into<String>) -> Self {
-        Self { error, reason: reason.into(), scheme, nonce: None }
+        Self {
+            error,
+            reason: reason.into(),
+            scheme,
+            nonce: None,
+        }
     }
 
     /// The refusal as it is recorded.
@@ -112,7 +124,12 @@ impl Authenticator {
             .max_capacity(50_000)
             .time_to_live(std::time::Duration::from_secs(300))
             .build();
-        Self { keys, issuer, proofs, verified }
+        Self {
+            keys,
+            issuer,
+            proofs,
+            verified,
+        }
     }
 
     /// Authenticates a request for a resource: token, proof of possession, task. `resource` is the
@@ -132,9 +149,8 @@ impl Authenticator {
     ) -> Result<Caller, Unauthenticated> {
         let (scheme, token) = credentials(headers)?;
         let id = identity::token_id(token);
-        let invalid = |reason: &str| {
-            Unauthenticated::new(Some("invalid_token"), scheme, reason.to_owned())
-        };
+        let invalid =
+            |reason: &str| Unauthenticated::new(Some("invalid_token"), scheme, reason.to_owned());
         let claims = match self.verified.get(&id) {
             Some(claims) => claims,
             None => {
@@ -168,7 +184,9 @@ impl Authenticator {
                 ));
             }
             (Proof::Dpop, None) => {
-                return Err(invalid("the token is not bound to a key: send it as a bearer token"));
+                return Err(invalid(
+                    "the token is not bound to a key: send it as a bearer token",
+                ));
             }
         };
         let task = claims
@@ -177,10 +195,15 @@ impl Authenticator {
             .and_then(|id| live.task(id))
             .ok_or_else(|| invalid("the token names no task that is known here"))?;
         if task.task().agent != claims.agent
-            || task.task().instance.is_some_and(|owner| owner != claims.client_id)
+            || task
+                .task()
+                .instance
+                .is_some_and(|owner| owner != claims.client_id)
             || named.is_some_and(|named| *named != task.task().id)
         {
-            return Err(invalid("the token's task is not the caller's, or not the URL's"));
+            return Err(invalid(
+                "the token's task is not the caller's, or not the URL's",
+            ));
         }
         // Taken before the last looks at what may have been withdrawn: whoever withdraws something
         // sets it first and cuts second, so a cut that these looks miss is seen in the signal.
@@ -210,26 +233,23 @@ impl Authenticator {
         thumbprint: &str,
         now: Timestamp,
     ) -> Result<(), Unauthenticated> {
-        let failed = |reason: String| {
-            Unauthenticated::new(Some("invalid_dpop_proof"), Proof::Dpop, reason)
-        };
+        let failed =
+            |reason: String| Unauthenticated::new(Some("invalid_dpop_proof"), Proof::Dpop, reason);
         let mut proofs = headers.get_all("dpop").iter();
         let proof = match (proofs.next(), proofs.next()) {
             (Some(proof), None) => proof.to_str().ok(),
             _ => None,
         };
-        let proof =
-            proof.ok_or_else(|| failed("exactly one DPoP header is needed".to_owned()))?;
-        let request = dpop::Request { method, url, access_token: Some(token) };
-        let proved = self
-            .proofs
-            .verify(proof, &request, now)
-            .map_err(|error| failed(error.to_string()))?;
-        if proved.as_str() == thumbprint {
-            Ok(())
-        } else {
-            Err(failed("the proof was made with another key than the token is bound to".to_owned()))
-        }
+        let proof = proof.ok_or_else(|| failed("exactly one DPoP header is needed".to_owned()))?;
+        let request = dpop::Request {
+            method,
+            url,
+            access_token: Some(token),
+        };
+        self.proofs
+            .verify_by(proof, &request, thumbprint, now)
+            .map(drop)
+            .map_err(|error| failed(error.to_string()))
     }
 }
 
@@ -258,7 +278,11 @@ fn credentials(headers: &HeaderMap) -> Result<(Proof, &str), Unauthenticated> {
         return Err(malformed());
     };
     let token = token.trim();
-    if token.is_empty() { Err(malformed()) } else { Ok((scheme, token)) }
+    if token.is_empty() {
+        Err(malformed())
+    } else {
+        Ok((scheme, token))
+    }
 }
 
 #[cfg(test)]
@@ -279,9 +303,18 @@ mod tests {
     #[test]
     fn one_header_with_one_of_two_schemes() {
         assert_eq!(read(&["DPoP abc"]), Ok((Proof::Dpop, "abc".to_owned())));
-        assert_eq!(read(&["bearer  abc "]), Ok((Proof::Bearer, "abc".to_owned())));
+        assert_eq!(
+            read(&["bearer  abc "]),
+            Ok((Proof::Bearer, "abc".to_owned()))
+        );
         assert_eq!(read(&[]), Err(None));
-        for bad in [&["Bearer"][..], &["Bearer "], &["Basic abc"], &["abc"], &["DPoP a", "DPoP a"]] {
+        for bad in [
+            &["Bearer"][..],
+            &["Bearer "],
+            &["Basic abc"],
+            &["abc"],
+            &["DPoP a", "DPoP a"],
+        ] {
             assert_eq!(read(bad), Err(Some("invalid_request")), "{bad:?}");
         }
     }

@@ -114,7 +114,10 @@ impl Live {
         let tasks = self.tasks.pin();
         tasks.retain(|_, task| {
             let state = task.state.lock();
-            state.ended.as_ref().is_none_or(|ended| now.duration_since(ended.at) < keep)
+            state
+                .ended
+                .as_ref()
+                .is_none_or(|ended| now.duration_since(ended.at) < keep)
         });
     }
 
@@ -129,9 +132,12 @@ impl Live {
                 Cut::Instance(instance) => {
                     task.task.instance.is_none_or(|owner| owner == *instance)
                 }
-                Cut::Server(server) => {
-                    task.task.grant.permissions.iter().any(|p| p.server == *server)
-                }
+                Cut::Server(server) => task
+                    .task
+                    .grant
+                    .permissions
+                    .iter()
+                    .any(|p| p.server == *server),
                 Cut::All => true,
             })
             .collect();
@@ -156,7 +162,9 @@ impl Live {
 
     /// Forgets revoked tokens that have expired anyway.
     pub fn forget_expired_tokens(&self, now: Timestamp) {
-        self.revoked_tokens.pin().retain(|_, expires| *expires > now);
+        self.revoked_tokens
+            .pin()
+            .retain(|_, expires| *expires > now);
     }
 
     /// Disables an instance and cuts what it has in flight.
@@ -291,7 +299,11 @@ impl LiveTask {
         if state.ended.is_some() {
             return false;
         }
-        state.ended = Some(Ending { status, at, because: because.to_owned() });
+        state.ended = Some(Ending {
+            status,
+            at,
+            because: because.to_owned(),
+        });
         true
     }
 
@@ -305,7 +317,10 @@ impl LiveTask {
             fresh.close();
             std::mem::replace(&mut state.dispatching, fresh)
         };
-        if tokio::time::timeout(DRAIN_LIMIT, dispatching.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN_LIMIT, dispatching.wait())
+            .await
+            .is_err()
+        {
             tracing::error!(task = %self.task.id, "actions in flight did not stop in time");
         }
     }
@@ -390,20 +405,26 @@ mod tests {
         let signal = task.lock().cut_signal();
         let under_way = task.begin_dispatch(&signal, now()).unwrap();
         let (ender, id) = (Arc::clone(&live), task.task().id);
-        let end = tokio::spawn(async move {
-            ender.end(&id, TaskStatus::Revoked, now(), "test").await
-        });
+        let end =
+            tokio::spawn(async move { ender.end(&id, TaskStatus::Revoked, now(), "test").await });
         signal.cut().await;
         assert!(task.begin_dispatch(&signal, now()).is_none());
         let later = task.lock().cut_signal();
-        assert!(task.begin_dispatch(&later, now()).is_none(), "a fresh signal does not help");
+        assert!(
+            task.begin_dispatch(&later, now()).is_none(),
+            "a fresh signal does not help"
+        );
         tokio::time::sleep(Duration::from_millis(30)).await;
         assert!(!end.is_finished(), "it waits for what is on its way");
         drop(under_way);
         assert!(end.await.unwrap());
         assert_eq!(task.status_at(now()), TaskStatus::Revoked);
         assert!(!live.end(&id, TaskStatus::Completed, now(), "again").await);
-        assert_eq!(task.ending().unwrap().because, "test", "the first end is the one that counts");
+        assert_eq!(
+            task.ending().unwrap().because,
+            "test",
+            "the first end is the one that counts"
+        );
     }
 
     #[tokio::test]
@@ -411,21 +432,30 @@ mod tests {
         let (live, _dir) = live();
         let (one, other) = (live.open(task(1), b"s", Usage::default()), task(2));
         let other = live.open(
-            Task { agent: AgentName::parse("billing").unwrap(), ..other },
+            Task {
+                agent: AgentName::parse("billing").unwrap(),
+                ..other
+            },
             b"s",
             Usage::default(),
         );
         let signals = || (one.lock().cut_signal(), other.lock().cut_signal());
         let (first, second) = signals();
-        live.cut(Cut::Agent(&AgentName::parse("triage").unwrap())).await;
+        live.cut(Cut::Agent(&AgentName::parse("triage").unwrap()))
+            .await;
         assert!(first.is_cut() && !second.is_cut());
         let (first, second) = signals();
-        live.cut(Cut::Server(&ServerName::parse("git").unwrap())).await;
+        live.cut(Cut::Server(&ServerName::parse("git").unwrap()))
+            .await;
         assert!(!first.is_cut() && !second.is_cut());
-        live.cut(Cut::Server(&ServerName::parse("files").unwrap())).await;
+        live.cut(Cut::Server(&ServerName::parse("files").unwrap()))
+            .await;
         assert!(first.is_cut() && second.is_cut());
         let (first, _) = signals();
-        assert!(one.begin_dispatch(&first, now()).is_some(), "new actions may begin");
+        assert!(
+            one.begin_dispatch(&first, now()).is_some(),
+            "new actions may begin"
+        );
     }
 
     #[tokio::test]
@@ -434,7 +464,8 @@ mod tests {
         let (one, two) = (task(1), task(2));
         live.open(one.clone(), b"s", Usage::default());
         live.open(two, b"s", Usage::default());
-        live.end(&one.id, TaskStatus::Completed, now(), "done").await;
+        live.end(&one.id, TaskStatus::Completed, now(), "done")
+            .await;
         live.forget_ended(now(), jiff::SignedDuration::from_secs(60));
         assert_eq!(live.task_count(), 2);
         live.forget_ended(now(), jiff::SignedDuration::ZERO);
@@ -451,7 +482,10 @@ mod tests {
     fn an_expired_task_is_over_whoever_noticed() {
         let task = LiveTask::new(task(1), b"s", Usage::default());
         let signal = task.lock().cut_signal();
-        assert!(task.begin_dispatch(&signal, task.task().expires_at).is_none());
+        assert!(
+            task.begin_dispatch(&signal, task.task().expires_at)
+                .is_none()
+        );
         assert!(task.begin_dispatch(&signal, now()).is_some());
     }
 }

@@ -36,9 +36,21 @@ impl Default for Metrics {
         let refused = Count::default();
         let results_lost = Count::default();
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
-        registry.register("actions_permitted", "Actions permitted, by server", permitted.clone());
-        registry.register("actions_denied", "Actions denied, by server and rule", denied.clone());
-        registry.register("actions_ended", "Permitted actions, by how they ended", ended.clone());
+        registry.register(
+            "actions_permitted",
+            "Actions permitted, by server",
+            permitted.clone(),
+        );
+        registry.register(
+            "actions_denied",
+            "Actions denied, by server and rule",
+            denied.clone(),
+        );
+        registry.register(
+            "actions_ended",
+            "Permitted actions, by how they ended",
+            ended.clone(),
+        );
         registry.register(
             "requests_refused",
             "Requests that did not become an action",
@@ -81,14 +93,19 @@ impl Metrics {
     }
 
     pub(crate) fn permitted(&self, server: &ServerName) {
-        self.permitted.get_or_create(&vec![("server", server.to_string())]).inc();
+        self.permitted
+            .get_or_create(&vec![("server", server.to_string())])
+            .inc();
     }
 
     /// `server` is none when it is not configured: its name comes from the agent.
     pub(crate) fn denied(&self, server: Option<&ServerName>, denial: &Denial) {
         let server = server.map_or_else(|| "unknown".to_owned(), ToString::to_string);
         self.denied
-            .get_or_create(&vec![("server", server), ("rule", denial.rule.as_str().to_owned())])
+            .get_or_create(&vec![
+                ("server", server),
+                ("rule", denial.rule.as_str().to_owned()),
+            ])
             .inc();
     }
 
@@ -101,7 +118,9 @@ impl Metrics {
             Ended::Cut => "cut",
             Ended::NotForwarded => "not_forwarded",
         };
-        self.ended.get_or_create(&vec![("how", how.to_owned())]).inc();
+        self.ended
+            .get_or_create(&vec![("how", how.to_owned())])
+            .inc();
         self.seconds.observe(taken.as_secs_f64());
     }
 

@@ -103,7 +103,8 @@ impl Pipeline {
         );
         if let Err(refused) = &caller {
             self.metrics.refused();
-            self.refusals.note(now, &route.path(), None, refused.denial());
+            self.refusals
+                .note(now, &route.path(), None, refused.denial());
         }
         caller
     }
@@ -112,7 +113,8 @@ impl Pipeline {
     pub fn refuse(&self, endpoint: &str, caller: Option<&Caller>, denial: Denial) {
         self.metrics.refused();
         let caller = caller.map(|caller| caller.instance.to_string());
-        self.refusals.note(Timestamp::now(), endpoint, caller, denial);
+        self.refusals
+            .note(Timestamp::now(), endpoint, caller, denial);
     }
 
     /// Steps 4 and 5: decides the action and records the intent durably. The permit is the only
@@ -131,7 +133,10 @@ impl Pipeline {
         let denied = |denial| {
             let known = self.live.world().server(&server).is_some();
             self.metrics.denied(known.then_some(&server), &denial);
-            Err(Denied { decision: id, denial })
+            Err(Denied {
+                decision: id,
+                denial,
+            })
         };
         // Made before the wait, so that an agent that goes away meanwhile leaves a result behind:
         // results follow their intents through one queue. Given out only after it.
@@ -164,13 +169,7 @@ impl Pipeline {
     }
 
     /// Step 4: the pure decision on what is true right now, charging the budget in the same breath.
-    fn decide(
-        &self,
-        caller: &Caller,
-        action: &Action,
-        now: Timestamp,
-        id: DecisionId,
-    ) -> Decision {
+    fn decide(&self, caller: &Caller, action: &Action, now: Timestamp, id: DecisionId) -> Decision {
         let mut state = caller.task.lock();
         // After the lock and after the caller's signal was taken: a world that withdraws something
         // is published before the cut, so either it is seen here or the signal is cancelled.
@@ -218,7 +217,10 @@ impl Pipeline {
             Operation::CallTool { arguments, .. } => {
                 let text = serde_json::to_vec(&arguments).unwrap_or_default();
                 let tag = hmac::sign(caller.task.salt(), &text);
-                let shown = self.redactor.load().view(arguments, caller.task.grant(), permission);
+                let shown = self
+                    .redactor
+                    .load()
+                    .view(arguments, caller.task.grant(), permission);
                 (Some(shown), Some(hex(tag.as_ref())))
             }
             _ => (None, None),
@@ -369,7 +371,10 @@ impl Digest {
     /// Begins the hash of an answer, keyed with the salt of the task that it is for.
     #[must_use]
     pub fn new(task: &LiveTask) -> Self {
-        Self { context: hmac::Context::with_key(task.salt()), bytes: 0 }
+        Self {
+            context: hmac::Context::with_key(task.salt()),
+            bytes: 0,
+        }
     }
 
     /// Takes in the next bytes of the answer.

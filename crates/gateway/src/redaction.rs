@@ -30,7 +30,14 @@ const SECRETS: &str = r"(?x)
 
 /// Names of arguments whose values are secrets wherever they stand.
 const SECRET_NAMES: [&str; 8] = [
-    "password", "passwd", "secret", "token", "api_key", "apikey", "authorization", "private_key",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "authorization",
+    "private_key",
 ];
 
 /// The rules, ready for use.
@@ -106,7 +113,10 @@ impl Redactor {
             }
             Value::Array(items) => {
                 let items = items.into_iter().take(*left).collect::<Vec<_>>();
-                items.into_iter().map(|item| self.value(name, item, shown, left)).collect()
+                items
+                    .into_iter()
+                    .map(|item| self.value(name, item, shown, left))
+                    .collect()
             }
             Value::String(text) if shown => Value::String(self.clean(&text)),
             Value::String(text) => {
@@ -124,7 +134,9 @@ impl Redactor {
 
     fn is_hidden(&self, name: &str) -> bool {
         self.hide.iter().any(|rule| rule == name)
-            || SECRET_NAMES.iter().any(|secret| name.eq_ignore_ascii_case(secret))
+            || SECRET_NAMES
+                .iter()
+                .any(|secret| name.eq_ignore_ascii_case(secret))
     }
 
     fn clean(&self, text: &str) -> String {
@@ -171,7 +183,11 @@ mod tests {
 
     fn view(rules: &Redaction, arguments: Value) -> Value {
         let redactor = Redactor::new(rules).unwrap();
-        redactor.view(arguments.as_object().unwrap().clone(), &grant(), Some((0, Some(0))))
+        redactor.view(
+            arguments.as_object().unwrap().clone(),
+            &grant(),
+            Some((0, Some(0))),
+        )
     }
 
     #[test]
@@ -191,11 +207,14 @@ mod tests {
     #[test]
     fn hide_wins_over_show_and_secrets_over_both() {
         let rules = Redaction {
-            show: ["note", "pin", "password", "path"].map(str::to_owned).into(),
+            show: ["note", "pin", "password", "path"]
+                .map(str::to_owned)
+                .into(),
             hide: vec!["pin".to_owned()],
             patterns: vec!["[0-9]{4}-[0-9]{4}".to_owned()],
         };
-        let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END PRIVATE KEY----- end";
+        let key =
+            "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END PRIVATE KEY----- end";
         let jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0xx.c2lnbmF0dXJlc2ln";
         let arguments = json!({
             "pin": "1", "password": "hunter2", "note": "card 1234-5678", "path": format!("a {jwt} b"),
@@ -213,7 +232,10 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_told() {
-        let rules = Redaction { patterns: vec!["(".to_owned()], ..Redaction::default() };
+        let rules = Redaction {
+            patterns: vec!["(".to_owned()],
+            ..Redaction::default()
+        };
         assert!(Redactor::new(&rules).is_err());
     }
 

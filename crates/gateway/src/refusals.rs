@@ -36,26 +36,29 @@ impl Refusals {
     /// Writes into the log of this `Live`.
     #[must_use]
     pub fn new(live: Arc<Live>) -> Self {
-        Self { live, window: Mutex::default() }
+        Self {
+            live,
+            window: Mutex::default(),
+        }
     }
 
     /// Records a refusal, or counts it when there were too many in this second.
-    pub fn note(
-        &self,
-        now: Timestamp,
-        endpoint: &str,
-        caller: Option<String>,
-        mut denial: Denial,
-    ) {
+    pub fn note(&self, now: Timestamp, endpoint: &str, caller: Option<String>, mut denial: Denial) {
         let Some(suppressed) = self.window.lock().admit(now.as_second()) else {
             return;
         };
         if suppressed > 0 {
-            denial.reason.push_str(&format!(" ({suppressed} earlier refusals were not recorded singly)"));
+            denial.reason.push_str(&format!(
+                " ({suppressed} earlier refusals were not recorded singly)"
+            ));
         }
         denial.reason = shorten(&denial.reason, REASON_CHARACTERS);
         let endpoint = shorten(endpoint, ENDPOINT_CHARACTERS);
-        let refusal = Refusal { endpoint, denial, caller };
+        let refusal = Refusal {
+            endpoint,
+            denial,
+            caller,
+        };
         let record = Record::new(now, Event::Refusal(Box::new(refusal)));
         if let Err(error) = self.live.audit().submit(Bytes::from(record.to_bytes())) {
             tracing::warn!(%error, "a refusal was not recorded");

@@ -89,8 +89,14 @@ pub fn metadata(route: &Route, base_url: &str, issuer: &str) -> Response<Body> {
     });
     let mut response = Response::new(full(document.to_string()));
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("max-age=300"),
+    );
     headers.insert(
         http::header::ACCESS_CONTROL_ALLOW_ORIGIN,
         HeaderValue::from_static("*"),
@@ -105,9 +111,14 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
     let metadata = route.metadata_url(base_url);
     let mut challenge = format!("resource_metadata=\"{metadata}\", scope=\"{SCOPE}\"");
     if let Some(error) = refused.error {
-        let reason: String =
-            refused.reason.chars().filter(|c| c.is_ascii() && !matches!(c, '"' | '\\') && !c.is_control()).collect();
-        challenge.push_str(&format!(", error=\"{error}\", error_description=\"{reason}\""));
+        let reason: String = refused
+            .reason
+            .chars()
+            .filter(|c| c.is_ascii() && !matches!(c, '"' | '\\') && !c.is_control())
+            .collect();
+        challenge.push_str(&format!(
+            ", error=\"{error}\", error_description=\"{reason}\""
+        ));
     }
     let status = match refused.error {
         Some("invalid_request") => StatusCode::BAD_REQUEST,
@@ -125,7 +136,10 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
     let mut response = Response::new(full(body.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     let mut add = |scheme: &str, more: &str| {
         if let Ok(value) = HeaderValue::try_from(format!("{scheme} {challenge}{more}")) {
             headers.append(WWW_AUTHENTICATE, value);
@@ -138,7 +152,11 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
     if refused.scheme == Proof::Dpop {
         add("DPoP", ", algs=\"ES256 EdDSA\"");
     }
-    if let Some(nonce) = refused.nonce.as_deref().and_then(|n| HeaderValue::from_str(n).ok()) {
+    if let Some(nonce) = refused
+        .nonce
+        .as_deref()
+        .and_then(|n| HeaderValue::from_str(n).ok())
+    {
         headers.insert(HeaderName::from_static("dpop-nonce"), nonce);
     }
     response
@@ -157,8 +175,16 @@ mod tests {
             assert_eq!(Route::parse(good).unwrap().path(), good);
         }
         for bad in [
-            "/mcp/", "/mcp/files/", "//mcp/files", "/mcp/../files", "/mcp/%66iles", "/MCP/files",
-            "/tasks/x/mcp/files", "/tasks//mcp/files", "mcp/files", "",
+            "/mcp/",
+            "/mcp/files/",
+            "//mcp/files",
+            "/mcp/../files",
+            "/mcp/%66iles",
+            "/MCP/files",
+            "/tasks/x/mcp/files",
+            "/tasks//mcp/files",
+            "mcp/files",
+            "",
         ] {
             assert_eq!(Route::parse(bad), None, "{bad}");
         }
@@ -168,7 +194,10 @@ mod tests {
     fn metadata_stands_in_front_of_the_path() {
         let route = Route::parse("/mcp/files").unwrap();
         let url = route.metadata_url("http://127.0.0.1:8601");
-        assert_eq!(url, "http://127.0.0.1:8601/.well-known/oauth-protected-resource/mcp/files");
+        assert_eq!(
+            url,
+            "http://127.0.0.1:8601/.well-known/oauth-protected-resource/mcp/files"
+        );
         assert_eq!(
             Route::of_metadata_path("/.well-known/oauth-protected-resource/mcp/files"),
             Some(route)

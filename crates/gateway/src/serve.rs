@@ -80,7 +80,10 @@ pub async fn serve<H: Handler>(
         });
     }
     drop(listener);
-    if tokio::time::timeout(options.grace, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(options.grace, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections did not end in time and were closed");
     }
 }
@@ -103,11 +106,17 @@ async fn connection<H: Handler>(
         .max_headers(64)
         .max_buf_size(64 << 10);
     let ended = match &options.tls {
-        None => watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await,
+        None => {
+            watcher
+                .watch(http.serve_connection(TokioIo::new(stream), service))
+                .await
+        }
         Some(tls) => {
             let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
             let stream = tokio::time::timeout(options.head, handshake).await??;
-            watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await
+            watcher
+                .watch(http.serve_connection(TokioIo::new(stream), service))
+                .await
         }
     };
     ended.map_err(io::Error::other)
@@ -131,7 +140,12 @@ mod tests {
 
     async fn served(
         connections: usize,
-    ) -> (SocketAddr, Arc<Waits>, CancellationToken, tokio::task::JoinHandle<()>) {
+    ) -> (
+        SocketAddr,
+        Arc<Waits>,
+        CancellationToken,
+        tokio::task::JoinHandle<()>,
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (handler, stop) = (Arc::new(Waits(Notify::new())), CancellationToken::new());
@@ -150,7 +164,9 @@ mod tests {
     async fn answer(stream: &mut TcpStream) -> String {
         let mut text = String::new();
         let read = stream.read_to_string(&mut text);
-        let _ = tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+        let _ = tokio::time::timeout(Duration::from_secs(5), read)
+            .await
+            .unwrap();
         text
     }
 
@@ -162,7 +178,10 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(50)).await;
         stop.cancel();
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(TcpStream::connect(address).await.is_err(), "nobody new is let in");
+        assert!(
+            TcpStream::connect(address).await.is_err(),
+            "nobody new is let in"
+        );
         assert!(!serving.is_finished());
         handler.0.notify_one();
         assert!(answer(&mut stream).await.ends_with("done"));
@@ -175,9 +194,15 @@ mod tests {
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(&REQUEST[..9]).await.unwrap();
         let mut waiting = TcpStream::connect(address).await.unwrap();
-        waiting.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        waiting
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
         handler.0.notify_one();
-        assert!(answer(&mut waiting).await.ends_with("done"), "its turn comes");
+        assert!(
+            answer(&mut waiting).await.ends_with("done"),
+            "its turn comes"
+        );
         assert!(!answer(&mut slow).await.contains("200 OK"));
     }
 }

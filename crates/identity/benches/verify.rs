@@ -4,10 +4,6 @@
     clippy::unwrap_used,
     reason = "a benchmark that cannot be set up has nothing to measure"
 )]
-#![expect(
-    missing_docs,
-    reason = "the macros make functions that nobody calls by name"
-)]
 
 use std::hint::black_box;
 

@@ -96,16 +96,18 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
     if action.operation.is_charged() && attempt.usage.calls() >= grant.calls {
         return Err(by_grant(denials::budget_exhausted(grant.calls)));
     }
-    let request = match action.operation {
-        Operation::Answer { request } => Some(denials::request_word(request)),
-        _ => None,
+    let context = match action.operation {
+        Operation::Answer { request } => {
+            context(task, caller.proof, Some(denials::request_word(request)))
+        }
+        _ => grant.contexts.of(task, caller.proof),
     };
     let Verdict { answer, policies } = world.policies().ask(
         &agent.known,
         (name, &server.known),
         Verb::of(&action.operation),
         action.operation.target(),
-        context(task, caller.proof, request),
+        context,
     );
     match answer {
         Answer::Permitted => Ok((permission, tool, policies)),
@@ -261,7 +263,7 @@ pub fn may_list(
     if !granted || target.is_empty() {
         return false;
     }
-    let context = context(task, caller.proof, None);
+    let context = grant.contexts.of(task, caller.proof);
     let verdict = world
         .policies()
         .ask(&agent.known, (name, &server.known), verb, target, context);

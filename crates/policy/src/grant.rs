@@ -6,6 +6,7 @@ use model::grant::{Permission, ServerRequest};
 use model::{Grant, Pattern, Proof, ServerName};
 
 use crate::arguments::Arguments;
+use crate::contexts::Contexts;
 
 /// A grant with its permissions found by server, its constraints compiled.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct CompiledGrant {
     pub(crate) calls: u32,
     permissions: Vec<CompiledPermission>,
     servers: BTreeMap<ServerName, AtServer>,
+    pub(crate) contexts: Contexts,
 }
 
 /// The positions of what a grant says about one server.
@@ -64,6 +66,7 @@ impl CompiledGrant {
                 .map(CompiledPermission::new)
                 .collect(),
             servers,
+            contexts: Contexts::default(),
         }
     }
 

@@ -9,6 +9,7 @@
 mod arguments;
 mod candidates;
 mod constraint;
+mod contexts;
 mod decide;
 mod denials;
 mod entities;

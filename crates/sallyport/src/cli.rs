@@ -27,7 +27,7 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 evidence does not veri
 #[derive(Parser)]
 #[command(name = "sallyport", version, styles = STYLES, after_help = AFTER, max_term_width = 100)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -35,7 +35,7 @@ pub struct Cli {
 
 /// The commands, in the order in which one meets them.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Write a commented configuration to start from
     Init(init::Args),
     /// Report every mistake in configuration, templates and policies
@@ -84,7 +84,10 @@ mod tests {
         fn look(command: &clap::Command, path: &str) {
             for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
                 let path = format!("{path} {}", sub.get_name());
-                let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let after = sub
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
                 assert!(after.contains("Example"), "{path} has no examples");
                 assert!(after.contains("sallyport "), "{path} has no examples");
                 look(sub, &path);

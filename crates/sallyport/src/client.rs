@@ -26,7 +26,7 @@ const PAGE: usize = 200;
 /// Where the control listener is, and who asks.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Which Sallyport")]
-pub struct ControlArgs {
+pub(crate) struct ControlArgs {
     #[command(flatten)]
     config: ConfigArg,
     /// The control listener's URL, when it is another machine's; needs the operator's token in the
@@ -34,7 +34,12 @@ pub struct ControlArgs {
     #[arg(long, value_name = "URL", env = "SALLYPORT_CONTROL")]
     control: Option<String>,
     /// The file with the operator's token, by default `operator.token` in the data directory
-    #[arg(long, value_name = "FILE", env = "SALLYPORT_OPERATOR_TOKEN_FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SALLYPORT_OPERATOR_TOKEN_FILE",
+        hide_env_values = true
+    )]
     token_file: Option<PathBuf>,
     /// Trust the certification authorities in this PEM file, instead of the public ones
     #[arg(long, value_name = "FILE", env = "SALLYPORT_CA_FILE")]
@@ -42,7 +47,7 @@ pub struct ControlArgs {
 }
 
 /// The management API of one running Sallyport.
-pub struct Client {
+pub(crate) struct Client {
     http: Http,
     base: String,
     token: Zeroizing<String>,
@@ -55,39 +60,48 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`] when there is no configuration, or no token that can be read.
-    pub fn new(args: &ControlArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: &ControlArgs) -> Result<Self, Failure> {
         let file = &args.config.config;
-        let start = format!("start it with `sallyport serve --config {}`", file.display());
+        let start = format!(
+            "start it with `sallyport serve --config {}`",
+            file.display()
+        );
         let (base, token_file, start) = match (&args.control, &args.token_file) {
-            (Some(url), Some(token)) => {
-                (url.clone(), token.clone(), "see that it runs there, and that the URL is right".to_owned())
-            }
+            (Some(url), Some(token)) => (
+                url.clone(),
+                token.clone(),
+                "see that it runs there, and that the URL is right".to_owned(),
+            ),
             (Some(_), None) => {
                 return Err(Failure::usage("`--control` needs the operator's token")
                     .hint("name its file with `--token-file` or SALLYPORT_OPERATOR_TOKEN_FILE"));
             }
             (None, token) => {
                 let config = setup::config_alone(file)?;
-                let token =
-                    token.clone().unwrap_or_else(|| config.data_dir.join(TOKEN_FILE));
+                let token = token
+                    .clone()
+                    .unwrap_or_else(|| config.data_dir.join(TOKEN_FILE));
                 (config.control.base_url(), token, start)
             }
         };
         check_url("the control listener", &base).map_err(|failure| {
-            Failure::new(failure.message()).hint("write it like `https://sallyport.example.org:8600`")
+            Failure::new(failure.message())
+                .hint("write it like `https://sallyport.example.org:8600`")
         })?;
-        let token = std::fs::read_to_string(&token_file).map(Zeroizing::new).map_err(|error| {
-            let failure = Failure::new(format!(
-                "the operator's token cannot be read from {}: {error}",
-                token_file.display()
-            ));
-            match error.kind() {
-                std::io::ErrorKind::NotFound => failure.hint(format!(
-                    "it is made when Sallyport starts for the first time; {start}"
-                )),
-                _ => failure.hint("run this as the user that Sallyport runs as"),
-            }
-        })?;
+        let token = std::fs::read_to_string(&token_file)
+            .map(Zeroizing::new)
+            .map_err(|error| {
+                let failure = Failure::new(format!(
+                    "the operator's token cannot be read from {}: {error}",
+                    token_file.display()
+                ));
+                match error.kind() {
+                    std::io::ErrorKind::NotFound => failure.hint(format!(
+                        "it is made when Sallyport starts for the first time; {start}"
+                    )),
+                    _ => failure.hint("run this as the user that Sallyport runs as"),
+                }
+            })?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -105,7 +119,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`] with the reason and the remedy that the answer gives.
-    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(Method::GET, path, Bytes::new())
     }
 
@@ -113,7 +127,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`] with the reason and the remedy that the answer gives.
-    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body)
             .map_err(|error| Failure::new(format!("the request is no JSON: {error}")))?;
         self.ask(Method::POST, path, body.into())
@@ -123,7 +141,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Failure`] with the reason and the remedy that the answer gives.
-    pub fn list<T: DeserializeOwned>(
+    pub(crate) fn list<T: DeserializeOwned>(
         &self,
         path: &str,
         filters: &[(&str, Option<String>)],
@@ -169,8 +187,10 @@ impl Client {
         let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::new(format!("`{}{path}` is no URL: {error}", self.base)))?;
-        let answer =
-            self.runtime.block_on(self.http.ask(WHAT, request)).map_err(|trouble| match trouble {
+        let answer = self
+            .runtime
+            .block_on(self.http.ask(WHAT, request))
+            .map_err(|trouble| match trouble {
                 Trouble::Unreachable { url: _, why, .. } => {
                     Failure::new(format!("Sallyport does not answer at {}: {why}", self.base))
                         .hint(self.start.clone())
@@ -181,10 +201,17 @@ impl Client {
             return Err(refused(&answer));
         }
         // `null` where nothing is to be told.
-        let text: &[u8] = if answer.body().is_empty() { b"null" } else { answer.body() };
+        let text: &[u8] = if answer.body().is_empty() {
+            b"null"
+        } else {
+            answer.body()
+        };
         serde_json::from_slice(text).map_err(|error| {
-            Failure::new(format!("the answer of {} cannot be understood: {error}", self.base))
-                .hint("see that this program and the one that runs there have the same version")
+            Failure::new(format!(
+                "the answer of {} cannot be understood: {error}",
+                self.base
+            ))
+            .hint("see that this program and the one that runs there have the same version")
         })
     }
 }
@@ -194,7 +221,11 @@ fn refused(answer: &Response<Bytes>) -> Failure {
     match problem {
         Some(problem) => {
             let failure = Failure::new(problem.detail);
-            if problem.remedy.is_empty() { failure } else { failure.hint(problem.remedy) }
+            if problem.remedy.is_empty() {
+                failure
+            } else {
+                failure.hint(problem.remedy)
+            }
         }
         None if answer.status() == StatusCode::UNAUTHORIZED => {
             Failure::new("the operator's token is not the one that Sallyport knows")
@@ -232,8 +263,11 @@ mod tests {
 
     #[test]
     fn queries_are_encoded_and_empty_filters_left_out() {
-        let parameters =
-            [("agent", Some("a&b=c ä".to_owned())), ("status", None), ("limit", Some("5".to_owned()))];
+        let parameters = [
+            ("agent", Some("a&b=c ä".to_owned())),
+            ("status", None),
+            ("limit", Some("5".to_owned())),
+        ];
         assert_eq!(query(parameters.iter()), "agent=a%26b%3Dc%20%C3%A4&limit=5");
     }
 

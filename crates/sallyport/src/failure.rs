@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Why a command failed.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     kind: Kind,
     message: String,
     hint: Option<String>,
@@ -13,7 +13,7 @@ pub struct Failure {
 
 /// What the exit code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Exit code 1: refused, or it could not be done.
     Failed,
     /// Exit code 2: the command line itself was wrong.
@@ -28,22 +28,22 @@ pub enum Kind {
 
 impl Failure {
     /// It was refused or could not be done.
-    pub fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self::of(Kind::Failed, message)
     }
 
     /// The command line was wrong.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::of(Kind::Usage, message)
     }
 
     /// Evidence does not verify.
-    pub fn not_verified(message: impl Into<String>) -> Self {
+    pub(crate) fn not_verified(message: impl Into<String>) -> Self {
         Self::of(Kind::NotVerified, message)
     }
 
     /// The mistakes were printed already.
-    pub fn reported() -> Self {
+    pub(crate) fn reported() -> Self {
         Self::of(Kind::Reported, "")
     }
 
@@ -57,28 +57,28 @@ impl Failure {
 
     /// Says what to do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// What went wrong, in one sentence.
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
     /// What to do about it, if that is known.
-    pub fn remedy(&self) -> Option<&str> {
+    pub(crate) fn remedy(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
     /// Whether there is something left to print.
-    pub fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         matches!(self.kind, Kind::Reported | Kind::ReaderGone)
     }
 
     /// The exit code of the process.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self.kind {
             Kind::Failed | Kind::Reported => ExitCode::from(1),
             Kind::Usage => ExitCode::from(2),

@@ -8,51 +8,51 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// Headings and names.
-pub const STRONG: Style = Style::new().bold();
+pub(crate) const STRONG: Style = Style::new().bold();
 /// What matters less.
-pub const FAINT: Style = Style::new().dimmed();
+pub(crate) const FAINT: Style = Style::new().dimmed();
 /// Allowed, verified, active.
-pub const GOOD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+pub(crate) const GOOD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
 /// Refused, broken, retired.
-pub const BAD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+pub(crate) const BAD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 /// Needs a look.
-pub const WARN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+pub(crate) const WARN: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 /// Things to type.
-pub const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)));
+pub(crate) const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)));
 
 /// Text in a style; colours are stripped on the way out where nobody could see them.
-pub fn paint(style: Style, text: impl std::fmt::Display) -> String {
+pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
 /// Writes one line to standard output.
-pub fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+pub(crate) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
     writeln!(anstream::stdout(), "{text}")?;
     Ok(())
 }
 
 /// Writes one line about what is going on to standard error, where it disturbs no pipe.
-pub fn note(text: impl std::fmt::Display) {
+pub(crate) fn note(text: impl std::fmt::Display) {
     // Nobody reads standard error: nothing to do about that.
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
 /// Writes indented JSON to standard output.
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| Failure::new(format!("the answer is no JSON: {error}")))?;
     line(text)
 }
 
 /// Writes JSON on one line, for streams of records.
-pub fn json_line(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|error| Failure::new(format!("the answer is no JSON: {error}")))?;
     line(text)
 }
 
 /// Writes rows under a heading, aligned; `empty` says in words that there are none.
-pub fn table(heading: &[&str], rows: Vec<Vec<String>>, empty: &str) -> Result<(), Failure> {
+pub(crate) fn table(heading: &[&str], rows: Vec<Vec<String>>, empty: &str) -> Result<(), Failure> {
     if rows.is_empty() {
         return line(paint(FAINT, empty));
     }
@@ -60,7 +60,10 @@ pub fn table(heading: &[&str], rows: Vec<Vec<String>>, empty: &str) -> Result<()
 }
 
 fn aligned(heading: &[&str], rows: Vec<Vec<String>>) -> String {
-    let heading = heading.iter().map(|title| paint(FAINT, title.to_uppercase())).collect();
+    let heading = heading
+        .iter()
+        .map(|title| paint(FAINT, title.to_uppercase()))
+        .collect();
     let rows: Vec<Vec<String>> = std::iter::once(heading).chain(rows).collect();
     let mut widths = Vec::new();
     for row in &rows {
@@ -89,11 +92,14 @@ fn aligned(heading: &[&str], rows: Vec<Vec<String>>) -> String {
 
 /// How wide text is on a terminal, without its colours.
 fn width_of(text: &str) -> usize {
-    anstream::adapter::strip_str(text).to_string().chars().count()
+    anstream::adapter::strip_str(text)
+        .to_string()
+        .chars()
+        .count()
 }
 
 /// Writes names and values under each other.
-pub fn sheet(rows: &[(&str, String)]) -> Result<(), Failure> {
+pub(crate) fn sheet(rows: &[(&str, String)]) -> Result<(), Failure> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in rows {
         let name = paint(FAINT, format_args!("{name:width$}"));
@@ -107,24 +113,32 @@ pub fn sheet(rows: &[(&str, String)]) -> Result<(), Failure> {
 }
 
 /// A point in time, to the second, in UTC.
-pub fn instant(at: jiff::Timestamp) -> String {
+pub(crate) fn instant(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 /// A length of time in the largest units that say it exactly, such as `1h 30m`.
-pub fn span(length: std::time::Duration) -> String {
+pub(crate) fn span(length: std::time::Duration) -> String {
     let seconds = length.as_secs();
-    let parts = [(seconds / 3_600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let parts = [
+        (seconds / 3_600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ];
     let shown: Vec<String> = parts
         .iter()
         .filter(|(number, _)| *number > 0)
         .map(|(number, unit)| format!("{number}{unit}"))
         .collect();
-    if shown.is_empty() { "0s".to_owned() } else { shown.join(" ") }
+    if shown.is_empty() {
+        "0s".to_owned()
+    } else {
+        shown.join(" ")
+    }
 }
 
 /// A number of bytes as people say it.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut unit = 0;
     let mut size = count;
@@ -143,12 +157,14 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// Text from elsewhere on one line, in which control characters cannot play with the terminal.
-pub fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+pub(crate) fn visible(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// A state in the colour of its meaning.
-pub fn state(word: &str) -> String {
+pub(crate) fn state(word: &str) -> String {
     let style = match word {
         "active" | "open" | "answered" | "permitted" | "enabled" | "ready" => GOOD,
         "registered" | "completed" | "expired" | "idle" => FAINT,
@@ -174,7 +190,11 @@ mod tests {
     #[test]
     fn columns_line_up_and_have_no_trailing_blanks() {
         let rows = vec![
-            vec!["triage".to_owned(), state("active"), "ada@example.org".to_owned()],
+            vec![
+                "triage".to_owned(),
+                state("active"),
+                "ada@example.org".to_owned(),
+            ],
             vec!["a".to_owned(), state("quarantined"), String::new()],
         ];
         let text = aligned(&["agent", "state", "sponsor"], rows);

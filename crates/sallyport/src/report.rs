@@ -26,7 +26,7 @@ struct Place<'a> {
 
 /// A remark as machines read it.
 #[derive(Debug, Serialize)]
-pub struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     severity: Severity,
     file: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,7 @@ pub struct Entry<'a> {
 }
 
 /// The remarks as machines read them.
-pub fn entries<'a>(
+pub(crate) fn entries<'a>(
     remarks: &'a [Remark],
     texts: &'a BTreeMap<PathBuf, String>,
 ) -> Vec<Entry<'a>> {
@@ -58,7 +58,7 @@ pub fn entries<'a>(
 }
 
 /// One remark as people read it, without a line's end.
-pub fn show(remark: &Remark, texts: &BTreeMap<PathBuf, String>) -> String {
+pub(crate) fn show(remark: &Remark, texts: &BTreeMap<PathBuf, String>) -> String {
     let (word, style) = match remark.severity {
         Severity::Mistake => ("mistake", BAD),
         Severity::Advice => ("advice", WARN),
@@ -79,7 +79,12 @@ pub fn show(remark: &Remark, texts: &BTreeMap<PathBuf, String>) -> String {
     let margin = " ".repeat(number.len());
     let bar = paint(FAINT, "|");
     let (text, before) = excerpt(place);
-    let marks = "^".repeat(place.length.min(text.chars().count().saturating_sub(before)).max(1));
+    let marks = "^".repeat(
+        place
+            .length
+            .min(text.chars().count().saturating_sub(before))
+            .max(1),
+    );
     shown.push_str(&format!(
         "\n {margin}{} {file}:{}:{}\n {margin} {bar}\n {} {bar} {text}\n {margin} {bar} {}{}",
         paint(FAINT, "-->"),
@@ -98,7 +103,7 @@ pub fn show(remark: &Remark, texts: &BTreeMap<PathBuf, String>) -> String {
 }
 
 /// "2 mistakes and 1 piece of advice", or nothing when there is neither.
-pub fn tally(mistakes: usize, advice: usize) -> String {
+pub(crate) fn tally(mistakes: usize, advice: usize) -> String {
     let mistakes = match mistakes {
         0 => None,
         1 => Some("1 mistake".to_owned()),
@@ -109,7 +114,11 @@ pub fn tally(mistakes: usize, advice: usize) -> String {
         1 => Some("1 piece of advice".to_owned()),
         many => Some(format!("{many} pieces of advice")),
     };
-    [mistakes, advice].into_iter().flatten().collect::<Vec<_>>().join(" and ")
+    [mistakes, advice]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" and ")
 }
 
 fn place<'a>(remark: &Remark, texts: &'a BTreeMap<PathBuf, String>) -> Option<Place<'a>> {
@@ -130,7 +139,10 @@ fn place<'a>(remark: &Remark, texts: &'a BTreeMap<PathBuf, String>) -> Option<Pl
 /// The nearest character boundary at or before a position.
 fn floor(text: &str, at: usize) -> usize {
     let at = at.min(text.len());
-    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    (0..=at)
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0)
 }
 
 /// The part of the line that is shown, and how many characters of it stand before the place.
@@ -149,7 +161,15 @@ fn excerpt(place: Place<'_>) -> (String, usize) {
 
 /// Text in which control characters cannot play with the terminal.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -100,7 +100,13 @@ impl Store {
         query
             .push(" ORDER BY registered_at DESC, name DESC LIMIT ")
             .push_bind(i64::from(limit));
-        query.build().fetch_all(&self.readers).await?.iter().map(agent).collect()
+        query
+            .build()
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(agent)
+            .collect()
     }
 
     /// Sets where an agent is in its life, if it may go there from where it is now. Returns
@@ -187,7 +193,13 @@ impl Store {
         .bind(nanos(now))
         .fetch_optional(&self.writer)
         .await?
-        .map(|row| Reader { what: "enrolment", row: &row }.parsed("agent"))
+        .map(|row| {
+            Reader {
+                what: "enrolment",
+                row: &row,
+            }
+            .parsed("agent")
+        })
         .transpose()
     }
 
@@ -260,7 +272,12 @@ impl Store {
                 .bind(agent.as_str()),
             None => sqlx::query("SELECT * FROM instances ORDER BY id"),
         };
-        query.fetch_all(&self.readers).await?.iter().map(instance).collect()
+        query
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(instance)
+            .collect()
     }
 
     /// Instances of one agent, or of all, the latest enrolled first; those enrolled before
@@ -281,8 +298,16 @@ impl Store {
         if let Some(before) = before {
             query.push(" AND id < ").push_bind(before.to_string());
         }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
-        query.build().fetch_all(&self.readers).await?.iter().map(instance).collect()
+        query
+            .push(" ORDER BY id DESC LIMIT ")
+            .push_bind(i64::from(limit));
+        query
+            .build()
+            .fetch_all(&self.readers)
+            .await?
+            .iter()
+            .map(instance)
+            .collect()
     }
 
     /// How many enabled instances an agent has, and whether a key belongs to any instance.
@@ -342,12 +367,14 @@ fn agent(row: &SqliteRow) -> Result<Agent, StoreError> {
 }
 
 fn lifecycle(reader: &Reader<'_>) -> Result<Lifecycle, StoreError> {
-    Lifecycle::parse(&reader.text("lifecycle")?)
-        .ok_or_else(|| reader.damaged("unknown lifecycle"))
+    Lifecycle::parse(&reader.text("lifecycle")?).ok_or_else(|| reader.damaged("unknown lifecycle"))
 }
 
 fn instance(row: &SqliteRow) -> Result<Instance, StoreError> {
-    let reader = Reader { what: "instance", row };
+    let reader = Reader {
+        what: "instance",
+        row,
+    };
     Ok(Instance {
         id: reader.parsed("id")?,
         agent: reader.parsed("agent")?,

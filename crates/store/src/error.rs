@@ -66,6 +66,8 @@ impl StoreError {
     /// Whether that row has the same value in this column, written as `table.column`.
     pub(crate) fn is_duplicate_of(error: &sqlx::Error, column: &str) -> bool {
         Self::is_duplicate(error)
-            && error.as_database_error().is_some_and(|error| error.message().contains(column))
+            && error
+                .as_database_error()
+                .is_some_and(|error| error.message().contains(column))
     }
 }

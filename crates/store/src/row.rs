@@ -36,15 +36,21 @@ impl Reader<'_> {
     }
 
     pub(crate) fn text(&self, column: &'static str) -> Result<String, StoreError> {
-        self.row.try_get(column).map_err(|error| self.damaged(error))
+        self.row
+            .try_get(column)
+            .map_err(|error| self.damaged(error))
     }
 
     pub(crate) fn maybe_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
-        self.row.try_get(column).map_err(|error| self.damaged(error))
+        self.row
+            .try_get(column)
+            .map_err(|error| self.damaged(error))
     }
 
     pub(crate) fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
-        self.row.try_get(column).map_err(|error| self.damaged(error))
+        self.row
+            .try_get(column)
+            .map_err(|error| self.damaged(error))
     }
 
     pub(crate) fn hash(&self, column: &'static str) -> Result<[u8; 32], StoreError> {
@@ -53,7 +59,9 @@ impl Reader<'_> {
     }
 
     pub(crate) fn number(&self, column: &'static str) -> Result<i64, StoreError> {
-        self.row.try_get(column).map_err(|error| self.damaged(error))
+        self.row
+            .try_get(column)
+            .map_err(|error| self.damaged(error))
     }
 
     pub(crate) fn position(&self, column: &'static str) -> Result<u64, StoreError> {
@@ -65,7 +73,10 @@ impl Reader<'_> {
     }
 
     pub(crate) fn maybe_time(&self, column: &'static str) -> Result<Option<Timestamp>, StoreError> {
-        let nanos: Option<i64> = self.row.try_get(column).map_err(|error| self.damaged(error))?;
+        let nanos: Option<i64> = self
+            .row
+            .try_get(column)
+            .map_err(|error| self.damaged(error))?;
         nanos.map(|nanos| self.moment(nanos)).transpose()
     }
 
@@ -77,7 +88,9 @@ impl Reader<'_> {
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
-        self.text(column)?.parse().map_err(|error| self.damaged(error))
+        self.text(column)?
+            .parse()
+            .map_err(|error| self.damaged(error))
     }
 
     pub(crate) fn maybe_parsed<T>(&self, column: &'static str) -> Result<Option<T>, StoreError>

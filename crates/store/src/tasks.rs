@@ -58,9 +58,11 @@ impl Store {
         salt: &[u8],
         log_index: u64,
     ) -> Result<(), StoreError> {
-        let json = |what| move |error: serde_json::Error| StoreError::Damaged {
-            what,
-            why: error.to_string(),
+        let json = |what| {
+            move |error: serde_json::Error| StoreError::Damaged {
+                what,
+                why: error.to_string(),
+            }
         };
         let parameters = serde_json::to_string(&task.parameters).map_err(json("parameter"))?;
         let grant = serde_json::to_string(&task.grant).map_err(json("grant"))?;
@@ -163,7 +165,9 @@ impl Store {
         match filter.status {
             None => {}
             Some(TaskStatus::Open) => {
-                query.push(" AND status = 'open' AND expires_at > ").push_bind(nanos(now));
+                query
+                    .push(" AND status = 'open' AND expires_at > ")
+                    .push_bind(nanos(now));
             }
             Some(TaskStatus::Expired) => {
                 query
@@ -175,7 +179,9 @@ impl Store {
                 query.push(" AND status = ").push_bind(status.as_str());
             }
         }
-        query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(filter.limit));
+        query
+            .push(" ORDER BY id DESC LIMIT ")
+            .push_bind(i64::from(filter.limit));
         let rows = query.build().fetch_all(&self.readers).await?;
         rows.iter()
             .map(|row| {
@@ -257,7 +263,10 @@ impl Store {
             .fetch_optional(&self.readers)
             .await?
             .map(|row| {
-                let reader = Reader { what: "usage snapshot", row: &row };
+                let reader = Reader {
+                    what: "usage snapshot",
+                    row: &row,
+                };
                 Ok(UsageSnapshot {
                     usage: reader.text("usage")?,
                     log_index: reader.position("log_index")?,

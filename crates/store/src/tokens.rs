@@ -50,7 +50,10 @@ impl Store {
             .await?
             .iter()
             .map(|row| {
-                let reader = Reader { what: "revoked token", row };
+                let reader = Reader {
+                    what: "revoked token",
+                    row,
+                };
                 Ok((reader.hash("hash")?, reader.time("expires_at")?))
             })
             .collect()
@@ -69,7 +72,10 @@ impl Store {
             "DELETE FROM usage_snapshots WHERE task IN (SELECT id FROM tasks \
              WHERE status <> 'open' AND ended_at <= $1)",
         ] {
-            sqlx::query(table).bind(nanos(now)).execute(&mut *transaction).await?;
+            sqlx::query(table)
+                .bind(nanos(now))
+                .execute(&mut *transaction)
+                .await?;
         }
         let before = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
         sqlx::query("DELETE FROM tasks WHERE status <> 'open' AND ended_at <= $1")
@@ -97,8 +103,10 @@ impl Store {
         } else {
             "INSERT INTO disabled_servers (name) VALUES ($1) ON CONFLICT (name) DO NOTHING"
         };
-        let done =
-            sqlx::query(statement).bind(name.as_str()).execute(&mut *transaction).await?;
+        let done = sqlx::query(statement)
+            .bind(name.as_str())
+            .execute(&mut *transaction)
+            .await?;
         let first = done.rows_affected() > 0;
         if first {
             owe(&mut transaction, owed).await?;
@@ -116,7 +124,13 @@ impl Store {
             .fetch_all(&self.readers)
             .await?
             .iter()
-            .map(|row| Reader { what: "disabled server", row }.parsed("name"))
+            .map(|row| {
+                Reader {
+                    what: "disabled server",
+                    row,
+                }
+                .parsed("name")
+            })
             .collect()
     }
 }

@@ -1,4 +1,5 @@
 //! The store through its public methods, on real files.
+#![allow(clippy::unwrap_used, reason = "in tests a panic is the failure")]
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -60,7 +61,11 @@ fn task(agent: &str, number: u8) -> Task {
         template: TemplateName::parse("ticket").unwrap(),
         parameters: BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]),
         purpose: "a purpose; with 'quotes'".to_owned(),
-        grant: Grant { permissions: Vec::new(), budget: Budget { calls: 7 }, proof: Proof::Dpop },
+        grant: Grant {
+            permissions: Vec::new(),
+            budget: Budget { calls: 7 },
+            proof: Proof::Dpop,
+        },
         opened_at,
         expires_at: at(5_000),
         status: TaskStatus::Open,
@@ -70,7 +75,10 @@ fn task(agent: &str, number: u8) -> Task {
 }
 
 fn filter(limit: u32) -> TaskFilter {
-    TaskFilter { limit, ..TaskFilter::default() }
+    TaskFilter {
+        limit,
+        ..TaskFilter::default()
+    }
 }
 
 #[tokio::test]
@@ -79,7 +87,10 @@ async fn a_file_that_others_may_read_is_refused() {
     Store::open(dir.path()).await.unwrap().close().await;
     let path = dir.path().join(store::FILE);
     let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     for exposed in [0o640, 0o604, 0o660, 0o620] {
         mode(exposed);
         let refused = Store::open(dir.path()).await.err().unwrap();
@@ -105,15 +116,27 @@ async fn what_was_written_is_there_after_reopening() {
     let bench = bench().await;
     let known = agent("triage", 9);
     bench.store.insert_agent(&known).await.unwrap();
-    bench.store.insert_instance(&instance("triage", 1), 5).await.unwrap();
+    bench
+        .store
+        .insert_instance(&instance("triage", 1), 5)
+        .await
+        .unwrap();
     let open = task("triage", 1);
     bench.store.insert_task(&open, b"salt", 41).await.unwrap();
     bench.store.close().await;
     let store = Store::open(bench.dir.path()).await.unwrap();
     assert_eq!(store.agent(&known.name).await.unwrap(), Some(known));
-    assert_eq!(store.instances(None).await.unwrap(), [instance("triage", 1)]);
-    let [found] = &store.open_tasks().await.unwrap()[..] else { panic!("one task") };
-    assert_eq!((&found.task, &found.salt[..], found.log_index), (&open, &b"salt"[..], 41));
+    assert_eq!(
+        store.instances(None).await.unwrap(),
+        [instance("triage", 1)]
+    );
+    let [found] = &store.open_tasks().await.unwrap()[..] else {
+        panic!("one task")
+    };
+    assert_eq!(
+        (&found.task, &found.salt[..], found.log_index),
+        (&open, &b"salt"[..], 41)
+    );
     assert_eq!(found.usage, None);
 }
 
@@ -123,7 +146,11 @@ async fn of_many_who_use_one_enrolment_token_exactly_one_succeeds() {
     bench.store.insert_agent(&agent("triage", 1)).await.unwrap();
     for round in 0..8u8 {
         let hash = [round; 32];
-        bench.store.create_enrolment(&hash, &name("triage"), at(100)).await.unwrap();
+        bench
+            .store
+            .create_enrolment(&hash, &name("triage"), at(100))
+            .await
+            .unwrap();
         let start = Arc::new(tokio::sync::Barrier::new(32));
         let mut tries = tokio::task::JoinSet::new();
         for _ in 0..32 {
@@ -133,7 +160,12 @@ async fn of_many_who_use_one_enrolment_token_exactly_one_succeeds() {
                 store.consume_enrolment(&hash, at(50)).await.unwrap()
             });
         }
-        let won = tries.join_all().await.into_iter().flatten().collect::<Vec<_>>();
+        let won = tries
+            .join_all()
+            .await
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
         assert_eq!(won, [name("triage")]);
     }
 }
@@ -145,17 +177,40 @@ async fn an_enrolment_token_dies_by_time_by_a_newer_one_and_with_its_agent() {
     store.insert_agent(&agent("triage", 1)).await.unwrap();
     let triage = name("triage");
     let use_it = async |hash: [u8; 32], now| store.consume_enrolment(&hash, at(now)).await.unwrap();
-    store.create_enrolment(&[1; 32], &triage, at(100)).await.unwrap();
-    assert_eq!(use_it([1; 32], 100).await, None, "expired in this very moment");
+    store
+        .create_enrolment(&[1; 32], &triage, at(100))
+        .await
+        .unwrap();
+    assert_eq!(
+        use_it([1; 32], 100).await,
+        None,
+        "expired in this very moment"
+    );
     assert_eq!(use_it([9; 32], 50).await, None, "never made");
-    store.create_enrolment(&[2; 32], &triage, at(100)).await.unwrap();
+    store
+        .create_enrolment(&[2; 32], &triage, at(100))
+        .await
+        .unwrap();
     assert_eq!(use_it([1; 32], 50).await, None, "replaced");
     assert_eq!(use_it([2; 32], 99).await, Some(triage.clone()));
     assert_eq!(use_it([2; 32], 99).await, None, "used");
-    store.create_enrolment(&[3; 32], &triage, at(100)).await.unwrap();
-    assert!(store.set_lifecycle(&triage, Lifecycle::Quarantined, None).await.unwrap());
+    store
+        .create_enrolment(&[3; 32], &triage, at(100))
+        .await
+        .unwrap();
+    assert!(
+        store
+            .set_lifecycle(&triage, Lifecycle::Quarantined, None)
+            .await
+            .unwrap()
+    );
     assert_eq!(use_it([3; 32], 50).await, None, "quarantined meanwhile");
-    assert!(store.create_enrolment(&[4; 32], &name("nobody"), at(100)).await.is_err());
+    assert!(
+        store
+            .create_enrolment(&[4; 32], &name("nobody"), at(100))
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -175,10 +230,22 @@ async fn the_lifecycle_knows_its_steps_and_names_are_never_used_twice() {
         (Active, false),
         (Quarantined, false),
     ] {
-        assert_eq!(store.set_lifecycle(&triage, next, None).await.unwrap(), allowed, "{next:?}");
+        assert_eq!(
+            store.set_lifecycle(&triage, next, None).await.unwrap(),
+            allowed,
+            "{next:?}"
+        );
     }
-    assert_eq!(store.agent(&triage).await.unwrap().unwrap().lifecycle, Retired);
-    assert!(!store.set_lifecycle(&name("nobody"), Active, None).await.unwrap());
+    assert_eq!(
+        store.agent(&triage).await.unwrap().unwrap().lifecycle,
+        Retired
+    );
+    assert!(
+        !store
+            .set_lifecycle(&name("nobody"), Active, None)
+            .await
+            .unwrap()
+    );
     let again = store.insert_agent(&agent("triage", 2)).await;
     assert!(matches!(again, Err(StoreError::AgentExists(_))));
     assert_eq!(store.agent_counts().await.unwrap(), [(Retired, 1)]);
@@ -192,20 +259,56 @@ async fn instances_are_limited_and_no_key_belongs_to_two() {
     store.insert_agent(&agent("b", 2)).await.unwrap();
     assert!(store.insert_instance(&instance("a", 1), 2).await.unwrap());
     assert!(store.insert_instance(&instance("a", 2), 2).await.unwrap());
-    assert!(!store.insert_instance(&instance("a", 3), 2).await.unwrap(), "over the limit");
-    let same_key = Instance { thumbprint: "key 1".to_owned(), ..instance("b", 4) };
+    assert!(
+        !store.insert_instance(&instance("a", 3), 2).await.unwrap(),
+        "over the limit"
+    );
+    let same_key = Instance {
+        thumbprint: "key 1".to_owned(),
+        ..instance("b", 4)
+    };
     let refused = store.insert_instance(&same_key, 2).await;
     assert!(matches!(refused, Err(StoreError::KeyInUse)), "{refused:?}");
-    let same_id = Instance { thumbprint: "other".to_owned(), agent: name("b"), ..instance("a", 1) };
+    let same_id = Instance {
+        thumbprint: "other".to_owned(),
+        agent: name("b"),
+        ..instance("a", 1)
+    };
     let refused = store.insert_instance(&same_id, 2).await;
-    assert!(matches!(refused, Err(StoreError::InstanceExists(_))), "{refused:?}");
-    assert!(store.disable_instance(&instance("a", 1).id, None).await.unwrap());
-    assert!(!store.disable_instance(&instance("a", 1).id, None).await.unwrap(), "a second time");
-    assert!(store.insert_instance(&instance("a", 3), 2).await.unwrap(), "room again");
+    assert!(
+        matches!(refused, Err(StoreError::InstanceExists(_))),
+        "{refused:?}"
+    );
+    assert!(
+        store
+            .disable_instance(&instance("a", 1).id, None)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .disable_instance(&instance("a", 1).id, None)
+            .await
+            .unwrap(),
+        "a second time"
+    );
+    assert!(
+        store.insert_instance(&instance("a", 3), 2).await.unwrap(),
+        "room again"
+    );
     let refused = store.insert_instance(&same_key, 2).await;
-    assert!(matches!(refused, Err(StoreError::KeyInUse)), "a disabled instance's key");
-    assert_eq!(store.enrolled(&name("a"), "key 1").await.unwrap(), (2, true));
-    assert_eq!(store.enrolled(&name("b"), "nobody's").await.unwrap(), (0, false));
+    assert!(
+        matches!(refused, Err(StoreError::KeyInUse)),
+        "a disabled instance's key"
+    );
+    assert_eq!(
+        store.enrolled(&name("a"), "key 1").await.unwrap(),
+        (2, true)
+    );
+    assert_eq!(
+        store.enrolled(&name("b"), "nobody's").await.unwrap(),
+        (0, false)
+    );
 }
 
 #[tokio::test]
@@ -226,7 +329,10 @@ async fn agents_and_instances_are_read_page_by_page() {
     }
     assert_eq!(seen, ["d", "c", "b", "a"]);
     for number in [1, 2, 3] {
-        store.insert_instance(&instance("a", number), 9).await.unwrap();
+        store
+            .insert_instance(&instance("a", number), 9)
+            .await
+            .unwrap();
     }
     store.insert_instance(&instance("b", 4), 9).await.unwrap();
     let ids = async |agent: Option<&AgentName>, before: Option<&InstanceId>| {
@@ -253,23 +359,55 @@ async fn tasks_are_filtered_and_read_page_by_page() {
         store.insert_task(&task, b"salt", 0).await.unwrap();
     }
     let id = |number| task("a", number).id;
-    store.end_task(&id(3), TaskStatus::Revoked, at(1_500), "why", None).await.unwrap();
+    store
+        .end_task(&id(3), TaskStatus::Revoked, at(1_500), "why", None)
+        .await
+        .unwrap();
     let found = async |filter: TaskFilter| {
         let tasks = store.tasks(&filter, at(3_000)).await.unwrap();
-        tasks.into_iter().map(|task| (task.id, task.status)).collect::<Vec<_>>()
+        tasks
+            .into_iter()
+            .map(|task| (task.id, task.status))
+            .collect::<Vec<_>>()
     };
     use TaskStatus::{Expired, Open, Revoked};
     assert_eq!(found(filter(2)).await, [(id(5), Open), (id(4), Open)]);
-    let next = TaskFilter { before: Some(id(4)), ..filter(9) };
-    assert_eq!(found(next).await, [(id(3), Revoked), (id(2), Expired), (id(1), Open)]);
-    let of_b = TaskFilter { agent: Some(name("b")), ..filter(9) };
+    let next = TaskFilter {
+        before: Some(id(4)),
+        ..filter(9)
+    };
+    assert_eq!(
+        found(next).await,
+        [(id(3), Revoked), (id(2), Expired), (id(1), Open)]
+    );
+    let of_b = TaskFilter {
+        agent: Some(name("b")),
+        ..filter(9)
+    };
     assert_eq!(found(of_b).await, [(id(5), Open)]);
-    let status = |status| TaskFilter { status: Some(status), ..filter(9) };
-    assert_eq!(found(status(Open)).await, [(id(5), Open), (id(4), Open), (id(1), Open)]);
-    assert_eq!(found(status(Expired)).await, [(id(2), Expired)], "nobody has noted it yet");
+    let status = |status| TaskFilter {
+        status: Some(status),
+        ..filter(9)
+    };
+    assert_eq!(
+        found(status(Open)).await,
+        [(id(5), Open), (id(4), Open), (id(1), Open)]
+    );
+    assert_eq!(
+        found(status(Expired)).await,
+        [(id(2), Expired)],
+        "nobody has noted it yet"
+    );
     assert_eq!(found(status(Revoked)).await, [(id(3), Revoked)]);
     let template = TemplateName::parse("other").unwrap();
-    assert_eq!(found(TaskFilter { template: Some(template), ..filter(9) }).await, []);
+    assert_eq!(
+        found(TaskFilter {
+            template: Some(template),
+            ..filter(9)
+        })
+        .await,
+        []
+    );
 }
 
 #[tokio::test]
@@ -284,15 +422,25 @@ async fn the_first_end_of_a_task_wins() {
         Err(StoreError::TaskExists(id)) if id == open.id
     ));
     let end = async |status, owed: Option<&[u8]>| {
-        store.end_task(&open.id, status, at(1_500), status.as_str(), owed).await.unwrap()
+        store
+            .end_task(&open.id, status, at(1_500), status.as_str(), owed)
+            .await
+            .unwrap()
     };
     assert!(end(TaskStatus::Completed, Some(b"first")).await);
     assert!(!end(TaskStatus::Revoked, Some(b"second")).await);
     let ended = store.task(&open.id).await.unwrap().unwrap();
     assert_eq!(ended.status, TaskStatus::Completed);
-    assert_eq!((ended.ended_at, ended.ended_because.as_deref()), (Some(at(1_500)), Some("completed")));
+    assert_eq!(
+        (ended.ended_at, ended.ended_because.as_deref()),
+        (Some(at(1_500)), Some("completed"))
+    );
     assert!(store.open_tasks().await.unwrap().is_empty());
-    assert_eq!(store.owed().await.unwrap(), [b"first"], "only what happened is owed");
+    assert_eq!(
+        store.owed().await.unwrap(),
+        [b"first"],
+        "only what happened is owed"
+    );
 }
 
 #[tokio::test]
@@ -304,9 +452,18 @@ async fn the_last_usage_snapshot_counts() {
     for task in [&one, &other] {
         store.insert_task(task, b"salt", 7).await.unwrap();
     }
-    let usage = |text: &str, log_index| UsageSnapshot { usage: text.to_owned(), log_index };
-    store.save_usage(&[(one.id, "1".to_owned())], 10).await.unwrap();
-    store.save_usage(&[(one.id, "2".to_owned())], 20).await.unwrap();
+    let usage = |text: &str, log_index| UsageSnapshot {
+        usage: text.to_owned(),
+        log_index,
+    };
+    store
+        .save_usage(&[(one.id, "1".to_owned())], 10)
+        .await
+        .unwrap();
+    store
+        .save_usage(&[(one.id, "2".to_owned())], 20)
+        .await
+        .unwrap();
     assert_eq!(store.usage(&one.id).await.unwrap(), Some(usage("2", 20)));
     let open = store.open_tasks().await.unwrap();
     assert_eq!(open[0].usage, Some(usage("2", 20)));
@@ -326,21 +483,55 @@ async fn pruning_takes_what_is_over_and_nothing_else() {
     for number in 1..=3 {
         let task = task("a", number);
         store.insert_task(&task, b"salt", 0).await.unwrap();
-        store.save_usage(&[(task.id, "1".to_owned())], 1).await.unwrap();
+        store
+            .save_usage(&[(task.id, "1".to_owned())], 1)
+            .await
+            .unwrap();
     }
     let id = |number| task("a", number).id;
-    store.end_task(&id(1), TaskStatus::Completed, at(2_000), "done", None).await.unwrap();
-    store.end_task(&id(2), TaskStatus::Completed, at(2_900), "done", None).await.unwrap();
+    store
+        .end_task(&id(1), TaskStatus::Completed, at(2_000), "done", None)
+        .await
+        .unwrap();
+    store
+        .end_task(&id(2), TaskStatus::Completed, at(2_900), "done", None)
+        .await
+        .unwrap();
     store.revoke_token(&[1; 32], at(2_500), None).await.unwrap();
     store.revoke_token(&[2; 32], at(3_500), None).await.unwrap();
-    store.create_enrolment(&[3; 32], &name("a"), at(3_500)).await.unwrap();
-    store.prune(at(3_000), SignedDuration::from_secs(500)).await.unwrap();
+    store
+        .create_enrolment(&[3; 32], &name("a"), at(3_500))
+        .await
+        .unwrap();
+    store
+        .prune(at(3_000), SignedDuration::from_secs(500))
+        .await
+        .unwrap();
     assert_eq!(store.task(&id(1)).await.unwrap(), None, "ended long ago");
-    assert!(store.task(&id(2)).await.unwrap().is_some(), "ended a moment ago");
-    assert_eq!(store.usage(&id(2)).await.unwrap(), None, "what it used does not matter any more");
-    assert!(store.usage(&id(3)).await.unwrap().is_some(), "open, however old");
-    assert_eq!(store.revoked_tokens(at(0)).await.unwrap(), [([2; 32], at(3_500))]);
-    assert!(store.consume_enrolment(&[3; 32], at(3_400)).await.unwrap().is_some());
+    assert!(
+        store.task(&id(2)).await.unwrap().is_some(),
+        "ended a moment ago"
+    );
+    assert_eq!(
+        store.usage(&id(2)).await.unwrap(),
+        None,
+        "what it used does not matter any more"
+    );
+    assert!(
+        store.usage(&id(3)).await.unwrap().is_some(),
+        "open, however old"
+    );
+    assert_eq!(
+        store.revoked_tokens(at(0)).await.unwrap(),
+        [([2; 32], at(3_500))]
+    );
+    assert!(
+        store
+            .consume_enrolment(&[3; 32], at(3_400))
+            .await
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[tokio::test]
@@ -348,8 +539,14 @@ async fn revoked_tokens_are_kept_until_they_expire() {
     let bench = bench().await;
     let store = &bench.store;
     assert!(store.revoke_token(&[1; 32], at(100), None).await.unwrap());
-    assert!(!store.revoke_token(&[1; 32], at(999), None).await.unwrap(), "a second time");
-    assert_eq!(store.revoked_tokens(at(99)).await.unwrap(), [([1; 32], at(100))]);
+    assert!(
+        !store.revoke_token(&[1; 32], at(999), None).await.unwrap(),
+        "a second time"
+    );
+    assert_eq!(
+        store.revoked_tokens(at(99)).await.unwrap(),
+        [([1; 32], at(100))]
+    );
     assert_eq!(store.revoked_tokens(at(100)).await.unwrap(), []);
 }
 
@@ -373,16 +570,35 @@ async fn restrictions_owe_their_record_until_it_is_settled() {
     store.insert_agent(&agent("a", 1)).await.unwrap();
     store.insert_instance(&instance("a", 1), 9).await.unwrap();
     let files = ServerName::parse("files").unwrap();
-    store.set_lifecycle(&name("a"), Lifecycle::Quarantined, Some(b"1")).await.unwrap();
-    store.set_lifecycle(&name("a"), Lifecycle::Quarantined, Some(b"not a step")).await.unwrap();
-    store.disable_instance(&instance("a", 1).id, Some(b"2")).await.unwrap();
-    store.revoke_token(&[1; 32], at(100), Some(b"3")).await.unwrap();
-    store.set_server_enabled(&files, false, Some(b"4")).await.unwrap();
+    store
+        .set_lifecycle(&name("a"), Lifecycle::Quarantined, Some(b"1"))
+        .await
+        .unwrap();
+    store
+        .set_lifecycle(&name("a"), Lifecycle::Quarantined, Some(b"not a step"))
+        .await
+        .unwrap();
+    store
+        .disable_instance(&instance("a", 1).id, Some(b"2"))
+        .await
+        .unwrap();
+    store
+        .revoke_token(&[1; 32], at(100), Some(b"3"))
+        .await
+        .unwrap();
+    store
+        .set_server_enabled(&files, false, Some(b"4"))
+        .await
+        .unwrap();
     assert_eq!(store.owed().await.unwrap(), [b"1", b"2", b"3", b"4"]);
     store.settle(b"2").await.unwrap();
     bench.store.close().await;
     let store = Store::open(bench.dir.path()).await.unwrap();
-    assert_eq!(store.owed().await.unwrap(), [b"1", b"3", b"4"], "after a restart too");
+    assert_eq!(
+        store.owed().await.unwrap(),
+        [b"1", b"3", b"4"],
+        "after a restart too"
+    );
 }
 
 #[tokio::test]
@@ -394,10 +610,16 @@ async fn a_damaged_row_is_an_error_and_not_a_default() {
     let mut bytes = std::fs::read(&path).unwrap();
     let word = b"registered";
     // The last place is the row; those before are the schema.
-    let place = bytes.windows(word.len()).rposition(|part| part == word).unwrap();
+    let place = bytes
+        .windows(word.len())
+        .rposition(|part| part == word)
+        .unwrap();
     bytes[place..place + 4].copy_from_slice(b"root");
     std::fs::write(&path, bytes).unwrap();
     let store = Store::open(bench.dir.path()).await.unwrap();
     let read = store.agent(&name("a")).await;
-    assert!(matches!(read, Err(StoreError::Damaged { what: "agent", .. })), "{read:?}");
+    assert!(
+        matches!(read, Err(StoreError::Damaged { what: "agent", .. })),
+        "{read:?}"
+    );
 }

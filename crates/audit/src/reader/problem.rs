@@ -43,11 +43,19 @@ pub(crate) struct Problems {
 
 impl Problems {
     pub(crate) fn record(&mut self, index: u64, file: String, what: &str) {
-        self.add(Problem { index: Some(index), file, what: what.to_owned() });
+        self.add(Problem {
+            index: Some(index),
+            file,
+            what: what.to_owned(),
+        });
     }
 
     pub(crate) fn file(&mut self, damage: Damage) {
-        self.add(Problem { index: None, file: damage.file, what: damage.what });
+        self.add(Problem {
+            index: None,
+            file: damage.file,
+            what: damage.what,
+        });
     }
 
     fn add(&mut self, problem: Problem) {

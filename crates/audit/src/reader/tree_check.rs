@@ -30,8 +30,19 @@ pub(crate) struct TreeCheck<'a> {
 }
 
 impl<'a> TreeCheck<'a> {
-    pub(crate) fn new(stored: &'a Stored, size: u64, root: Hash, problems: &'a mut Problems) -> Self {
-        Self { stored, size, root, from: 0, problems }
+    pub(crate) fn new(
+        stored: &'a Stored,
+        size: u64,
+        root: Hash,
+        problems: &'a mut Problems,
+    ) -> Self {
+        Self {
+            stored,
+            size,
+            root,
+            from: 0,
+            problems,
+        }
     }
 
     /// Leaves out the bundles before a record.
@@ -44,9 +55,18 @@ impl<'a> TreeCheck<'a> {
     pub(crate) fn run(&mut self, progress: &mut dyn FnMut(u64)) {
         let edge = self.edge();
         for (level, row) in (0..Edge::levels(self.size)).zip(&edge).rev() {
-            let Some(tile) = edge_tile(self.size, level) else { continue };
+            let Some(tile) = edge_tile(self.size, level) else {
+                continue;
+            };
             if level == 0 {
-                self.bundle(Tile { kind: Kind::Entries, ..tile }, row.as_deref(), progress);
+                self.bundle(
+                    Tile {
+                        kind: Kind::Entries,
+                        ..tile
+                    },
+                    row.as_deref(),
+                    progress,
+                );
             } else {
                 self.below(tile, row.as_deref(), progress);
             }
@@ -56,32 +76,52 @@ impl<'a> TreeCheck<'a> {
     /// The hashes at the right edge, by level, as the root hash confirms them where that is possible.
     fn edge(&mut self) -> Vec<Option<Vec<Hash>>> {
         let stored = self.stored.edge(self.size);
-        let rebuilt: Vec<Option<Vec<Hash>>>;
         let root_of = |rows: &[Option<Vec<Hash>>]| {
             let rows = rows.iter().cloned().collect::<Option<Vec<_>>>()?;
             Edge::from_levels(self.size, rows).map(|edge| edge.root())
         };
-        let as_stored: Vec<_> = stored.iter().map(|row| row.as_ref().ok().cloned()).collect();
+        let as_stored: Vec<_> = stored
+            .iter()
+            .map(|row| row.as_ref().ok().cloned())
+            .collect();
         if root_of(&as_stored) == Some(self.root) {
             return as_stored;
         }
-        rebuilt = (0..Edge::levels(self.size))
-            .map(|level| edge_tile(self.size, level).map_or(Some(Vec::new()), |tile| self.rebuild(tile)))
+        let rebuilt: Vec<Option<Vec<Hash>>> = (0..Edge::levels(self.size))
+            .map(|level| {
+                edge_tile(self.size, level).map_or(Some(Vec::new()), |tile| self.rebuild(tile))
+            })
             .collect();
         // The fewest tiles that must be taken from what is below them to arrive at the root.
         let mut choices: Vec<u32> = (0..1 << stored.len()).collect();
         choices.sort_by_key(|choice| choice.count_ones());
         let pick = |choice: u32| -> Vec<_> {
             let rows = as_stored.iter().zip(&rebuilt).enumerate();
-            rows.map(|(level, (a, b))| if choice >> level & 1 == 1 { b.clone() } else { a.clone() }).collect()
+            rows.map(|(level, (a, b))| {
+                if choice >> level & 1 == 1 {
+                    b.clone()
+                } else {
+                    a.clone()
+                }
+            })
+            .collect()
         };
-        let found = choices.into_iter().map(pick).find(|rows| root_of(rows) == Some(self.root));
+        let found = choices
+            .into_iter()
+            .map(pick)
+            .find(|rows| root_of(rows) == Some(self.root));
         let confirmed = found.is_some();
         let rows = found.unwrap_or_else(|| {
-            as_stored.iter().zip(&rebuilt).map(|(a, b)| a.clone().or_else(|| b.clone())).collect()
+            as_stored
+                .iter()
+                .zip(&rebuilt)
+                .map(|(a, b)| a.clone().or_else(|| b.clone()))
+                .collect()
         });
         for (level, row) in (0u8..).zip(&rows) {
-            let Some(tile) = edge_tile(self.size, level) else { continue };
+            let Some(tile) = edge_tile(self.size, level) else {
+                continue;
+            };
             match &stored[usize::from(level)] {
                 Err(damage) => self.problems.file(damage.clone()),
                 Ok(hashes) => self.name_differences(tile, hashes, row.as_deref().unwrap_or(hashes)),
@@ -90,14 +130,19 @@ impl<'a> TreeCheck<'a> {
         if !confirmed {
             let what = "the tiles do not lead to the root hash of the checkpoint: records were changed, \
                         added or dropped, and the tiles with them";
-            self.problems.file(Damage { file: "tile".to_owned(), what: what.to_owned() });
+            self.problems.file(Damage {
+                file: "tile".to_owned(),
+                what: what.to_owned(),
+            });
         }
         rows
     }
 
     /// Checks the tiles below a tile whose hashes are known.
     fn below(&mut self, tile: Tile, hashes: Option<&[Hash]>, progress: &mut dyn FnMut(u64)) {
-        let Kind::Hashes(level) = tile.kind else { return };
+        let Kind::Hashes(level) = tile.kind else {
+            return;
+        };
         for i in 0..tile.width {
             let n = tile.n * WIDTH + u64::from(i);
             let child = Tile::full(Kind::Hashes(level - 1), n);
@@ -122,9 +167,8 @@ impl<'a> TreeCheck<'a> {
             return stored.ok();
         }
         let rebuilt = self.rebuild(tile);
-        let confirmed = expected.and_then(|expected| {
-            reconcile(stored.as_deref().ok(), rebuilt.as_deref(), *expected)
-        });
+        let confirmed = expected
+            .and_then(|expected| reconcile(stored.as_deref().ok(), rebuilt.as_deref(), *expected));
         match (&stored, &confirmed) {
             (Err(damage), _) => self.problems.file(damage.clone()),
             (Ok(hashes), Some(confirmed)) => self.name_differences(tile, hashes, confirmed),
@@ -135,7 +179,10 @@ impl<'a> TreeCheck<'a> {
                     "neither it nor what is below it belongs to the tree: some of records {first} to \
                      {last} were changed, and this tile with them"
                 );
-                self.problems.file(Damage { file: tile.path(), what });
+                self.problems.file(Damage {
+                    file: tile.path(),
+                    what,
+                });
             }
             (Ok(_), None) => {}
         }
@@ -143,13 +190,22 @@ impl<'a> TreeCheck<'a> {
     }
 
     fn name_differences(&mut self, tile: Tile, found: &[Hash], right: &[Hash]) {
-        for (i, _) in found.iter().zip(right).enumerate().filter(|(_, (found, right))| found != right) {
+        for (i, _) in found
+            .iter()
+            .zip(right)
+            .enumerate()
+            .filter(|(_, (found, right))| found != right)
+        {
             let n = tile.n * WIDTH + i as u64;
             if level_of(tile) == 0 {
-                self.problems.record(n, tile.path(), "its hash in this tile was changed");
+                self.problems
+                    .record(n, tile.path(), "its hash in this tile was changed");
             } else {
                 let what = format!("its hash number {i} was changed");
-                self.problems.file(Damage { file: tile.path(), what });
+                self.problems.file(Damage {
+                    file: tile.path(),
+                    what,
+                });
             }
         }
     }
@@ -158,7 +214,13 @@ impl<'a> TreeCheck<'a> {
     fn rebuild(&self, tile: Tile) -> Option<Vec<Hash>> {
         match level_of(tile) {
             0 => {
-                let records = self.stored.records(Tile { kind: Kind::Entries, ..tile }).ok()?;
+                let records = self
+                    .stored
+                    .records(Tile {
+                        kind: Kind::Entries,
+                        ..tile
+                    })
+                    .ok()?;
                 Some(records.iter().map(|record| Hash::of_leaf(record)).collect())
             }
             level => (0..u64::from(tile.width))
@@ -172,9 +234,12 @@ impl<'a> TreeCheck<'a> {
     fn bundle(&mut self, tile: Tile, hashes: Option<&[Hash]>, progress: &mut dyn FnMut(u64)) {
         match (self.stored.content(tile), hashes) {
             (Err(damage), _) => {
-                for index in tile.n * WIDTH..tile.end() {
-                    self.problems.record(index, damage.file.clone(), &damage.what);
-                }
+                let (first, last) = (tile.n * WIDTH, tile.end() - 1);
+                let what = format!("{}, and with it records {first} to {last}", damage.what);
+                self.problems.file(Damage {
+                    file: damage.file,
+                    what,
+                });
             }
             (Ok(content), Some(hashes)) => {
                 let mut walk = Walk {
@@ -202,19 +267,29 @@ fn level_of(tile: Tile) -> u32 {
 
 /// Finds the version of a full tile that has the expected hash, between the stored one and one that
 /// was made from what is below.
-fn reconcile(stored: Option<&[Hash]>, rebuilt: Option<&[Hash]>, expected: Hash) -> Option<Vec<Hash>> {
+fn reconcile(
+    stored: Option<&[Hash]>,
+    rebuilt: Option<&[Hash]>,
+    expected: Hash,
+) -> Option<Vec<Hash>> {
     let rebuilt = rebuilt.filter(|rebuilt| rebuilt.len() == WIDTH as usize)?;
     if perfect(rebuilt) == expected {
         return Some(rebuilt.to_vec());
     }
     let stored = stored?;
-    let different: Vec<usize> = (0..rebuilt.len()).filter(|i| stored[*i] != rebuilt[*i]).collect();
+    let different: Vec<usize> = (0..rebuilt.len())
+        .filter(|i| stored[*i] != rebuilt[*i])
+        .collect();
     if different.len() > MOST_DIFFERENCES {
         return None;
     }
     (1u32..1 << different.len()).find_map(|choice| {
         let mut mixed = stored.to_vec();
-        for (bit, i) in different.iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1) {
+        for (bit, i) in different
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| choice >> bit & 1 == 1)
+        {
             debug_assert!(bit < MOST_DIFFERENCES);
             mixed[*i] = rebuilt[*i];
         }
@@ -243,7 +318,7 @@ impl Walk<'_> {
         let mut k = 0;
         while k < self.hashes.len() {
             if rest.is_empty() {
-                return self.missing(k..self.hashes.len(), "it is missing: the file ends before it");
+                return self.rest(k, "missing: the file ends there");
             }
             let parsed = parse(&rest);
             if let Some((hash, after)) = &parsed {
@@ -253,7 +328,7 @@ impl Walk<'_> {
                     continue;
                 }
                 if let Some(ahead) = self.hashes[k..].iter().position(|other| other == hash) {
-                    self.missing(k..k + ahead, "it was dropped");
+                    (k..k + ahead).for_each(|k| self.problem(k, "it was dropped"));
                     k += ahead;
                     continue;
                 }
@@ -271,13 +346,16 @@ impl Walk<'_> {
                 rest = after;
             } else {
                 self.problem(k, "it was changed or cut off");
-                return self.missing(k + 1..self.hashes.len(), "it cannot be found behind a changed one");
+                return self.rest(k + 1, "not to be found behind a changed one");
             }
             k += 1;
         }
         if exact && !rest.is_empty() {
             let what = format!("it has {} bytes after its last record", rest.len());
-            self.problems.file(Damage { file: self.file.clone(), what });
+            self.problems.file(Damage {
+                file: self.file.clone(),
+                what,
+            });
         }
     }
 
@@ -298,12 +376,19 @@ impl Walk<'_> {
     }
 
     fn problem(&mut self, k: usize, what: &str) {
-        self.problems.record(self.first + k as u64, self.file.clone(), what);
+        self.problems
+            .record(self.first + k as u64, self.file.clone(), what);
     }
 
-    fn missing(&mut self, records: std::ops::Range<usize>, what: &str) {
-        for k in records {
-            self.problem(k, what);
+    /// Names all records from one on.
+    fn rest(&mut self, k: usize, what: &str) {
+        match self.hashes.len() - k {
+            0 => {}
+            1 => self.problem(k, &format!("it is {what}")),
+            more => {
+                let last = self.first + (k + more - 1) as u64;
+                self.problem(k, &format!("it and all up to record {last} are {what}"));
+            }
         }
     }
 }

@@ -58,10 +58,17 @@ impl Reader {
         let mut problems = Problems::default();
         let (covered, size) = (now.covered(), now.size());
         match &now.checkpoint {
-            Err(error) => problems.file(Damage { file: CHECKPOINT.to_owned(), what: error.to_string() }),
-            Ok(None) if !files.is_empty() && now.tail.segments.iter().all(|segment| segment.base > 0) => {
+            Err(error) => problems.file(Damage {
+                file: CHECKPOINT.to_owned(),
+                what: error.to_string(),
+            }),
+            // A segment is made only after the first checkpoint.
+            Ok(None) if !files.is_empty() || !now.tail.segments.is_empty() => {
                 let what = "it is missing".to_owned();
-                problems.file(Damage { file: CHECKPOINT.to_owned(), what });
+                problems.file(Damage {
+                    file: CHECKPOINT.to_owned(),
+                    what,
+                });
             }
             Ok(_) => {}
         }
@@ -92,7 +99,10 @@ impl Reader {
     fn check_kept(&self, kept: &Checkpoint, problems: &mut Problems) {
         let what = match self.root(kept.size()) {
             _ if kept.origin() != self.key.name() => {
-                format!("the kept checkpoint is of `{}`, not of this log", kept.origin())
+                format!(
+                    "the kept checkpoint is of `{}`, not of this log",
+                    kept.origin()
+                )
             }
             Ok(root) if root == kept.root() => return,
             Ok(_) => format!(
@@ -100,11 +110,16 @@ impl Reader {
                 kept.size()
             ),
             Err(AuditError::NotCovered { index, size }) => {
-                format!("the kept checkpoint has {index} records, this one only {size}: records were dropped")
+                format!(
+                    "the kept checkpoint has {index} records, this one only {size}: records were dropped"
+                )
             }
             Err(error) => format!("the kept checkpoint cannot be compared: {error}"),
         };
-        problems.file(Damage { file: CHECKPOINT.to_owned(), what });
+        problems.file(Damage {
+            file: CHECKPOINT.to_owned(),
+            what,
+        });
     }
 
     /// Names files among the tiles that do not belong there.
@@ -115,7 +130,10 @@ impl Reader {
                 Some(tile) => self.foreign(tile),
             };
             if let Some(what) = what {
-                problems.file(Damage { file: file.clone(), what });
+                problems.file(Damage {
+                    file: file.clone(),
+                    what,
+                });
             }
         }
     }
@@ -128,16 +146,31 @@ impl Reader {
             Kind::Entries => 0,
         };
         if tile.end() > self.size() >> height {
-            return Some(format!("it goes beyond the {} records of the log", self.size()));
+            return Some(format!(
+                "it goes beyond the {} records of the log",
+                self.size()
+            ));
         }
         // Older, shorter forms of a tile must be its beginning; the others are compared with the records.
         let now = Tile::in_tree(tile.kind, tile.n, self.covered() >> height)?;
         if tile.width >= now.width {
             return None;
         }
-        let older = self.stored.content(tile).ok().filter(|content| content.exact)?;
+        let older = self
+            .stored
+            .content(tile)
+            .ok()
+            .filter(|content| content.exact)?;
+        let whole = match tile.kind {
+            Kind::Hashes(_) => self.stored.hashes(tile).map(drop),
+            Kind::Entries => self.stored.records(tile).map(drop),
+        };
+        if let Err(damage) = whole {
+            return Some(damage.what);
+        }
         let newer = self.stored.content(now).ok()?;
-        (!newer.bytes.starts_with(&older.bytes)).then(|| format!("it is not the beginning of {}", newer.file))
+        (!newer.bytes.starts_with(&older.bytes))
+            .then(|| format!("it is not the beginning of {}", newer.file))
     }
 
     /// Checks the records beyond the checkpoint, and that those before are the same as in the tiles.
@@ -147,7 +180,10 @@ impl Reader {
         }
         if !self.tail.exists {
             let what = "it is missing, and with it the records since the checkpoint".to_owned();
-            problems.file(Damage { file: "journal".to_owned(), what });
+            problems.file(Damage {
+                file: "journal".to_owned(),
+                what,
+            });
         }
         let Some(first) = self.tail.segments.iter().map(|segment| segment.base).min() else {
             return Ok(());
@@ -156,12 +192,22 @@ impl Reader {
         let mut node = self.stored.nodes(covered);
         let mut cursor = self.tail.cursor(first);
         while cursor.next() < covered {
-            let frame = cursor.read(&self.tail.segments).map_err(AuditError::io(&self.dir))?;
+            let frame = cursor
+                .read(&self.tail.segments)
+                .map_err(AuditError::io(&self.dir))?;
             let Some(frame) = frame else { return Ok(()) };
             for (index, record) in (frame.first..covered).zip(&frame.records) {
-                // A tile that cannot be read is named elsewhere.
-                if node(0, index).is_ok_and(|hash| hash != Hash::of_leaf(record)) {
-                    problems.record(index, "journal".to_owned(), "it is another one than in the tiles");
+                // Tiles that cannot be read or were changed are named elsewhere.
+                if node(0, index).is_ok_and(|hash| hash != Hash::of_leaf(record))
+                    && self
+                        .bundle(index, index + 1)
+                        .is_ok_and(|there| there != [&record[..]])
+                {
+                    problems.record(
+                        index,
+                        "journal".to_owned(),
+                        "it is another one than in the tiles",
+                    );
                 }
             }
         }
@@ -193,4 +239,3 @@ fn tile_files(dir: &Path) -> Result<BTreeSet<String>, AuditError> {
     }
     Ok(files)
 }
-

@@ -56,11 +56,18 @@ impl Engine {
             let counts = engine.store.agent_counts().await?;
             let known: u64 = counts.iter().map(|(_, count)| count).sum();
             if known >= engine.settings.limits.agents as u64 {
-                return Err(EngineError::TooMany(format!("there are {known} agents already")));
+                return Err(EngineError::TooMany(format!(
+                    "there are {known} agents already"
+                )));
             }
-            let record = Record::change(now, actor.to_string(), "agent.registered", agent.name.as_str())
-                .with("sponsor", agent.sponsor.as_str())
-                .with("segment", agent.segment.as_ref().map(SegmentName::as_str));
+            let record = Record::change(
+                now,
+                actor.to_string(),
+                "agent.registered",
+                agent.name.as_str(),
+            )
+            .with("sponsor", agent.sponsor.as_str())
+            .with("segment", agent.segment.as_ref().map(SegmentName::as_str));
             engine.record(record).await?;
             engine.store.insert_agent(&agent).await?;
             engine.publish_agent(&agent);
@@ -96,11 +103,15 @@ impl Engine {
             let now = Timestamp::now();
             let expires = now + SignedDuration::from_secs(life.as_secs() as i64);
             let token = secret::generate(secret::ENROLMENT);
-            let record = Record::change(now, actor.to_string(), "enrolment.created", agent.as_str())
-                .with("expires_at", expires.to_string());
+            let record =
+                Record::change(now, actor.to_string(), "enrolment.created", agent.as_str())
+                    .with("expires_at", expires.to_string());
             engine.record(record).await?;
             let hash = secret::hash(&token);
-            engine.store.create_enrolment(&hash, &agent, expires).await?;
+            engine
+                .store
+                .create_enrolment(&hash, &agent, expires)
+                .await?;
             Ok((token, expires))
         })
         .await
@@ -147,16 +158,23 @@ impl Engine {
                 enrolled_at: now,
                 disabled: false,
             };
-            let record =
-                Record::change(now, instance.id.to_string(), "instance.enrolled", instance.id.to_string())
-                    .with("agent", agent.name.as_str())
-                    .with("thumbprint", instance.thumbprint.as_str());
+            let record = Record::change(
+                now,
+                instance.id.to_string(),
+                "instance.enrolled",
+                instance.id.to_string(),
+            )
+            .with("agent", agent.name.as_str())
+            .with("thumbprint", instance.thumbprint.as_str());
             engine.record(record).await?;
             if !engine.store.insert_instance(&instance, limit).await? {
                 return Err(full());
             }
             if agent.lifecycle == Lifecycle::Registered {
-                engine.store.set_lifecycle(&agent.name, Lifecycle::Active, None).await?;
+                engine
+                    .store
+                    .set_lifecycle(&agent.name, Lifecycle::Active, None)
+                    .await?;
                 agent.lifecycle = Lifecycle::Active;
                 engine.publish_agent(&agent);
             }
@@ -176,7 +194,14 @@ impl Engine {
         agent: AgentName,
         because: Option<String>,
     ) -> Result<Restricted<Agent>, EngineError> {
-        self.stop_agent(actor, agent, Lifecycle::Quarantined, "agent.quarantined", because).await
+        self.stop_agent(
+            actor,
+            agent,
+            Lifecycle::Quarantined,
+            "agent.quarantined",
+            because,
+        )
+        .await
     }
 
     /// Ends an agent for good: what [`Self::quarantine_agent`] does, and its open tasks are
@@ -190,7 +215,8 @@ impl Engine {
         agent: AgentName,
         because: Option<String>,
     ) -> Result<Restricted<Agent>, EngineError> {
-        self.stop_agent(actor, agent, Lifecycle::Retired, "agent.retired", because).await
+        self.stop_agent(actor, agent, Lifecycle::Retired, "agent.retired", because)
+            .await
     }
 
     async fn stop_agent(
@@ -226,14 +252,18 @@ impl Engine {
                     if task.task().agent == name {
                         let id = task.task().id;
                         let because = "the agent was retired";
-                        let more =
-                            engine.end_live(&actor, id, TaskStatus::Revoked, because).await;
+                        let more = engine
+                            .end_live(&actor, id, TaskStatus::Revoked, because)
+                            .await;
                         warnings.extend(more);
                     }
                 }
                 engine.sweep();
             }
-            Ok(Restricted { now: engine.agent_now(&name, facts).await, warnings })
+            Ok(Restricted {
+                now: engine.agent_now(&name, facts).await,
+                warnings,
+            })
         })
         .await
     }
@@ -257,18 +287,32 @@ impl Engine {
             let mut agent = engine.known_agent(&name).await?;
             if agent.lifecycle != Lifecycle::Quarantined {
                 return Err(EngineError::conflict(
-                    format!("agent `{name}` is {}, not quarantined", agent.lifecycle.as_str()),
+                    format!(
+                        "agent `{name}` is {}, not quarantined",
+                        agent.lifecycle.as_str()
+                    ),
                     "only a quarantined agent can be released",
                 ));
             }
             let (enabled, _) = engine.store.enrolled(&name, "").await?;
-            agent.lifecycle =
-                if enabled > 0 { Lifecycle::Active } else { Lifecycle::Registered };
-            let record = Record::change(Timestamp::now(), actor.to_string(), "agent.released", name.as_str())
-                .with("lifecycle", agent.lifecycle.as_str())
-                .with("because", because);
+            agent.lifecycle = if enabled > 0 {
+                Lifecycle::Active
+            } else {
+                Lifecycle::Registered
+            };
+            let record = Record::change(
+                Timestamp::now(),
+                actor.to_string(),
+                "agent.released",
+                name.as_str(),
+            )
+            .with("lifecycle", agent.lifecycle.as_str())
+            .with("because", because);
             engine.record(record).await?;
-            engine.store.set_lifecycle(&name, agent.lifecycle, None).await?;
+            engine
+                .store
+                .set_lifecycle(&name, agent.lifecycle, None)
+                .await?;
             engine.publish_agent(&agent);
             Ok(agent)
         })
@@ -296,16 +340,30 @@ impl Engine {
             }
             engine.live().disable_instance(id).await;
             let _alone = engine.changes.write().await;
-            let agent = known.as_ref().ok().and_then(Option::as_ref).map(|it| it.agent.as_str());
-            let record =
-                Record::change(Timestamp::now(), actor.to_string(), "instance.disabled", id.to_string())
-                    .with("agent", agent)
-                    .with("because", because);
-            let (warnings, _) = engine.write_restriction(Restriction::Instance(id), &record).await;
+            let agent = known
+                .as_ref()
+                .ok()
+                .and_then(Option::as_ref)
+                .map(|it| it.agent.as_str());
+            let record = Record::change(
+                Timestamp::now(),
+                actor.to_string(),
+                "instance.disabled",
+                id.to_string(),
+            )
+            .with("agent", agent)
+            .with("because", because);
+            let (warnings, _) = engine
+                .write_restriction(Restriction::Instance(id), &record)
+                .await;
             match known {
-                Ok(Some(known)) => {
-                    Ok(Restricted { now: Instance { disabled: true, ..known }, warnings })
-                }
+                Ok(Some(known)) => Ok(Restricted {
+                    now: Instance {
+                        disabled: true,
+                        ..known
+                    },
+                    warnings,
+                }),
                 Ok(None) | Err(_) => Err(EngineError::Held(warnings.join("; "))),
             }
         })
@@ -337,16 +395,21 @@ impl Engine {
             segment: agent.segment.clone(),
             sponsor: agent.sponsor.clone(),
         };
-        self.live().change_world(|world| world.with_agent(agent.name.clone(), facts.clone()));
+        self.live()
+            .change_world(|world| world.with_agent(agent.name.clone(), facts.clone()));
     }
 
     /// Makes a restriction of an agent hold for the very next action, and cuts what is under way.
     async fn publish_lifecycle(&self, name: &AgentName, next: Lifecycle) {
         self.live().change_world(|world| match world.agent(name) {
             // Retired is final, also for a quarantine that arrives at the same time.
-            Some(facts) if facts.lifecycle.may_become(next) => {
-                world.with_agent(name.clone(), AgentFacts { lifecycle: next, ..facts.clone() })
-            }
+            Some(facts) if facts.lifecycle.may_become(next) => world.with_agent(
+                name.clone(),
+                AgentFacts {
+                    lifecycle: next,
+                    ..facts.clone()
+                },
+            ),
             _ => world.clone(),
         });
         self.live().cut(Cut::Agent(name)).await;
@@ -354,9 +417,16 @@ impl Engine {
 
     /// An agent as it is in effect: what the store has, with the lifecycle that is live.
     async fn agent_now(&self, name: &AgentName, facts: AgentFacts) -> Agent {
-        let live = self.live().world().agent(name).map_or(facts.lifecycle, |facts| facts.lifecycle);
+        let live = self
+            .live()
+            .world()
+            .agent(name)
+            .map_or(facts.lifecycle, |facts| facts.lifecycle);
         match self.store.agent(name).await {
-            Ok(Some(agent)) => Agent { lifecycle: live, ..agent },
+            Ok(Some(agent)) => Agent {
+                lifecycle: live,
+                ..agent
+            },
             _ => Agent {
                 name: name.clone(),
                 sponsor: facts.sponsor,
@@ -386,11 +456,15 @@ fn is_email(text: &str) -> bool {
     };
     let atom = |atom: &str| {
         !atom.is_empty()
-            && atom.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
+            && atom
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
     };
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };

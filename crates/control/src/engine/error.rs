@@ -74,14 +74,19 @@ impl EngineError {
     }
 
     pub(crate) fn conflict(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::Conflict { reason: reason.into(), remedy: remedy.into() }
+        Self::Conflict {
+            reason: reason.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// What the reader can do about it, in words.
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            Self::NotFound { what, .. } => format!("list the {what}s that there are, and check the spelling"),
+            Self::NotFound { what, .. } => {
+                format!("list the {what}s that there are, and check the spelling")
+            }
             Self::Invalid(_) => "correct the request and send it again".to_owned(),
             Self::Conflict { remedy, .. } | Self::Forbidden { remedy, .. } => remedy.clone(),
             Self::TooMany(_) => "end what is not needed any more, or ask an operator to".to_owned(),
@@ -95,7 +100,9 @@ impl EngineError {
             Self::Store(StoreError::KeyInUse) => "generate a new key and enrol with it".to_owned(),
             Self::Store(_) => "check the disk's space and health (see /readyz)".to_owned(),
             Self::Keys(_) => "check the folder `keys` in the data directory".to_owned(),
-            Self::Redaction(_) => "correct `[redaction] patterns`; see https://docs.rs/regex".to_owned(),
+            Self::Redaction(_) => {
+                "correct `[redaction] patterns`; see https://docs.rs/regex".to_owned()
+            }
             Self::Recovery(_) => {
                 "verify the log with `sallyport log verify`; restore it if it is damaged".to_owned()
             }
@@ -116,7 +123,9 @@ impl EngineError {
             Self::EnrolmentRefused => "enrolment_refused",
             Self::AuditUnavailable(_) => "audit_unavailable",
             Self::Store(StoreError::AgentExists(_) | StoreError::KeyInUse) => "conflict",
-            Self::Store(_) | Self::Keys(_) | Self::Recovery(_) | Self::Held(_) | Self::Ending => "unavailable",
+            Self::Store(_) | Self::Keys(_) | Self::Recovery(_) | Self::Held(_) | Self::Ending => {
+                "unavailable"
+            }
         }
     }
 }

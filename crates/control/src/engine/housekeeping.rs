@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use model::record::Record;
 use model::TaskStatus;
+use model::record::Record;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -101,7 +101,9 @@ impl Engine {
             engine.live().audit().health()?;
             let rotation = engine.keys.rotate_if_due(now);
             if let Some(kid) = rotation.map_err(|error| EngineError::Keys(error.to_string()))? {
-                engine.record(rotated(&Actor::Sallyport, now, &kid)).await?;
+                engine
+                    .record_or_owe(&rotated(&Actor::Sallyport, now, &kid))
+                    .await;
             }
             Ok(())
         });

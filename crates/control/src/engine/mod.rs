@@ -213,8 +213,10 @@ impl Engine {
         let problems = self.problems().await;
         // A store that cannot be read is among the problems already.
         let counts = self.store.agent_counts().await.unwrap_or_default();
-        let agents =
-            counts.into_iter().map(|(state, count)| (state.as_str().to_owned(), count)).collect();
+        let agents = counts
+            .into_iter()
+            .map(|(state, count)| (state.as_str().to_owned(), count))
+            .collect();
         let live = self.live();
         let world = Arc::clone(&live.world());
         let now = Timestamp::now();
@@ -230,7 +232,10 @@ impl Engine {
             policy_version: world.policies().version().to_owned(),
             policies: world.policies().len(),
             templates: world.templates().len(),
-            servers: api::Count { total: world.servers().count(), disabled },
+            servers: api::Count {
+                total: world.servers().count(),
+                disabled,
+            },
             agents,
             open_tasks: self.open_tasks(now),
             log_size: live.audit().size(),
@@ -248,7 +253,7 @@ impl Engine {
         if let Err(error) = self.live().audit().health() {
             problems.push(format!("the audit log cannot be written: {error}"));
         }
-        if self.live().world().policies().len() == 0 {
+        if self.live().world().policies().is_empty() {
             problems.push("no policies are loaded, so nothing is permitted".to_owned());
         }
         match self.owed.len() {
@@ -276,7 +281,10 @@ impl Engine {
     #[must_use]
     pub fn open_tasks(&self, now: Timestamp) -> usize {
         let tasks = self.live().tasks();
-        tasks.iter().filter(|task| task.status_at(now) == model::TaskStatus::Open).count()
+        tasks
+            .iter()
+            .filter(|task| task.status_at(now) == model::TaskStatus::Open)
+            .count()
     }
 }
 
@@ -284,7 +292,9 @@ impl Engine {
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, EngineError>> + Send + 'static,
 ) -> Result<T, EngineError> {
-    tokio::spawn(change).await.unwrap_or(Err(EngineError::Ending))
+    tokio::spawn(change)
+        .await
+        .unwrap_or(Err(EngineError::Ending))
 }
 
 /// Random bytes from the operating system.

@@ -23,7 +23,15 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the store or the log cannot be read, or the start cannot be recorded.
     pub async fn start(parts: EngineParts) -> Result<Arc<Self>, EngineError> {
-        let EngineParts { store, pipeline, keys, log_dir, setup, settings, sweep } = parts;
+        let EngineParts {
+            store,
+            pipeline,
+            keys,
+            log_dir,
+            setup,
+            settings,
+            sweep,
+        } = parts;
         let redactor = Redactor::new(&setup.redaction)
             .map_err(|error| EngineError::Redaction(error.to_string()))?;
         pipeline.set_redactor(redactor);
@@ -42,7 +50,9 @@ impl Engine {
         });
         engine.publish_setup(&setup);
         for name in engine.store.disabled_servers().await? {
-            engine.live().change_world(|world| world.with_server_enabled(&name, false));
+            engine
+                .live()
+                .change_world(|world| world.with_server_enabled(&name, false));
         }
         for agent in engine.store.agents().await? {
             engine.publish_agent(&agent);
@@ -56,7 +66,14 @@ impl Engine {
             engine.live().revoke_token(token, expires, None).await;
         }
         let subject = engine.settings.trust_domain.as_str();
-        engine.record(loaded(&Actor::Sallyport, "sallyport.started", subject, &setup)).await?;
+        engine
+            .record(loaded(
+                &Actor::Sallyport,
+                "sallyport.started",
+                subject,
+                &setup,
+            ))
+            .await?;
         engine.owed.inherit(engine.store.owed().await?);
         engine.pay_owed().await;
         engine.restore_tasks(log_dir).await?;
@@ -74,7 +91,10 @@ impl Engine {
             .await
             .map_err(|error| EngineError::Recovery(error.to_string()))??;
         for OpenTask { task, salt, .. } in open {
-            let usage = used.get(&task.id).map(|counted| counted.usage.clone()).unwrap_or_default();
+            let usage = used
+                .get(&task.id)
+                .map(|counted| counted.usage.clone())
+                .unwrap_or_default();
             debug_assert_eq!(task.status, TaskStatus::Open);
             self.live().open(task, &salt, usage);
         }
@@ -91,7 +111,10 @@ struct Counted {
 impl Counted {
     fn from_snapshot(open: &OpenTask) -> Result<Self, EngineError> {
         match &open.usage {
-            None => Ok(Self { usage: Usage::default(), from: open.log_index }),
+            None => Ok(Self {
+                usage: Usage::default(),
+                from: open.log_index,
+            }),
             Some(snapshot) => Ok(Self {
                 usage: serde_json::from_str(&snapshot.usage).map_err(|error| {
                     EngineError::Recovery(format!("the usage of {}: {error}", open.task.id))

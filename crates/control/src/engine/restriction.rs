@@ -32,7 +32,12 @@ pub(super) enum Restriction {
     /// An instance was disabled.
     Instance(InstanceId),
     /// A task ended.
-    Task { id: TaskId, status: TaskStatus, at: Timestamp, because: String },
+    Task {
+        id: TaskId,
+        status: TaskStatus,
+        at: Timestamp,
+        because: String,
+    },
     /// A token was revoked.
     Token { hash: [u8; 32], expires: Timestamp },
     /// A server was disabled.
@@ -64,7 +69,10 @@ impl Owed {
 
     /// Takes over records that an earlier process kept in the store.
     pub(super) fn inherit(&self, records: Vec<Vec<u8>>) {
-        let debts = records.into_iter().map(|record| Debt { unstored: None, record });
+        let debts = records.into_iter().map(|record| Debt {
+            unstored: None,
+            record,
+        });
         self.0.lock().extend(debts);
     }
 
@@ -74,7 +82,10 @@ impl Owed {
             debts.push_back(debt);
         } else {
             let record = String::from_utf8_lossy(&debt.record).into_owned();
-            tracing::error!(record, "too much is owed to the log already: this is not kept");
+            tracing::error!(
+                record,
+                "too much is owed to the log already: this is not kept"
+            );
         }
     }
 }
@@ -95,7 +106,10 @@ impl Engine {
                 let warnings = match self.pay(&record).await {
                     Ok(()) => Vec::new(),
                     Err(why) => {
-                        self.owed.push(Debt { unstored: None, record });
+                        self.owed.push(Debt {
+                            unstored: None,
+                            record,
+                        });
                         vec![format!(
                             "it holds, but the audit log could not be written ({why}); \
                              the record is kept and will be written as soon as it can be"
@@ -110,9 +124,23 @@ impl Engine {
                     "it holds while this process runs, but could not be stored ({error}); \
                      it is tried again each second"
                 );
-                self.owed.push(Debt { unstored: Some(restriction), record });
+                self.owed.push(Debt {
+                    unstored: Some(restriction),
+                    record,
+                });
                 (vec![warning], true)
             }
+        }
+    }
+
+    /// Records what has happened already; when the log cannot be written, as soon as it can.
+    pub(super) async fn record_or_owe(&self, record: &Record) {
+        if let Err(error) = self.live().record(record).await {
+            tracing::error!(%error, "a change was made, but could not be recorded yet");
+            self.owed.push(Debt {
+                unstored: None,
+                record: record.to_bytes(),
+            });
         }
     }
 
@@ -121,9 +149,13 @@ impl Engine {
         loop {
             let next = {
                 let debts = self.owed.0.lock();
-                debts.front().map(|debt| (debt.unstored.clone(), debt.record.clone()))
+                debts
+                    .front()
+                    .map(|debt| (debt.unstored.clone(), debt.record.clone()))
             };
-            let Some((unstored, record)) = next else { return };
+            let Some((unstored, record)) = next else {
+                return;
+            };
             if let Some(restriction) = unstored {
                 match self.store_restriction(&restriction, &record).await {
                     Ok(_) => {
@@ -167,9 +199,12 @@ impl Engine {
                 self.store.set_lifecycle(agent, *next, owed).await
             }
             Restriction::Instance(id) => self.store.disable_instance(id, owed).await,
-            Restriction::Task { id, status, at, because } => {
-                self.store.end_task(id, *status, *at, because, owed).await
-            }
+            Restriction::Task {
+                id,
+                status,
+                at,
+                because,
+            } => self.store.end_task(id, *status, *at, because, owed).await,
             Restriction::Token { hash, expires } => {
                 self.store.revoke_token(hash, *expires, owed).await
             }

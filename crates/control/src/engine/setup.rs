@@ -6,9 +6,9 @@ use std::sync::Arc;
 use gateway::live::Cut;
 use gateway::redaction::Redactor;
 use jiff::Timestamp;
+use model::ServerName;
 use model::config::Server;
 use model::record::Record;
-use model::ServerName;
 use policy::ServerFacts;
 
 use super::restriction::Restriction;
@@ -33,11 +33,16 @@ impl Engine {
         let engine = Arc::clone(self);
         to_the_end(async move {
             let _alone = engine.changes.write().await;
-            let record =
-                loaded(&actor, "setup.reloaded", engine.settings.trust_domain.as_str(), &setup);
+            let record = loaded(
+                &actor,
+                "setup.reloaded",
+                engine.settings.trust_domain.as_str(),
+                &setup,
+            );
             engine.record(record).await?;
             let before = engine.servers.load_full();
-            let new_policies = engine.live().world().policies().version() != setup.policies.version();
+            let new_policies =
+                engine.live().world().policies().version() != setup.policies.version();
             engine.pipeline.set_redactor(redactor);
             engine.publish_setup(&setup);
             let gone: Vec<ServerName> = before
@@ -96,17 +101,25 @@ impl Engine {
             engine.publish_disabled(&name).await;
             let _alone = engine.changes.write().await;
             engine.publish_disabled(&name).await;
-            let record =
-                Record::change(Timestamp::now(), actor.to_string(), "server.disabled", name.as_str());
+            let record = Record::change(
+                Timestamp::now(),
+                actor.to_string(),
+                "server.disabled",
+                name.as_str(),
+            );
             let restriction = Restriction::Server(name.clone());
             let (warnings, _) = engine.write_restriction(restriction, &record).await;
-            Ok(Restricted { now: name, warnings })
+            Ok(Restricted {
+                now: name,
+                warnings,
+            })
         })
         .await
     }
 
     async fn publish_disabled(&self, name: &ServerName) {
-        self.live().change_world(|world| world.with_server_enabled(name, false));
+        self.live()
+            .change_world(|world| world.with_server_enabled(name, false));
         self.live().cut(Cut::Server(name)).await;
     }
 
@@ -123,17 +136,27 @@ impl Engine {
         to_the_end(async move {
             let _alone = engine.changes.write().await;
             engine.may_give()?;
-            let enabled = engine.live().world().server(&name).map(|facts| facts.enabled);
+            let enabled = engine
+                .live()
+                .world()
+                .server(&name)
+                .map(|facts| facts.enabled);
             match enabled {
                 None => return Err(EngineError::not_found("server", &name)),
                 Some(true) => return Ok(name),
                 Some(false) => {}
             }
-            let record =
-                Record::change(Timestamp::now(), actor.to_string(), "server.enabled", name.as_str());
+            let record = Record::change(
+                Timestamp::now(),
+                actor.to_string(),
+                "server.enabled",
+                name.as_str(),
+            );
             engine.record(record).await?;
             engine.store.set_server_enabled(&name, true, None).await?;
-            engine.live().change_world(|world| world.with_server_enabled(&name, true));
+            engine
+                .live()
+                .change_world(|world| world.with_server_enabled(&name, true));
             Ok(name)
         })
         .await
@@ -143,15 +166,18 @@ impl Engine {
     /// expire. Returns the new key's id.
     ///
     /// # Errors
-    /// [`EngineError`] when the log or the key cannot be written.
+    /// [`EngineError`] when the log is not healthy or the key cannot be written.
     pub async fn rotate_keys(self: &Arc<Self>, actor: Actor) -> Result<String, EngineError> {
         let engine = Arc::clone(self);
         to_the_end(async move {
             let _alone = engine.changes.write().await;
             let now = Timestamp::now();
             engine.live().audit().health()?;
-            let kid = engine.keys.rotate(now).map_err(|error| EngineError::Keys(error.to_string()))?;
-            engine.record(rotated(&actor, now, &kid)).await?;
+            let kid = engine
+                .keys
+                .rotate(now)
+                .map_err(|error| EngineError::Keys(error.to_string()))?;
+            engine.record_or_owe(&rotated(&actor, now, &kid)).await;
             Ok(kid)
         })
         .await
@@ -170,7 +196,10 @@ pub(super) fn server_facts(
     servers
         .iter()
         .map(|(name, server)| {
-            let facts = ServerFacts { segment: server.segment.clone(), enabled: enabled(name) };
+            let facts = ServerFacts {
+                segment: server.segment.clone(),
+                enabled: enabled(name),
+            };
             (name.clone(), facts)
         })
         .collect()
@@ -178,11 +207,22 @@ pub(super) fn server_facts(
 
 /// The record of a setup that is taken into use, at the start or later.
 pub(super) fn loaded(actor: &Actor, change: &str, subject: &str, setup: &Setup) -> Record {
-    let names = |names: Vec<&str>| names.into_iter().map(serde_json::Value::from).collect::<Vec<_>>();
+    let names = |names: Vec<&str>| {
+        names
+            .into_iter()
+            .map(serde_json::Value::from)
+            .collect::<Vec<_>>()
+    };
     Record::change(Timestamp::now(), actor.to_string(), change, subject)
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("policy_version", setup.policies.version())
         .with("policies", setup.policies.len())
-        .with("templates", names(setup.templates.keys().map(|name| name.as_str()).collect()))
-        .with("servers", names(setup.servers.keys().map(|name| name.as_str()).collect()))
+        .with(
+            "templates",
+            names(setup.templates.keys().map(|name| name.as_str()).collect()),
+        )
+        .with(
+            "servers",
+            names(setup.servers.keys().map(|name| name.as_str()).collect()),
+        )
 }

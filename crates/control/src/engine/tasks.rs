@@ -7,9 +7,7 @@ use std::time::Duration;
 use identity::AccessClaims;
 use jiff::{SignedDuration, Timestamp};
 use model::record::Record;
-use model::{
-    AgentName, InstanceId, Lifecycle, Task, TaskId, TaskStatus, Template, TemplateName,
-};
+use model::{AgentName, InstanceId, Lifecycle, Task, TaskId, TaskStatus, Template, TemplateName};
 use policy::{Usage, World};
 
 use super::restriction::Restriction;
@@ -79,8 +77,9 @@ impl Engine {
                     return Err(EngineError::not_found("enabled instance of the agent", id));
                 }
             }
-            let (grant, parameters) =
-                template.fill(&wanted.parameters).map_err(EngineError::invalid)?;
+            let (grant, parameters) = template
+                .fill(&wanted.parameters)
+                .map_err(EngineError::invalid)?;
             let life = life(template, wanted.life)?;
             let task = Task {
                 id: TaskId::new(now, random()),
@@ -119,7 +118,8 @@ impl Engine {
             Actor::Instance { .. } => "the agent said that the work is done",
             _ => "an operator said that the work is done",
         };
-        self.end_task(actor, id, TaskStatus::Completed, because, default).await
+        self.end_task(actor, id, TaskStatus::Completed, because, default)
+            .await
     }
 
     /// Ends a task before its time. A task that has ended already stays as it ended.
@@ -132,7 +132,14 @@ impl Engine {
         id: TaskId,
         because: Option<String>,
     ) -> Result<Restricted<Task>, EngineError> {
-        self.end_task(actor, id, TaskStatus::Revoked, because, "an operator revoked it").await
+        self.end_task(
+            actor,
+            id,
+            TaskStatus::Revoked,
+            because,
+            "an operator revoked it",
+        )
+        .await
     }
 
     async fn end_task(
@@ -154,7 +161,10 @@ impl Engine {
             let warnings = engine.end_live(&actor, id, status, &because).await;
             engine.sweep();
             let task = engine.visible_task(&actor, &id).await?;
-            Ok(Restricted { now: task, warnings })
+            Ok(Restricted {
+                now: task,
+                warnings,
+            })
         })
         .await
     }
@@ -175,14 +185,19 @@ impl Engine {
             return Vec::new();
         }
         let change = format!("task.{}", status.as_str());
-        let mut record = Record::change(now, actor.to_string(), change, id.to_string())
-            .with("because", because);
+        let mut record =
+            Record::change(now, actor.to_string(), change, id.to_string()).with("because", because);
         if let Some(task) = self.live().task(&id) {
             record = record
                 .with("agent", task.task().agent.as_str())
                 .with("calls", task.usage().calls());
         }
-        let restriction = Restriction::Task { id, status, at: now, because: because.to_owned() };
+        let restriction = Restriction::Task {
+            id,
+            status,
+            at: now,
+            because: because.to_owned(),
+        };
         self.write_restriction(restriction, &record).await.0
     }
 
@@ -193,7 +208,13 @@ impl Engine {
             if task.ending().is_none() && now >= task.task().expires_at {
                 any = true;
                 let id = task.task().id;
-                self.end_live(&Actor::Sallyport, id, TaskStatus::Expired, "its time was over").await;
+                self.end_live(
+                    &Actor::Sallyport,
+                    id,
+                    TaskStatus::Expired,
+                    "its time was over",
+                )
+                .await;
             }
         }
         if any {
@@ -218,8 +239,9 @@ impl Engine {
                 task.agent == *agent && task.instance.is_none_or(|owner| owner == *id)
             }
         };
-        let mut task =
-            task.filter(visible).ok_or_else(|| EngineError::not_found("task", id))?;
+        let mut task = task
+            .filter(visible)
+            .ok_or_else(|| EngineError::not_found("task", id))?;
         if let Some(ending) = live.and_then(|live| live.ending()) {
             task.status = ending.status;
             task.ended_at = Some(ending.at);
@@ -242,14 +264,25 @@ impl Engine {
     ) -> Result<Restricted<()>, EngineError> {
         let expires = Timestamp::from_second(claims.exp).unwrap_or(Timestamp::MAX);
         let task = claims.task;
-        let record = Record::change(Timestamp::now(), actor.to_string(), "token.revoked", hex(&token))
-            .with("agent", claims.agent.as_str())
-            .with("client", claims.client_id.to_string())
-            .with("task", task.map(|task| task.to_string()));
+        let record = Record::change(
+            Timestamp::now(),
+            actor.to_string(),
+            "token.revoked",
+            hex(&token),
+        )
+        .with("agent", claims.agent.as_str())
+        .with("client", claims.client_id.to_string())
+        .with("task", task.map(|task| task.to_string()));
         let engine = Arc::clone(self);
         to_the_end(async move {
-            engine.live().revoke_token(token, expires, task.as_ref()).await;
-            let restriction = Restriction::Token { hash: token, expires };
+            engine
+                .live()
+                .revoke_token(token, expires, task.as_ref())
+                .await;
+            let restriction = Restriction::Token {
+                hash: token,
+                expires,
+            };
             let (warnings, _) = engine.write_restriction(restriction, &record).await;
             Ok(Restricted { now: (), warnings })
         })
@@ -266,7 +299,9 @@ impl Engine {
             }
         }
         if own >= limits.open_tasks_per_agent {
-            return Err(EngineError::TooMany(format!("agent `{agent}` has {own} open tasks")));
+            return Err(EngineError::TooMany(format!(
+                "agent `{agent}` has {own} open tasks"
+            )));
         }
         if all >= limits.open_tasks {
             return Err(EngineError::TooMany("too many tasks are open".to_owned()));
@@ -292,7 +327,10 @@ fn usable_template<'w>(
     if agent.lifecycle != Lifecycle::Active {
         let state = agent.lifecycle.as_str();
         return Err(EngineError::conflict(
-            format!("agent `{}` is {state}, so no task can be opened for it", wanted.agent),
+            format!(
+                "agent `{}` is {state}, so no task can be opened for it",
+                wanted.agent
+            ),
             "enrol an instance of a registered agent; release a quarantined one",
         ));
     }
@@ -324,15 +362,23 @@ fn life(template: &Template, wanted: Option<Duration>) -> Result<SignedDuration,
 /// The record of a task's opening holds its whole grant: decisions are reproduced from it (R2).
 fn opened(actor: &Actor, task: &Task) -> Record {
     let grant = serde_json::to_value(&task.grant).expect("grants are maps with text keys");
-    let parameters = task.parameters.iter().map(|(name, value)| (name.clone(), value.as_str().into()));
-    Record::change(task.opened_at, actor.to_string(), "task.opened", task.id.to_string())
-        .with("agent", task.agent.as_str())
-        .with("instance", task.instance.map(|id| id.to_string()))
-        .with("template", task.template.as_str())
-        .with("parameters", parameters.collect::<serde_json::Map<_, _>>())
-        .with("purpose", task.purpose.as_str())
-        .with("expires_at", task.expires_at.to_string())
-        .with("grant", grant)
+    let parameters = task
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().into()));
+    Record::change(
+        task.opened_at,
+        actor.to_string(),
+        "task.opened",
+        task.id.to_string(),
+    )
+    .with("agent", task.agent.as_str())
+    .with("instance", task.instance.map(|id| id.to_string()))
+    .with("template", task.template.as_str())
+    .with("parameters", parameters.collect::<serde_json::Map<_, _>>())
+    .with("purpose", task.purpose.as_str())
+    .with("expires_at", task.expires_at.to_string())
+    .with("grant", grant)
 }
 
 /// Words that a person wrote: bounded, and without characters that could forge lines of a log.

@@ -33,7 +33,12 @@ pub(super) struct OfAgent {
 
 fn shown(shared: &Shared, agent: model::Agent) -> api::Agent {
     api::Agent {
-        spiffe_id: shared.engine.settings().trust_domain.agent(&agent.name).to_string(),
+        spiffe_id: shared
+            .engine
+            .settings()
+            .trust_domain
+            .agent(&agent.name)
+            .to_string(),
         name: agent.name,
         sponsor: agent.sponsor,
         segment: agent.segment,
@@ -57,9 +62,15 @@ pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     part: Part<Nothing, AgentName>,
 ) -> Result<Json<api::Page<api::Agent>>, Refused> {
-    let found = shared.engine.store().agents_page(part.before.as_ref(), part.limit + 1).await?;
+    let found = shared
+        .engine
+        .store()
+        .agents_page(part.before.as_ref(), part.limit + 1)
+        .await?;
     let cursor = |agent: &model::Agent| agent.name.to_string();
-    Ok(Json(page(found, part.limit, cursor, |agent| shown(&shared, agent))))
+    Ok(Json(page(found, part.limit, cursor, |agent| {
+        shown(&shared, agent)
+    })))
 }
 
 pub(super) async fn show(
@@ -78,8 +89,15 @@ pub(super) async fn register(
     State(shared): State<Arc<Shared>>,
     Body(wanted): Body<api::RegisterAgent>,
 ) -> Result<Response, Refused> {
-    let api::RegisterAgent { name, sponsor, segment } = wanted;
-    let agent = shared.engine.register_agent(Actor::Operator, name, &sponsor, segment).await?;
+    let api::RegisterAgent {
+        name,
+        sponsor,
+        segment,
+    } = wanted;
+    let agent = shared
+        .engine
+        .register_agent(Actor::Operator, name, &sponsor, segment)
+        .await?;
     Ok((StatusCode::CREATED, Json(shown(&shared, agent))).into_response())
 }
 
@@ -91,10 +109,18 @@ pub(super) async fn enrolment(
 ) -> Result<Response, Refused> {
     let agent: AgentName = name("agent", &agent)?;
     let life = wanted.ttl_seconds.map(Duration::from_secs);
-    let made = shared.engine.make_enrolment(Actor::Operator, agent.clone(), life).await?;
+    let made = shared
+        .engine
+        .make_enrolment(Actor::Operator, agent.clone(), life)
+        .await?;
     let (token, expires_at) = made;
     let control = shared.engine.settings().control_url.clone();
-    let enrolment = api::Enrolment { token: token.to_string(), agent, expires_at, control };
+    let enrolment = api::Enrolment {
+        token: token.to_string(),
+        agent,
+        expires_at,
+        control,
+    };
     Ok((StatusCode::CREATED, Json(enrolment)).into_response())
 }
 
@@ -105,7 +131,10 @@ pub(super) async fn quarantine(
     Body(Because { because }): Body<Because>,
 ) -> Result<Json<api::Changed<api::Agent>>, Refused> {
     let agent = name("agent", &agent)?;
-    let done = shared.engine.quarantine_agent(Actor::Operator, agent, because).await?;
+    let done = shared
+        .engine
+        .quarantine_agent(Actor::Operator, agent, because)
+        .await?;
     Ok(changed(done, |agent| shown(&shared, agent)))
 }
 
@@ -116,7 +145,10 @@ pub(super) async fn release(
     Body(Because { because }): Body<Because>,
 ) -> Result<Json<api::Agent>, Refused> {
     let agent = name("agent", &agent)?;
-    let agent = shared.engine.release_agent(Actor::Operator, agent, because).await?;
+    let agent = shared
+        .engine
+        .release_agent(Actor::Operator, agent, because)
+        .await?;
     Ok(Json(shown(&shared, agent)))
 }
 
@@ -127,7 +159,10 @@ pub(super) async fn retire(
     Body(Because { because }): Body<Because>,
 ) -> Result<Json<api::Changed<api::Agent>>, Refused> {
     let agent = name("agent", &agent)?;
-    let done = shared.engine.retire_agent(Actor::Operator, agent, because).await?;
+    let done = shared
+        .engine
+        .retire_agent(Actor::Operator, agent, because)
+        .await?;
     Ok(changed(done, |agent| shown(&shared, agent)))
 }
 
@@ -169,8 +204,15 @@ pub(super) async fn instances(
 ) -> Result<Json<api::Page<api::Instance>>, Refused> {
     let store = shared.engine.store();
     let agent = part.filter.agent.as_ref();
-    let found = store.instances_page(agent, part.before.as_ref(), part.limit + 1).await?;
-    Ok(Json(page(found, part.limit, |it| it.id.to_string(), shown_instance)))
+    let found = store
+        .instances_page(agent, part.before.as_ref(), part.limit + 1)
+        .await?;
+    Ok(Json(page(
+        found,
+        part.limit,
+        |it| it.id.to_string(),
+        shown_instance,
+    )))
 }
 
 pub(super) async fn disable(
@@ -180,6 +222,9 @@ pub(super) async fn disable(
     Body(Because { because }): Body<Because>,
 ) -> Result<Json<api::Changed<api::Instance>>, Refused> {
     let id = name("instance", &id)?;
-    let done = shared.engine.disable_instance(Actor::Operator, id, because).await?;
+    let done = shared
+        .engine
+        .disable_instance(Actor::Operator, id, because)
+        .await?;
     Ok(changed(done, shown_instance))
 }

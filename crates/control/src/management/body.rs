@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use super::problem::Refused;
 use crate::api::{DEFAULT_LIMIT, MOST_LIMIT, Page};
 
-const LIMITS: Limits = Limits { bytes: 64 << 10, depth: 16 };
+const LIMITS: Limits = Limits {
+    bytes: 64 << 10,
+    depth: 16,
+};
 
 /// The body of a request, read strictly. An empty one is read as `{}`.
 pub(super) struct Body<T>(pub(super) T);
@@ -21,9 +24,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refused;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
         let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim().to_owned());
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| too_long(&error))?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| too_long(&error))?;
         let bytes = if bytes.is_empty() {
             Bytes::from_static(b"{}")
         } else if kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json")) {
@@ -38,7 +46,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         };
         let value = parse(&bytes, LIMITS).map_err(|error| Refused::invalid(error.to_string()))?;
         let body = serde_json::from_value(value);
-        body.map(Self).map_err(|error| Refused::invalid(error.to_string()))
+        body.map(Self)
+            .map_err(|error| Refused::invalid(error.to_string()))
     }
 }
 
@@ -71,8 +80,8 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         let _ = state;
-        let query: Query<Vec<(String, String)>> = Query::try_from_uri(&parts.uri)
-            .map_err(|error| Refused::invalid(error.to_string()))?;
+        let query: Query<Vec<(String, String)>> =
+            Query::try_from_uri(&parts.uri).map_err(|error| Refused::invalid(error.to_string()))?;
         let mut fields = serde_json::Map::new();
         let mut limit = DEFAULT_LIMIT;
         let mut before = None;
@@ -102,7 +111,11 @@ where
         }
         let filter = serde_json::from_value(fields.into())
             .map_err(|error| Refused::invalid(format!("the query: {error}")))?;
-        Ok(Self { limit, before, filter })
+        Ok(Self {
+            limit,
+            before,
+            filter,
+        })
     }
 }
 
@@ -118,7 +131,10 @@ pub(super) fn page<T, A>(
     let more = found.len() > limit;
     found.truncate(limit);
     let next = if more { found.last().map(cursor) } else { None };
-    Page { items: found.into_iter().map(shown).collect(), next }
+    Page {
+        items: found.into_iter().map(shown).collect(),
+        next,
+    }
 }
 
 #[cfg(test)]
@@ -129,8 +145,26 @@ mod tests {
     fn the_last_page_has_no_next() {
         let numbers = |count: u32| (0..count).collect::<Vec<_>>();
         let page_of = |count| page(numbers(count), 2, u32::to_string, |number| number);
-        assert_eq!(page_of(3), Page { items: vec![0, 1], next: Some("1".to_owned()) });
-        assert_eq!(page_of(2), Page { items: vec![0, 1], next: None });
-        assert_eq!(page_of(0), Page { items: vec![], next: None });
+        assert_eq!(
+            page_of(3),
+            Page {
+                items: vec![0, 1],
+                next: Some("1".to_owned())
+            }
+        );
+        assert_eq!(
+            page_of(2),
+            Page {
+                items: vec![0, 1],
+                next: None
+            }
+        );
+        assert_eq!(
+            page_of(0),
+            Page {
+                items: vec![],
+                next: None
+            }
+        );
     }
 }

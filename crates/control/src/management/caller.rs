@@ -24,26 +24,23 @@ pub(crate) struct Operator;
 impl FromRequestParts<Arc<Shared>> for Caller {
     type Rejection = Refused;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        shared: &Arc<Shared>,
-    ) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
         let actor = authenticate(shared, parts, Timestamp::now());
-        actor.map(Self).inspect_err(|refused| note(shared, parts, None, refused))
+        actor
+            .map(Self)
+            .inspect_err(|refused| note(shared, parts, None, refused))
     }
 }
 
 impl FromRequestParts<Arc<Shared>> for Operator {
     type Rejection = Refused;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        shared: &Arc<Shared>,
-    ) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Refused> {
         match Caller::from_request_parts(parts, shared).await?.0 {
             Actor::Operator => Ok(Self),
             actor => {
-                let refused = Refused::forbidden(format!("{actor} may not do this: it takes the operator"));
+                let refused =
+                    Refused::forbidden(format!("{actor} may not do this: it takes the operator"));
                 note(shared, parts, Some(actor.to_string()), &refused);
                 Err(refused)
             }
@@ -79,16 +76,13 @@ fn authenticate(shared: &Shared, parts: &Parts, now: Timestamp) -> Result<Actor,
     if scheme.eq_ignore_ascii_case("dpop") {
         return instance(shared, parts, token, now);
     }
-    Err(Refused::unauthenticated("the scheme must be Bearer or DPoP"))
+    Err(Refused::unauthenticated(
+        "the scheme must be Bearer or DPoP",
+    ))
 }
 
 /// Authenticates an instance by an access token for this listener and a proof for this request.
-fn instance(
-    shared: &Shared,
-    parts: &Parts,
-    token: &str,
-    now: Timestamp,
-) -> Result<Actor, Refused> {
+fn instance(shared: &Shared, parts: &Parts, token: &str, now: Timestamp) -> Result<Actor, Refused> {
     let refused = |why: &str| Refused::unauthenticated(why);
     let base = &shared.engine.settings().control_url;
     let verified = shared.engine.keys().verify(token, base, now);
@@ -96,11 +90,17 @@ fn instance(
     if !claims.is_for(base) || !claims.scope.split(' ').any(|scope| scope == TASKS_SCOPE) {
         return Err(refused("the token was not made for the control listener"));
     }
-    let bound_to = claims.cnf.ok_or_else(|| refused("the token is not bound to a key"))?;
-    let proof = one_proof(&parts.headers).ok_or_else(|| refused("exactly one DPoP header is needed"))?;
+    let bound_to = claims
+        .cnf
+        .ok_or_else(|| refused("the token is not bound to a key"))?;
+    let proof =
+        one_proof(&parts.headers).ok_or_else(|| refused("exactly one DPoP header is needed"))?;
     let url = format!("{base}{}", parts.uri.path());
-    let request =
-        dpop::Request { method: parts.method.as_str(), url: &url, access_token: Some(token) };
+    let request = dpop::Request {
+        method: parts.method.as_str(),
+        url: &url,
+        access_token: Some(token),
+    };
     let proved = shared.proofs.verify_by(proof, &request, &bound_to.jkt, now);
     proved.map_err(|error| refused(&error.to_string()))?;
     let live = shared.engine.live();
@@ -110,11 +110,17 @@ fn instance(
     if live.is_disabled(&claims.client_id) {
         return Err(refused("the instance was disabled"));
     }
-    let state = live.world().agent(&claims.agent).map(|facts| facts.lifecycle);
+    let state = live
+        .world()
+        .agent(&claims.agent)
+        .map(|facts| facts.lifecycle);
     if state != Some(Lifecycle::Active) {
         return Err(Refused::forbidden("the agent is not active"));
     }
-    Ok(Actor::Instance { id: claims.client_id, agent: claims.agent })
+    Ok(Actor::Instance {
+        id: claims.client_id,
+        agent: claims.agent,
+    })
 }
 
 fn one_proof(headers: &HeaderMap) -> Option<&str> {

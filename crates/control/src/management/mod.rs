@@ -44,10 +44,14 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 
 /// A name or id in a path. One that cannot be any is as unknown as one that is not.
 fn name<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, Refused> {
-    text.parse().map_err(|_| EngineError::not_found(what, text.escape_debug()).into())
+    text.parse()
+        .map_err(|_| EngineError::not_found(what, text.escape_debug()).into())
 }
 
 /// The answer to a restriction.
 fn changed<T, A>(done: Restricted<T>, shown: impl Fn(T) -> A) -> Json<api::Changed<A>> {
-    Json(api::Changed { now: shown(done.now), warnings: done.warnings })
+    Json(api::Changed {
+        now: shown(done.now),
+        warnings: done.warnings,
+    })
 }

@@ -25,7 +25,12 @@ impl Refused {
         detail: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { status, rule, detail: detail.into(), remedy: remedy.into() }
+        Self {
+            status,
+            rule,
+            detail: detail.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// The request cannot be read.
@@ -53,7 +58,12 @@ impl Refused {
 
     /// The caller is known and may not.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail, "ask an operator to do it")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            detail,
+            "ask an operator to do it",
+        )
     }
 
     /// The reason as it is recorded.
@@ -114,9 +124,15 @@ pub(crate) fn refusal(status: StatusCode, rule: &str, detail: &str, remedy: &str
     };
     let mut response = (status, Json(problem)).into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if status == StatusCode::UNAUTHORIZED {
-        headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"sallyport\""));
+        headers.append(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"sallyport\""),
+        );
         let dpop = "DPoP realm=\"sallyport\", algs=\"ES256 EdDSA\", scope=\"tasks\"";
         headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(dpop));
     }

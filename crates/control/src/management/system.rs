@@ -25,8 +25,12 @@ pub(super) async fn templates(
 ) -> Json<api::Page<api::Template>> {
     let templates = Arc::clone(shared.engine.live().world().templates());
     let shown = templates.values().map(|template| {
-        let mut servers: Vec<ServerName> =
-            template.grant.permissions.iter().map(|it| it.server.clone()).collect();
+        let mut servers: Vec<ServerName> = template
+            .grant
+            .permissions
+            .iter()
+            .map(|it| it.server.clone())
+            .collect();
         servers.sort();
         servers.dedup();
         api::Template {
@@ -41,19 +45,30 @@ pub(super) async fn templates(
             servers,
         }
     });
-    Json(api::Page { items: shown.collect(), next: None })
+    Json(api::Page {
+        items: shown.collect(),
+        next: None,
+    })
 }
 
 fn shown(shared: &Shared, name: &ServerName) -> Option<api::Server> {
     let servers = shared.engine.servers();
     let server = servers.get(name)?;
     let world = shared.engine.live().world();
-    let route = Route { server: name.clone(), task: None };
+    let route = Route {
+        server: name.clone(),
+        task: None,
+    };
     Some(api::Server {
         name: name.clone(),
         description: server.description.clone(),
         segment: server.segment.clone(),
-        transport: if server.url.is_some() { "http" } else { "stdio" }.to_owned(),
+        transport: if server.url.is_some() {
+            "http"
+        } else {
+            "stdio"
+        }
+        .to_owned(),
         url: route.resource(&shared.engine.settings().gateway_url),
         enabled: world.server(name).is_some_and(|facts| facts.enabled),
     })
@@ -64,7 +79,10 @@ pub(super) async fn servers(
     State(shared): State<Arc<Shared>>,
 ) -> Json<api::Page<api::Server>> {
     let servers = shared.engine.servers();
-    let items = servers.keys().filter_map(|name| shown(&shared, name)).collect();
+    let items = servers
+        .keys()
+        .filter_map(|name| shown(&shared, name))
+        .collect();
     Json(api::Page { items, next: None })
 }
 
@@ -74,10 +92,16 @@ pub(super) async fn disable_server(
     Path(server): Path<String>,
 ) -> Result<Json<api::Changed<api::Server>>, Refused> {
     let server = name("server", &server)?;
-    let done = shared.engine.disable_server(Actor::Operator, server).await?;
+    let done = shared
+        .engine
+        .disable_server(Actor::Operator, server)
+        .await?;
     let now = shown(&shared, &done.now);
     let now = now.ok_or_else(|| EngineError::not_found("server", &done.now))?;
-    Ok(Json(api::Changed { now, warnings: done.warnings }))
+    Ok(Json(api::Changed {
+        now,
+        warnings: done.warnings,
+    }))
 }
 
 pub(super) async fn enable_server(
@@ -88,7 +112,9 @@ pub(super) async fn enable_server(
     let server = name("server", &server)?;
     let server = shared.engine.enable_server(Actor::Operator, server).await?;
     let now = shown(&shared, &server);
-    Ok(Json(now.ok_or_else(|| EngineError::not_found("server", &server))?))
+    Ok(Json(now.ok_or_else(|| {
+        EngineError::not_found("server", &server)
+    })?))
 }
 
 pub(super) async fn rotate_keys(

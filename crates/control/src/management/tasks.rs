@@ -33,11 +33,18 @@ pub(super) struct Filter {
 fn shown(shared: &Shared, task: model::Task) -> api::Task {
     let base_url = &shared.engine.settings().gateway_url;
     let urls = task.grant.permissions.iter().map(|permission| {
-        let route = Route { server: permission.server.clone(), task: Some(task.id) };
+        let route = Route {
+            server: permission.server.clone(),
+            task: Some(task.id),
+        };
         (permission.server.clone(), route.resource(base_url))
     });
     api::Task {
-        calls: shared.engine.live().task(&task.id).map(|live| live.usage().calls()),
+        calls: shared
+            .engine
+            .live()
+            .task(&task.id)
+            .map(|live| live.usage().calls()),
         urls: urls.collect(),
         id: task.id,
         agent: task.agent,
@@ -59,11 +66,29 @@ pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     part: Part<Filter, TaskId>,
 ) -> Result<Json<api::Page<api::Task>>, Refused> {
-    let Filter { agent, status, template } = part.filter;
-    let filter =
-        TaskFilter { agent, status, template, before: part.before, limit: part.limit + 1 };
-    let found = shared.engine.store().tasks(&filter, Timestamp::now()).await?;
-    Ok(Json(page(found, part.limit, |it| it.id.to_string(), |task| shown(&shared, task))))
+    let Filter {
+        agent,
+        status,
+        template,
+    } = part.filter;
+    let filter = TaskFilter {
+        agent,
+        status,
+        template,
+        before: part.before,
+        limit: part.limit + 1,
+    };
+    let found = shared
+        .engine
+        .store()
+        .tasks(&filter, Timestamp::now())
+        .await?;
+    Ok(Json(page(
+        found,
+        part.limit,
+        |it| it.id.to_string(),
+        |task| shown(&shared, task),
+    )))
 }
 
 pub(super) async fn open(
@@ -72,11 +97,13 @@ pub(super) async fn open(
     Body(wanted): Body<api::OpenTask>,
 ) -> Result<Response, Refused> {
     let (agent, instance) = match &actor {
-        Actor::Instance { id, agent } => {
-            (wanted.agent.unwrap_or_else(|| agent.clone()), Some(wanted.instance.unwrap_or(*id)))
-        }
+        Actor::Instance { id, agent } => (
+            wanted.agent.unwrap_or_else(|| agent.clone()),
+            Some(wanted.instance.unwrap_or(*id)),
+        ),
         _ => {
-            let missing = || Refused::invalid("the operator must name the agent: `agent` is missing");
+            let missing =
+                || Refused::invalid("the operator must name the agent: `agent` is missing");
             (wanted.agent.ok_or_else(missing)?, wanted.instance)
         }
     };
@@ -120,6 +147,9 @@ pub(super) async fn revoke(
     Body(end): Body<api::EndTask>,
 ) -> Result<Json<api::Changed<api::Task>>, Refused> {
     let id = name("task", &id)?;
-    let done = shared.engine.revoke_task(Actor::Operator, id, end.because).await?;
+    let done = shared
+        .engine
+        .revoke_task(Actor::Operator, id, end.because)
+        .await?;
     Ok(changed(done, |task| shown(&shared, task)))
 }

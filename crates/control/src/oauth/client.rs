@@ -49,10 +49,20 @@ pub(super) async fn instance(
         .ok_or_else(|| OAuthError::client("client_assertion is missing"))?;
     let subject = assertion::unverified_subject(text).ok_or_else(unknown)?;
     let id = InstanceId::parse(&subject).map_err(|_| unknown())?;
-    if form.get("client_id").is_some_and(|client| client != subject) {
-        return Err(OAuthError::client("client_id is not the subject of the client assertion"));
+    if form
+        .get("client_id")
+        .is_some_and(|client| client != subject)
+    {
+        return Err(OAuthError::client(
+            "client_id is not the subject of the client assertion",
+        ));
     }
-    let instance = shared.engine.store().instance(&id).await.map_err(EngineError::from)?;
+    let instance = shared
+        .engine
+        .store()
+        .instance(&id)
+        .await
+        .map_err(EngineError::from)?;
     let instance = instance.ok_or_else(unknown)?;
     let key = PublicKey::parse_jwk(&instance.public_jwk).map_err(|_| unknown())?;
     let issuer = &shared.engine.settings().control_url;
@@ -60,11 +70,14 @@ pub(super) async fn instance(
     // Some clients compare issuers as URLs and so write a slash at the end.
     let slash = format!("{issuer}/");
     let audiences = [issuer.as_str(), &slash, &endpoint];
-    shared.assertions.verify(text, &id, &key, &audiences, now).map_err(|error| match error {
-        assertion::AssertionError::BadSignature
-        | assertion::AssertionError::WrongAlgorithm(_) => unknown(),
-        other => OAuthError::client(other.to_string()),
-    })?;
+    shared
+        .assertions
+        .verify(text, &id, &key, &audiences, now)
+        .map_err(|error| match error {
+            assertion::AssertionError::BadSignature
+            | assertion::AssertionError::WrongAlgorithm(_) => unknown(),
+            other => OAuthError::client(other.to_string()),
+        })?;
     if instance.disabled || shared.engine.live().is_disabled(&id) {
         return Err(OAuthError::client("this instance was disabled"));
     }
@@ -77,9 +90,10 @@ pub(super) fn must_be_active(shared: &Shared, instance: &Instance) -> Result<(),
     let state = world.agent(&instance.agent).map(|facts| facts.lifecycle);
     match state {
         Some(Lifecycle::Active) => Ok(()),
-        Some(state) => {
-            Err(OAuthError::unauthorized(format!("the agent is {}", state.as_str())))
-        }
+        Some(state) => Err(OAuthError::unauthorized(format!(
+            "the agent is {}",
+            state.as_str()
+        ))),
         None => Err(OAuthError::unauthorized("the agent is not known")),
     }
 }
@@ -94,5 +108,7 @@ pub(super) async fn instance_or_operator(
     if shared.operator.is_in(headers) {
         return Ok(Client::Operator);
     }
-    instance(shared, headers, form, now).await.map(Client::Instance)
+    instance(shared, headers, form, now)
+        .await
+        .map(Client::Instance)
 }

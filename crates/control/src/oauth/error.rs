@@ -26,7 +26,11 @@ impl OAuthError {
             "temporarily_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
-        Self { code, description: description.into(), status }
+        Self {
+            code,
+            description: description.into(),
+            status,
+        }
     }
 
     /// The request is malformed.
@@ -51,7 +55,10 @@ impl OAuthError {
 
     /// Another kind of grant than those that are supported.
     pub(super) fn grant_type() -> Self {
-        Self::new("unsupported_grant_type", "only client_credentials is supported")
+        Self::new(
+            "unsupported_grant_type",
+            "only client_credentials is supported",
+        )
     }
 
     /// Nothing can be had from the authorization endpoint (RFC 6749 §4.1.2.1).
@@ -85,7 +92,10 @@ impl OAuthError {
     /// Something that the service needs does not work.
     pub(super) fn unavailable(error: &EngineError) -> Self {
         tracing::error!(%error, "the token service cannot answer");
-        Self::new("temporarily_unavailable", "the service cannot answer now; see /readyz")
+        Self::new(
+            "temporarily_unavailable",
+            "the service cannot answer now; see /readyz",
+        )
     }
 
     /// The refusal as it is recorded.

@@ -19,15 +19,18 @@ pub(super) struct Form(BTreeMap<String, Vec<Zeroizing<String>>>);
 impl Form {
     /// Reads the body of a request.
     pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, OAuthError> {
-        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let kind = headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(OAuthError::request(
                 "the body must be application/x-www-form-urlencoded",
             ));
         }
-        let body = std::str::from_utf8(body)
-            .map_err(|_| OAuthError::request("the body is not a form"))?;
+        let body =
+            std::str::from_utf8(body).map_err(|_| OAuthError::request("the body is not a form"))?;
         let mut form: BTreeMap<String, Vec<Zeroizing<String>>> = BTreeMap::new();
         let mut count = 0;
         for pair in body.split('&').filter(|pair| !pair.is_empty()) {
@@ -37,16 +40,23 @@ impl Form {
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(name), Some(value)) = (decode(name), decode(value)) else {
-                return Err(OAuthError::request("the form is not encoded as UTF-8 with % and +"));
+                return Err(OAuthError::request(
+                    "the form is not encoded as UTF-8 with % and +",
+                ));
             };
             if !value.is_empty() {
                 form.entry(name.to_string()).or_default().push(value);
             }
         }
         // RFC 8707 §2 lets `resource` stand more than once; whoever takes it says how often.
-        if let Some((name, _)) = form.iter().find(|(name, all)| all.len() > 1 && *name != "resource") {
+        if let Some((name, _)) = form
+            .iter()
+            .find(|(name, all)| all.len() > 1 && *name != "resource")
+        {
             let name: String = name.chars().take(40).collect();
-            return Err(OAuthError::request(format!("parameter {name} stands more than once")));
+            return Err(OAuthError::request(format!(
+                "parameter {name} stands more than once"
+            )));
         }
         Ok(Self(form))
     }
@@ -58,18 +68,28 @@ impl Form {
 
     /// The value of a parameter that must be there.
     pub(super) fn need(&self, name: &str) -> Result<&str, OAuthError> {
-        self.get(name).ok_or_else(|| OAuthError::request(format!("parameter {name} is missing")))
+        self.get(name)
+            .ok_or_else(|| OAuthError::request(format!("parameter {name} is missing")))
     }
 
     /// All values of a parameter.
     pub(super) fn all(&self, name: &str) -> Vec<&str> {
-        self.0.get(name).into_iter().flatten().map(|value| value.as_str()).collect()
+        self.0
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|value| value.as_str())
+            .collect()
     }
 }
 
 /// Decodes one name or value; none when an escape is broken or the result is not UTF-8.
 fn decode(text: &str) -> Option<Zeroizing<String>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -79,7 +99,9 @@ fn decode(text: &str) -> Option<Zeroizing<String>> {
             other => other,
         });
     }
-    std::str::from_utf8(&decoded).ok().map(|text| Zeroizing::new(text.to_owned()))
+    std::str::from_utf8(&decoded)
+        .ok()
+        .map(|text| Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -91,7 +113,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(
             CONTENT_TYPE,
-            "application/x-www-form-urlencoded; charset=utf-8".parse().unwrap(),
+            "application/x-www-form-urlencoded; charset=utf-8"
+                .parse()
+                .unwrap(),
         );
         Form::read(&headers, &Bytes::from_static(body.as_bytes()))
     }

@@ -29,7 +29,10 @@ const DETAILS_TYPE: &str = "sallyport_task";
 /// The documents that anyone may read, from any page.
 pub(crate) fn public_routes() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/.well-known/oauth-authorization-server", get(metadata::metadata))
+        .route(
+            "/.well-known/oauth-authorization-server",
+            get(metadata::metadata),
+        )
         .route("/.well-known/openid-configuration", get(metadata::openid))
         .route("/oauth/jwks", get(metadata::jwks))
 }
@@ -37,7 +40,10 @@ pub(crate) fn public_routes() -> Router<Arc<Shared>> {
 /// The endpoints.
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/oauth/authorize", get(metadata::authorize).post(metadata::authorize))
+        .route(
+            "/oauth/authorize",
+            get(metadata::authorize).post(metadata::authorize),
+        )
         .route("/oauth/token", post(token::token))
         .route("/oauth/revoke", post(revocation::revoke))
         .route("/oauth/introspect", post(revocation::introspect))

@@ -23,7 +23,11 @@ pub(super) async fn revoke(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&shared, "/oauth/revoke", try_revoke(&shared, &headers, &body).await)
+    answer(
+        &shared,
+        "/oauth/revoke",
+        try_revoke(&shared, &headers, &body).await,
+    )
 }
 
 pub(super) async fn introspect(
@@ -31,7 +35,11 @@ pub(super) async fn introspect(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    answer(&shared, "/oauth/introspect", try_introspect(&shared, &headers, &body).await)
+    answer(
+        &shared,
+        "/oauth/introspect",
+        try_introspect(&shared, &headers, &body).await,
+    )
 }
 
 fn answer(shared: &Shared, endpoint: &str, result: Result<Response, OAuthError>) -> Response {
@@ -57,14 +65,20 @@ async fn try_revoke(
     };
     let actor = match client {
         Client::Operator => Actor::Operator,
-        Client::Instance(instance) if instance.id == claims.client_id => {
-            Actor::Instance { id: instance.id, agent: instance.agent }
-        }
+        Client::Instance(instance) if instance.id == claims.client_id => Actor::Instance {
+            id: instance.id,
+            agent: instance.agent,
+        },
         Client::Instance(_) => {
-            return Err(OAuthError::unauthorized("the token was issued to another client"));
+            return Err(OAuthError::unauthorized(
+                "the token was issued to another client",
+            ));
         }
     };
-    let done = shared.engine.revoke_token(actor, identity::token_id(token), &claims).await?;
+    let done = shared
+        .engine
+        .revoke_token(actor, identity::token_id(token), &claims)
+        .await?;
     // The answer has no body that clients read, but people see it.
     let warnings = done.warnings;
     Ok(if warnings.is_empty() {
@@ -90,14 +104,22 @@ async fn try_introspect(
         Client::Instance(instance) => instance.id == claims.client_id,
     });
     let active = claims.filter(|claims| is_active(shared, token, claims, now));
-    Ok(Json(active.map_or_else(|| json!({ "active": false }), |it| described(&it))).into_response())
+    Ok(
+        Json(active.map_or_else(|| json!({ "active": false }), |it| described(&it)))
+            .into_response(),
+    )
 }
 
 /// Whether a token whose signature and times are good is good for anything right now.
 fn is_active(shared: &Shared, token: &str, claims: &AccessClaims, now: Timestamp) -> bool {
     let live = shared.engine.live();
-    let agent = live.world().agent(&claims.agent).map(|facts| facts.lifecycle);
-    let task = claims.task.map(|id| live.task(&id).map(|task| task.status_at(now)));
+    let agent = live
+        .world()
+        .agent(&claims.agent)
+        .map(|facts| facts.lifecycle);
+    let task = claims
+        .task
+        .map(|id| live.task(&id).map(|task| task.status_at(now)));
     !claims.is_expired(now)
         && !live.is_revoked(&identity::token_id(token))
         && !live.is_disabled(&claims.client_id)
@@ -108,6 +130,11 @@ fn is_active(shared: &Shared, token: &str, claims: &AccessClaims, now: Timestamp
 fn described(claims: &AccessClaims) -> Value {
     let mut answer = json!(claims);
     answer["active"] = true.into();
-    answer["token_type"] = if claims.cnf.is_some() { "DPoP" } else { "Bearer" }.into();
+    answer["token_type"] = if claims.cnf.is_some() {
+        "DPoP"
+    } else {
+        "Bearer"
+    }
+    .into();
     answer
 }

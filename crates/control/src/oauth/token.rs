@@ -24,7 +24,10 @@ use crate::engine::{EngineError, hex, random};
 use crate::http_api::Shared;
 
 /// Longest `authorization_details`, in bytes.
-const DETAILS: Limits = Limits { bytes: 8 << 10, depth: 8 };
+const DETAILS: Limits = Limits {
+    bytes: 8 << 10,
+    depth: 8,
+};
 
 pub(super) async fn token(
     State(shared): State<Arc<Shared>>,
@@ -65,7 +68,10 @@ async fn grant(
     let target = target(shared, &form, instance, now)?;
     check_scope(&form, target.scope)?;
     let proved = prove(shared, headers, instance, now)?;
-    let weakest = target.task.as_ref().map_or(Proof::Dpop, |task| task.task().grant.proof);
+    let weakest = target
+        .task
+        .as_ref()
+        .map_or(Proof::Dpop, |task| task.task().grant.proof);
     if !proved && weakest == Proof::Dpop {
         return Err(OAuthError::proof(
             "a DPoP proof by the instance's key is needed here (RFC 9449 section 5); a template \
@@ -95,18 +101,28 @@ async fn grant(
         agent: instance.agent.clone(),
         task,
         scope: target.scope.to_owned(),
-        cnf: proved.then(|| Cnf { jkt: instance.thumbprint.clone() }),
+        cnf: proved.then(|| Cnf {
+            jkt: instance.thumbprint.clone(),
+        }),
         authorization_details: details.clone(),
     };
     let issued = shared.engine.keys().issue(&claims);
     let token = issued.map_err(|error| EngineError::Keys(error.to_string()))?;
     // A credential that the log does not know of must not exist outside (R4).
-    let record = Record::change(now, instance.id.to_string(), "token.issued", hex(&identity::token_id(&token)))
-        .with("agent", instance.agent.as_str())
-        .with("task", task.map(|task| task.to_string()))
-        .with("resource", claims.aud.as_str())
-        .with("proof", if proved { Proof::Dpop } else { Proof::Bearer }.as_str())
-        .with("expires", claims.exp);
+    let record = Record::change(
+        now,
+        instance.id.to_string(),
+        "token.issued",
+        hex(&identity::token_id(&token)),
+    )
+    .with("agent", instance.agent.as_str())
+    .with("task", task.map(|task| task.to_string()))
+    .with("resource", claims.aud.as_str())
+    .with(
+        "proof",
+        if proved { Proof::Dpop } else { Proof::Bearer }.as_str(),
+    )
+    .with("expires", claims.exp);
     shared.engine.record(record).await?;
     let mut answer = json!({
         "access_token": token,
@@ -133,13 +149,22 @@ fn target(
             "exactly one resource is needed: the URL that the token is for (RFC 8707)",
         ));
     };
-    let named = form.get("authorization_details").map(task_of_details).transpose()?;
+    let named = form
+        .get("authorization_details")
+        .map(task_of_details)
+        .transpose()?;
     if resource.strip_suffix('/').unwrap_or(resource) == settings.control_url {
         if named.is_some() {
-            return Err(OAuthError::details("a token for the control listener names no task"));
+            return Err(OAuthError::details(
+                "a token for the control listener names no task",
+            ));
         }
         let audience = settings.control_url.clone();
-        return Ok(Target { audience, scope: TASKS_SCOPE, task: None });
+        return Ok(Target {
+            audience,
+            scope: TASKS_SCOPE,
+            task: None,
+        });
     }
     // One answer for whatever the client may not know of: other agents' tasks, tasks of other
     // instances, servers that are not granted, servers that do not exist.
@@ -147,7 +172,9 @@ fn target(
     let route = Route::of_resource(&settings.gateway_url, resource).ok_or_else(refused)?;
     let id = match (route.task, named) {
         (Some(id), Some(named)) if id != named => {
-            return Err(OAuthError::details("the resource names another task than these details"));
+            return Err(OAuthError::details(
+                "the resource names another task than these details",
+            ));
         }
         (Some(id), _) | (None, Some(id)) => id,
         (None, None) => {
@@ -159,20 +186,35 @@ fn target(
     };
     let task = shared.engine.live().task(&id).ok_or_else(refused)?;
     let is_own = task.task().agent == instance.agent
-        && task.task().instance.is_none_or(|owner| owner == instance.id);
+        && task
+            .task()
+            .instance
+            .is_none_or(|owner| owner == instance.id);
     if !is_own {
         return Err(refused());
     }
     let status = task.status_at(now);
     if status != TaskStatus::Open {
-        return Err(OAuthError::grant(format!("the task is {}", status.as_str())));
+        return Err(OAuthError::grant(format!(
+            "the task is {}",
+            status.as_str()
+        )));
     }
-    let granted = task.task().grant.permissions.iter().any(|it| it.server == route.server);
+    let granted = task
+        .task()
+        .grant
+        .permissions
+        .iter()
+        .any(|it| it.server == route.server);
     if !granted || shared.engine.live().world().server(&route.server).is_none() {
         return Err(refused());
     }
     let audience = route.resource(&settings.gateway_url);
-    Ok(Target { audience, scope: MCP_SCOPE, task: Some(task) })
+    Ok(Target {
+        audience,
+        scope: MCP_SCOPE,
+        task: Some(task),
+    })
 }
 
 /// The task that `authorization_details` (RFC 9396) name.
@@ -190,15 +232,23 @@ fn task_of_details(text: &str) -> Result<TaskId, OAuthError> {
     if detail.len() != 2 || member("type") != Some(DETAILS_TYPE) {
         return Err(wrong());
     }
-    member("task").and_then(|task| TaskId::parse(task).ok()).ok_or_else(wrong)
+    member("task")
+        .and_then(|task| TaskId::parse(task).ok())
+        .ok_or_else(wrong)
 }
 
 fn check_scope(form: &Form, scope: &str) -> Result<(), OAuthError> {
-    let mut asked = form.get("scope").unwrap_or(scope).split(' ').filter(|one| !one.is_empty());
+    let mut asked = form
+        .get("scope")
+        .unwrap_or(scope)
+        .split(' ')
+        .filter(|one| !one.is_empty());
     if asked.all(|one| one == scope) {
         Ok(())
     } else {
-        Err(OAuthError::scope(format!("the only scope of this resource is {scope}")))
+        Err(OAuthError::scope(format!(
+            "the only scope of this resource is {scope}"
+        )))
     }
 }
 
@@ -219,12 +269,19 @@ fn prove(
     };
     let proof = proof.ok_or_else(|| OAuthError::proof("exactly one DPoP header is needed"))?;
     let url = format!("{}/oauth/token", shared.engine.settings().control_url);
-    let request = dpop::Request { method: "POST", url: &url, access_token: None };
-    match shared.proofs.verify_by(proof, &request, &instance.thumbprint, now) {
+    let request = dpop::Request {
+        method: "POST",
+        url: &url,
+        access_token: None,
+    };
+    match shared
+        .proofs
+        .verify_by(proof, &request, &instance.thumbprint, now)
+    {
         Ok(_) => Ok(true),
-        Err(dpop::ProofError::OtherKey) => {
-            Err(OAuthError::proof("the proof must be made with the key that the instance enrolled"))
-        }
+        Err(dpop::ProofError::OtherKey) => Err(OAuthError::proof(
+            "the proof must be made with the key that the instance enrolled",
+        )),
         Err(error) => Err(OAuthError::proof(error.to_string())),
     }
 }

@@ -92,7 +92,8 @@ impl Answer {
     pub(crate) fn refusal(&self) -> &str {
         assert!(!self.status.is_success(), "{} {}", self.status, self.body);
         let rule = self.body.get("error").or_else(|| self.body.get("rule"));
-        rule.and_then(Value::as_str).unwrap_or_else(|| panic!("{}", self.body))
+        rule.and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{}", self.body))
     }
 }
 
@@ -101,7 +102,10 @@ pub(crate) fn setup(policy: &str) -> Setup {
     let sources = [(PathBuf::from("policies/baseline.cedar"), policy.to_owned())];
     let templates = [("ticket", TICKET), ("open", OPEN), ("brief", BRIEF)].map(|(name, text)| {
         let name = TemplateName::parse(name).unwrap();
-        (name.clone(), Template::parse(name, Path::new("template.toml"), text).unwrap())
+        (
+            name.clone(),
+            Template::parse(name, Path::new("template.toml"), text).unwrap(),
+        )
     });
     let servers = ["files", "finance"].map(|name| {
         let server = Server {
@@ -168,7 +172,12 @@ impl Plane {
         };
         let control = Arc::new(Control::new(Arc::clone(&engine), settings));
         let operator = std::fs::read_to_string(dir.path().join("operator.token")).unwrap();
-        Self { dir, engine, control, operator: operator.trim_end().to_owned() }
+        Self {
+            dir,
+            engine,
+            control,
+            operator: operator.trim_end().to_owned(),
+        }
     }
 
     /// Ends this one as a crash would, and starts it again in the same folder.
@@ -205,19 +214,33 @@ impl Plane {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let answer = self.control.answer(request.body(body.into()).unwrap()).await;
+        let answer = self
+            .control
+            .answer(request.body(body.into()).unwrap())
+            .await;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
         let body = serde_json::from_slice(&body).unwrap_or(Value::String(text));
-        Answer { status: head.status, headers: head.headers, body }
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
     }
 
     /// One request by the operator.
     pub(crate) async fn operate(&self, method: &str, path: &str, body: Value) -> Answer {
         let bearer = format!("Bearer {}", self.operator);
-        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let headers = [
+            ("authorization", &*bearer),
+            ("content-type", "application/json"),
+        ];
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         self.call(method, path, &headers, body).await
     }
 
@@ -237,7 +260,13 @@ impl Plane {
     /// Enrols with a token and a key.
     pub(crate) async fn enroll_with(&self, token: &str, jwk: &Value) -> Answer {
         let body = json!({ "token": token, "public_jwk": jwk }).to_string();
-        self.call("POST", "/v1/enroll", &[("content-type", "application/json")], body).await
+        self.call(
+            "POST",
+            "/v1/enroll",
+            &[("content-type", "application/json")],
+            body,
+        )
+        .await
     }
 
     /// An enrolled instance of a new agent, or of one that is there already.
@@ -250,12 +279,20 @@ impl Plane {
         let token = self.enrolment(agent).await;
         let enrolled = self.enroll_with(&token, &key.public_jwk()).await.ok();
         let id = InstanceId::parse(enrolled["id"].as_str().unwrap()).unwrap();
-        Instance { id, agent: name, key }
+        Instance {
+            id,
+            agent: name,
+            key,
+        }
     }
 
     /// A task that the operator opens for an agent; any instance may work on it.
     pub(crate) async fn task(&self, agent: &str, template: &str) -> TaskId {
-        let parameters = if template == "ticket" { json!({ "ticket": "4711" }) } else { json!({}) };
+        let parameters = if template == "ticket" {
+            json!({ "ticket": "4711" })
+        } else {
+            json!({})
+        };
         let body = json!({ "agent": agent, "template": template, "parameters": parameters });
         let opened = self.operate("POST", "/v1/tasks", body).await.ok();
         TaskId::parse(opened["id"].as_str().unwrap()).unwrap()
@@ -291,7 +328,7 @@ impl Plane {
 
 /// The options of the log in a data directory.
 pub(crate) fn audit_options(dir: &Path) -> audit::Options {
-    audit::Options { origin: "example.org/audit".to_owned(), key: dir.join("audit.key") }
+    audit::Options::new("example.org/audit", dir.join("audit.key"))
 }
 
 /// The records of a log, all of them.
@@ -305,10 +342,12 @@ pub(crate) fn records(log_dir: &Path) -> Vec<Record> {
 
 /// The records of changes in a log whose name is this.
 pub(crate) fn changes(log_dir: &Path, name: &str) -> Vec<Change> {
-    let changes = records(log_dir).into_iter().filter_map(|record| match record.event {
-        Event::Change(change) if change.change == name => Some(*change),
-        _ => None,
-    });
+    let changes = records(log_dir)
+        .into_iter()
+        .filter_map(|record| match record.event {
+            Event::Change(change) if change.change == name => Some(*change),
+            _ => None,
+        });
     changes.collect()
 }
 
@@ -323,7 +362,9 @@ impl Instance {
     /// A client assertion for an audience.
     pub(crate) fn assertion(&self, audience: &str) -> String {
         let id = self.id.to_string();
-        self.key.sign_assertion(&id, audience, Timestamp::now(), &unique()).unwrap()
+        self.key
+            .sign_assertion(&id, audience, Timestamp::now(), &unique())
+            .unwrap()
     }
 
     /// A proof for the token endpoint.
@@ -333,7 +374,9 @@ impl Instance {
 
     /// A proof for any request.
     pub(crate) fn proof(&self, method: &str, url: &str, token: Option<&str>) -> String {
-        self.key.sign_dpop(method, url, token, None, Timestamp::now(), &unique()).unwrap()
+        self.key
+            .sign_dpop(method, url, token, None, Timestamp::now(), &unique())
+            .unwrap()
     }
 
     /// The parameters of a token request, with a fresh assertion.
@@ -343,14 +386,19 @@ impl Instance {
             ("client_assertion_type", ASSERTION_TYPE.to_owned()),
             ("client_assertion", self.assertion(CONTROL)),
         ];
-        form.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        form.extend(
+            more.iter()
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
         form
     }
 
     /// Asks for a token with a proof.
     pub(crate) async fn ask(&self, plane: &Plane, more: &[(&'static str, &str)]) -> Answer {
         let form = self.form(more);
-        plane.ask_token(&borrowed(&form), Some(&self.token_proof())).await
+        plane
+            .ask_token(&borrowed(&form), Some(&self.token_proof()))
+            .await
     }
 
     /// Asks for a token without a proof.
@@ -367,8 +415,17 @@ impl Instance {
     }
 
     /// A request of the management API with a token of its own.
-    pub(crate) async fn manage(&self, plane: &Plane, method: &str, path: &str, body: Value) -> Answer {
-        let answer = self.ask(plane, &[("resource", CONTROL), ("scope", "tasks")]).await.ok();
+    pub(crate) async fn manage(
+        &self,
+        plane: &Plane,
+        method: &str,
+        path: &str,
+        body: Value,
+    ) -> Answer {
+        let answer = self
+            .ask(plane, &[("resource", CONTROL), ("scope", "tasks")])
+            .await
+            .ok();
         let token = answer["access_token"].as_str().unwrap();
         let proof = self.proof(method, &format!("{CONTROL}{path}"), Some(token));
         let authorization = format!("DPoP {token}");
@@ -377,7 +434,11 @@ impl Instance {
             ("dpop", &*proof),
             ("content-type", "application/json"),
         ];
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         plane.call(method, path, &headers, body).await
     }
 
@@ -396,7 +457,10 @@ impl Instance {
         let url = resource(task, "files");
         let mut headers = HeaderMap::new();
         let proof = self.proof("POST", &url, Some(token));
-        headers.insert("authorization", HeaderValue::try_from(format!("DPoP {token}")).unwrap());
+        headers.insert(
+            "authorization",
+            HeaderValue::try_from(format!("DPoP {token}")).unwrap(),
+        );
         headers.insert("dpop", HeaderValue::try_from(proof).unwrap());
         let pipeline = plane.engine.pipeline();
         let caller = pipeline
@@ -410,7 +474,10 @@ impl Instance {
                 arguments: serde_json::Map::from_iter([("path".to_owned(), path.into())]),
             },
         };
-        pipeline.attempt(&caller, action).await.map_err(|denied| denied.denial.reason)
+        pipeline
+            .attempt(&caller, action)
+            .await
+            .map_err(|denied| denied.denial.reason)
     }
 }
 
@@ -429,14 +496,22 @@ pub(crate) fn details(task: TaskId) -> String {
 
 /// A form with borrowed values.
 pub(crate) fn borrowed<'a>(form: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a str)> {
-    form.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    form.iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
 }
 
 /// A form as it is sent.
 pub(crate) fn encode(form: &[(&str, &str)]) -> String {
-    let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
-    let pairs: Vec<_> =
-        form.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+    let escape = |text: &str| {
+        text.bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect::<String>()
+    };
+    let pairs: Vec<_> = form
+        .iter()
+        .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+        .collect();
     pairs.join("&")
 }
 
@@ -444,11 +519,20 @@ pub(crate) fn encode(form: &[(&str, &str)]) -> String {
 pub(crate) fn jwt(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let (header, claims) = (header.to_string(), claims.to_string());
-    format!("{}.{}.{}", part(header.as_bytes()), part(claims.as_bytes()), part(signature))
+    format!(
+        "{}.{}.{}",
+        part(header.as_bytes()),
+        part(claims.as_bytes()),
+        part(signature)
+    )
 }
 
 /// A text that was never used before.
 pub(crate) fn unique() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "test-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }

@@ -60,15 +60,22 @@ pub(crate) enum Era {
 ///
 /// # Errors
 /// What is wrong with it, in words: it is there twice, or has characters that it may not have.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, String> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(format!("header `{name}` is there more than once"));
     }
     match value.to_str() {
         Ok(text) => Ok(Some(text.trim_matches([' ', '\t']))),
-        Err(_) => Err(format!("header `{name}` has characters that it may not have")),
+        Err(_) => Err(format!(
+            "header `{name}` has characters that it may not have"
+        )),
     }
 }
 
@@ -87,11 +94,15 @@ pub(crate) fn era(
     id: Option<&Id>,
 ) -> Result<Era, Refusal> {
     let version = single(headers, &VERSION).map_err(|problem| mismatch(id, problem))?;
-    let meta = params.and_then(|params| params.get("_meta")).and_then(Value::as_object);
+    let meta = params
+        .and_then(|params| params.get("_meta"))
+        .and_then(Value::as_object);
     if meta.is_some_and(|m| m.contains_key(META_VERSION) || m.contains_key(META_CAPABILITIES)) {
         return Ok(Era::Modern);
     }
-    let Some(version) = version else { return Ok(Era::Legacy(None)) };
+    let Some(version) = version else {
+        return Ok(Era::Legacy(None));
+    };
     match Revision::parse(version) {
         Some(revision) if revision.is_modern() => Ok(Era::Modern),
         Some(revision) => Ok(Era::Legacy(Some(revision))),
@@ -121,16 +132,18 @@ pub(crate) fn check_modern(
     let version = single(headers, &VERSION)
         .map_err(bad)?
         .ok_or_else(|| mismatch(Some(id), "header `MCP-Protocol-Version` is missing"))?;
-    let invalid = |problem: &str| {
-        Refusal::new(StatusCode::BAD_REQUEST, Some(id), INVALID_PARAMS, problem)
-    };
+    let invalid =
+        |problem: &str| Refusal::new(StatusCode::BAD_REQUEST, Some(id), INVALID_PARAMS, problem);
     let meta = params
         .get("_meta")
         .and_then(Value::as_object)
         .ok_or_else(|| invalid("`params._meta` is missing"))?;
-    let stated = meta.get(META_VERSION).and_then(Value::as_str).ok_or_else(|| {
-        invalid("`params._meta` has no `io.modelcontextprotocol/protocolVersion`")
-    })?;
+    let stated = meta
+        .get(META_VERSION)
+        .and_then(Value::as_str)
+        .ok_or_else(|| {
+            invalid("`params._meta` has no `io.modelcontextprotocol/protocolVersion`")
+        })?;
     if stated != version {
         return Err(mismatch(
             Some(id),
@@ -149,14 +162,18 @@ pub(crate) fn check_modern(
             UNSUPPORTED_VERSION,
             "this protocol version is not served",
         );
-        refusal.data =
-            Some(Box::new(json!({ "supported": Revision::MODERN, "requested": shorten(version) })));
+        refusal.data = Some(Box::new(
+            json!({ "supported": Revision::MODERN, "requested": shorten(version) }),
+        ));
         return Err(refusal);
     };
     match single(headers, &METHOD).map_err(bad)? {
         None => return Err(mismatch(Some(id), "header `Mcp-Method` is missing")),
         Some(named) if named != method => {
-            return Err(mismatch(Some(id), "header `Mcp-Method` and the body name different methods"));
+            return Err(mismatch(
+                Some(id),
+                "header `Mcp-Method` and the body name different methods",
+            ));
         }
         Some(_) => {}
     }
@@ -168,7 +185,11 @@ pub(crate) fn check_modern(
 /// The refusal of a method that the revision does not have.
 #[must_use]
 pub(crate) fn method_not_found(revision: Revision, id: &Id) -> Refusal {
-    let status = if revision.is_modern() { StatusCode::NOT_FOUND } else { StatusCode::OK };
+    let status = if revision.is_modern() {
+        StatusCode::NOT_FOUND
+    } else {
+        StatusCode::OK
+    };
     let message = format!("revision {revision} has no such method");
     Refusal::new(status, Some(id), METHOD_NOT_FOUND, message)
 }
@@ -249,7 +270,10 @@ fn says(text: &str, value: &Value) -> bool {
             match (text.parse::<i64>(), number.as_i64()) {
                 (Ok(a), Some(b)) => a == b,
                 _ => match (plain_number(text), number.as_f64()) {
-                    #[expect(clippy::float_cmp, reason = "both are whole numbers that f64 holds exactly")]
+                    #[expect(
+                        clippy::float_cmp,
+                        reason = "both are whole numbers that f64 holds exactly"
+                    )]
                     (Some(a), Some(b)) => whole(a) && whole(b) && a == b,
                     _ => false,
                 },
@@ -268,8 +292,12 @@ fn plain_number(text: &str) -> Option<f64> {
 
 /// Decodes a value that may be in the `=?base64?…?=` form (Value Encoding).
 fn decode(text: &str) -> Result<Cow<'_, str>, String> {
-    let inner = text.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
-    let Some(inner) = inner else { return Ok(Cow::Borrowed(text)) };
+    let inner = text
+        .strip_prefix("=?base64?")
+        .and_then(|rest| rest.strip_suffix("?="));
+    let Some(inner) = inner else {
+        return Ok(Cow::Borrowed(text));
+    };
     let bytes = STANDARD
         .decode(inner)
         .map_err(|_| "a header value in the base64 form cannot be decoded".to_owned())?;
@@ -291,7 +319,10 @@ mod tests {
     fn headers(of: &[(&'static str, &str)]) -> HeaderMap {
         of.iter()
             .map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).unwrap(),
+                )
             })
             .collect()
     }
@@ -301,7 +332,11 @@ mod tests {
         more.as_object().unwrap().clone()
     }
 
-    fn check(of: &[(&'static str, &str)], method: &str, p: &Map<String, Value>) -> Result<Method, (u16, i64)> {
+    fn check(
+        of: &[(&'static str, &str)],
+        method: &str,
+        p: &Map<String, Value>,
+    ) -> Result<Method, (u16, i64)> {
         check_modern(&headers(of), &Id::Number(1), method, p)
             .map_err(|refusal| (refusal.status.as_u16(), refusal.code))
     }
@@ -312,17 +347,38 @@ mod tests {
     fn the_body_decides_and_the_headers_agree() {
         let call = params(json!({ "name": "read" }));
         let m = ("mcp-method", "tools/call");
-        assert_eq!(check(&[V, m, ("mcp-name", "read")], "tools/call", &call), Ok(Method::CallTool));
+        assert_eq!(
+            check(&[V, m, ("mcp-name", "read")], "tools/call", &call),
+            Ok(Method::CallTool)
+        );
         let encoded = ("mcp-name", "=?base64?cmVhZA==?=");
-        assert_eq!(check(&[V, m, encoded], "tools/call", &call), Ok(Method::CallTool));
-        for wrong in ["Read", "", "=?base64?cmVhZA?=", "=?base64?%%%%?=", "=?BASE64?cmVhZA==?="] {
+        assert_eq!(
+            check(&[V, m, encoded], "tools/call", &call),
+            Ok(Method::CallTool)
+        );
+        for wrong in [
+            "Read",
+            "",
+            "=?base64?cmVhZA?=",
+            "=?base64?%%%%?=",
+            "=?BASE64?cmVhZA==?=",
+        ] {
             let refused = check(&[V, m, ("mcp-name", wrong)], "tools/call", &call);
             assert_eq!(refused, Err((400, HEADER_MISMATCH)), "{wrong}");
         }
-        assert_eq!(check(&[V, m], "tools/call", &call), Err((400, HEADER_MISMATCH)));
+        assert_eq!(
+            check(&[V, m], "tools/call", &call),
+            Err((400, HEADER_MISMATCH))
+        );
         let other = ("mcp-method", "tools/list");
-        assert_eq!(check(&[V, other], "tools/call", &call), Err((400, HEADER_MISMATCH)));
-        assert_eq!(check(&[V], "tools/list", &params(json!({}))), Err((400, HEADER_MISMATCH)));
+        assert_eq!(
+            check(&[V, other], "tools/call", &call),
+            Err((400, HEADER_MISMATCH))
+        );
+        assert_eq!(
+            check(&[V], "tools/list", &params(json!({}))),
+            Err((400, HEADER_MISMATCH))
+        );
         let twice = [V, m, ("mcp-name", "read"), ("mcp-name", "write")];
         let mut map = headers(&twice[..3]);
         map.append(NAME, HeaderValue::from_static("write"));
@@ -333,19 +389,37 @@ mod tests {
     fn the_prescribed_codes() {
         let m = ("mcp-method", "tools/list");
         let empty = Map::new();
-        assert_eq!(check(&[V, m], "tools/list", &empty), Err((400, INVALID_PARAMS)));
-        assert_eq!(check(&[m], "tools/list", &params(json!({}))), Err((400, HEADER_MISMATCH)));
+        assert_eq!(
+            check(&[V, m], "tools/list", &empty),
+            Err((400, INVALID_PARAMS))
+        );
+        assert_eq!(
+            check(&[m], "tools/list", &params(json!({}))),
+            Err((400, HEADER_MISMATCH))
+        );
         let mut p = params(json!({}));
-        p["_meta"].as_object_mut().unwrap().remove(META_CAPABILITIES);
+        p["_meta"]
+            .as_object_mut()
+            .unwrap()
+            .remove(META_CAPABILITIES);
         assert_eq!(check(&[V, m], "tools/list", &p), Err((400, INVALID_PARAMS)));
         let mut p = params(json!({}));
         p["_meta"][META_VERSION] = json!("v999");
-        assert_eq!(check(&[V, m], "tools/list", &p), Err((400, HEADER_MISMATCH)));
+        assert_eq!(
+            check(&[V, m], "tools/list", &p),
+            Err((400, HEADER_MISMATCH))
+        );
         let old = [("mcp-protocol-version", "v999"), m];
-        assert_eq!(check(&old, "tools/list", &p), Err((400, UNSUPPORTED_VERSION)));
+        assert_eq!(
+            check(&old, "tools/list", &p),
+            Err((400, UNSUPPORTED_VERSION))
+        );
         for removed in ["ping", "initialize", "unknown/method"] {
             let m = ("mcp-method", removed);
-            assert_eq!(check(&[V, m], removed, &params(json!({}))), Err((404, METHOD_NOT_FOUND)));
+            assert_eq!(
+                check(&[V, m], removed, &params(json!({}))),
+                Err((404, METHOD_NOT_FOUND))
+            );
         }
     }
 
@@ -355,23 +429,42 @@ mod tests {
         let legacy = headers(&[("mcp-protocol-version", "2025-11-25")]);
         let of = |h: &HeaderMap, m, p| era(h, Some(m), p, None).map_err(|r| r.code);
         assert_eq!(of(&legacy, "tools/list", Some(&meta)), Ok(Era::Modern));
-        assert_eq!(of(&legacy, "ping", None), Ok(Era::Legacy(Some(Revision::V2025_11_25))));
-        assert_eq!(of(&HeaderMap::new(), "initialize", None), Ok(Era::Legacy(None)));
+        assert_eq!(
+            of(&legacy, "ping", None),
+            Ok(Era::Legacy(Some(Revision::V2025_11_25)))
+        );
+        assert_eq!(
+            of(&HeaderMap::new(), "initialize", None),
+            Ok(Era::Legacy(None))
+        );
         let unknown = headers(&[("mcp-protocol-version", "2031-01-01")]);
         assert_eq!(of(&unknown, "tools/list", None), Ok(Era::Modern));
         assert_eq!(of(&unknown, "initialize", None), Ok(Era::Legacy(None)));
-        let session = headers(&[("mcp-protocol-version", "2031-01-01"), ("mcp-session-id", "x")]);
+        let session = headers(&[
+            ("mcp-protocol-version", "2031-01-01"),
+            ("mcp-session-id", "x"),
+        ]);
         assert_eq!(of(&session, "tools/list", None), Err(INVALID_REQUEST));
     }
 
     #[test]
     fn numbers_are_compared_as_numbers() {
-        for (text, value) in [("42", json!(42)), ("42.0", json!(42)), ("-7", json!(-7)), ("42", json!(42.0))] {
+        for (text, value) in [
+            ("42", json!(42)),
+            ("42.0", json!(42)),
+            ("-7", json!(-7)),
+            ("42", json!(42.0)),
+        ] {
             assert!(says(text, &value), "{text} {value}");
         }
-        for (text, value) in
-            [("43", json!(42)), ("", json!(0)), ("inf", json!(1)), ("1e1", json!(10)), ("0x1", json!(1)), ("1", json!("2"))]
-        {
+        for (text, value) in [
+            ("43", json!(42)),
+            ("", json!(0)),
+            ("inf", json!(1)),
+            ("1e1", json!(10)),
+            ("0x1", json!(1)),
+            ("1", json!("2")),
+        ] {
             assert!(!says(text, &value), "{text} {value}");
         }
     }

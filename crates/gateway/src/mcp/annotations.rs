@@ -28,7 +28,8 @@ impl Annotated {
     #[must_use]
     pub fn value<'a>(&self, arguments: &'a Map<String, Value>) -> Option<&'a Value> {
         let (first, rest) = self.path.split_first()?;
-        rest.iter().try_fold(arguments.get(first)?, |value, step| value.get(step))
+        rest.iter()
+            .try_fold(arguments.get(first)?, |value, step| value.get(step))
     }
 }
 
@@ -54,7 +55,10 @@ impl Annotations {
             }
             return;
         }
-        if self.of(tool).is_some_and(|known| known[..] == annotated[..]) {
+        if self
+            .of(tool)
+            .is_some_and(|known| known[..] == annotated[..])
+        {
             return;
         }
         let mut tools = self.tools.write();
@@ -73,7 +77,10 @@ pub fn read(schema: &Value) -> Result<Vec<Annotated>, &'static str> {
     let mut path = Vec::new();
     collect(schema, true, &mut path, &mut found)?;
     for (position, annotated) in found.iter().enumerate() {
-        if found[..position].iter().any(|other: &Annotated| other.header == annotated.header) {
+        if found[..position]
+            .iter()
+            .any(|other: &Annotated| other.header == annotated.header)
+        {
             return Err("two arguments with one header");
         }
     }
@@ -91,7 +98,9 @@ fn collect(
     let members = match schema {
         Value::Object(members) => members,
         Value::Array(items) => {
-            return items.iter().try_for_each(|item| collect(item, false, path, found));
+            return items
+                .iter()
+                .try_for_each(|item| collect(item, false, path, found));
         }
         _ => return Ok(()),
     };
@@ -109,12 +118,17 @@ fn collect(
         let header = name
             .and_then(|name| HeaderName::try_from(format!("{PARAM_PREFIX}{name}")).ok())
             .ok_or("an annotation that is no header name")?;
-        found.push(Annotated { header, path: path.clone() });
+        found.push(Annotated {
+            header,
+            path: path.clone(),
+        });
     }
     for (name, value) in members {
         match name.as_str() {
             "properties" if reachable => {
-                let Value::Object(properties) = value else { continue };
+                let Value::Object(properties) = value else {
+                    continue;
+                };
                 for (property, schema) in properties {
                     path.push(property.clone());
                     collect(schema, true, path, found)?;
@@ -144,8 +158,10 @@ mod tests {
         let found = read(&schema).unwrap();
         assert_eq!(found.len(), 2);
         let arguments = json!({ "region": "eu", "where": { "zone": 3 } });
-        let values: Vec<_> =
-            found.iter().map(|a| a.value(arguments.as_object().unwrap()).unwrap()).collect();
+        let values: Vec<_> = found
+            .iter()
+            .map(|a| a.value(arguments.as_object().unwrap()).unwrap())
+            .collect();
         assert_eq!(values, [&json!("eu"), &json!(3)]);
         assert_eq!(found[0].header, "mcp-param-region");
     }

@@ -80,8 +80,9 @@ impl Exchange {
         tracing::warn!(server = %self.server, %error, "an MCP server did not answer");
         let id = self.calls.first().map(|call| call.id.clone());
         let refusal = Refusal::new(status, id.as_ref(), code, error.to_string());
-        self.abandon(Ended::UpstreamFailed, |call| {
-            Refusal { id: Some(call.id.clone()), ..refusal.clone() }
+        self.abandon(Ended::UpstreamFailed, |call| Refusal {
+            id: Some(call.id.clone()),
+            ..refusal.clone()
         });
         refusal
     }
@@ -92,13 +93,20 @@ impl Exchange {
         first: Vec<Bytes>,
     ) -> Result<Response<Body>, Refusal> {
         let (parts, body) = response.into_parts();
-        let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok());
         let kind = kind.unwrap_or_default();
         if !parts.status.is_success() {
             return self.http_error(parts.status, body).await;
         }
         let mut head = Head::default();
-        if self.calls.iter().any(|call| call.method == Method::Initialize) {
+        if self
+            .calls
+            .iter()
+            .any(|call| call.method == Method::Initialize)
+        {
             head.session = Some(self.begin_session(parts.headers.get(SESSION))?);
         }
         if intake::is(kind, "text/event-stream") {
@@ -182,10 +190,15 @@ impl Exchange {
             self.finish_others(Ended::UpstreamError);
             let mut response = Response::new(full(Bytes::new()));
             *response.status_mut() = status;
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("POST"));
             return Ok(response);
         }
-        let mut refusal = self.fail(&format!("the server answered with HTTP {}", status.as_u16()));
+        let mut refusal = self.fail(&format!(
+            "the server answered with HTTP {}",
+            status.as_u16()
+        ));
         if status.is_client_error() && !ours {
             refusal.status = status;
         }
@@ -194,7 +207,11 @@ impl Exchange {
 
     /// 404 is the protocol's way to say that a session is over; some servers say 400 instead.
     fn is_lost_session(&self, status: StatusCode, text: &[u8]) -> bool {
-        if self.session.as_ref().is_none_or(|session| session.upstream_id.is_none()) {
+        if self
+            .session
+            .as_ref()
+            .is_none_or(|session| session.upstream_id.is_none())
+        {
             return false;
         }
         match status {
@@ -215,14 +232,21 @@ impl Exchange {
             self.shared.sessions.end(session);
         }
         let id = self.calls.first().map(|call| call.id.clone());
-        self.abandon(Ended::UpstreamError, |call| session_not_found(Some(&call.id)));
+        self.abandon(Ended::UpstreamError, |call| {
+            session_not_found(Some(&call.id))
+        });
         session_not_found(id.as_ref())
     }
 }
 
 /// 404: the client begins a new session (2025-11-25 `basic/transports`, Session Management).
 pub(super) fn session_not_found(id: Option<&super::message::Id>) -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, id, 404, "the session is over or unknown: initialize again")
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        id,
+        404,
+        "the session is over or unknown: initialize again",
+    )
 }
 
 /// 429: one session more than there may be.

@@ -52,7 +52,11 @@ impl Exchange {
                     self.tell_upstream(raw_id, REFUSED, full);
                     return Ok(Seen::Withheld);
                 }
-                Ok(if self.pass_on(permit, text) { Seen::Pass } else { Seen::Withheld })
+                Ok(if self.pass_on(permit, text) {
+                    Seen::Pass
+                } else {
+                    Seen::Withheld
+                })
             }
             Err(_) => {
                 self.tell_upstream(raw_id, REFUSED, "the request was refused");
@@ -64,13 +68,18 @@ impl Exchange {
     /// Answers a request of the server in the agent's place. Not waited for: the server may hold
     /// its stream until it has the answer.
     fn tell_upstream(&self, raw_id: &RawValue, code: i64, message: &'static str) {
-        let Some(upstream) = self.shared.upstreams.get(&self.server) else { return };
+        let Some(upstream) = self.shared.upstreams.get(&self.server) else {
+            return;
+        };
         let Some(told) = self.session.as_ref().and_then(|session| session.tell()) else {
             self.withhold("a refusal, since the server asks faster than it can be told");
             return;
         };
         let error = json!({ "code": code, "message": message });
-        let body = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, raw_id.get());
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#,
+            raw_id.get()
+        );
         let outgoing = forward::legacy(
             &http::HeaderMap::new(),
             Bytes::from(body),
@@ -80,7 +89,9 @@ impl Exchange {
         let (caller, server) = (Arc::clone(&self.caller), self.server.clone());
         tokio::spawn(async move {
             let _told = told;
-            let Some(leave) = Dispatch::of_refusal(&caller) else { return };
+            let Some(leave) = Dispatch::of_refusal(&caller) else {
+                return;
+            };
             let sent = forward::send(&upstream, outgoing, vec![leave], &caller.signal()).await;
             if let Err(error) = sent {
                 tracing::warn!(%server, ?error, "a server was not told of a refusal");

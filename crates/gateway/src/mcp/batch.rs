@@ -14,8 +14,8 @@ use super::post::{self, run_on};
 use super::raw;
 use super::refusal::{Refusal, json_response};
 use super::revision::{Method, Revision, is_client_notification};
-use super::{Refused, forward, intake, sse};
 use super::visit::Visit;
+use super::{Refused, forward, intake, sse};
 use crate::pipeline::Permit;
 use crate::{Body, full};
 
@@ -45,12 +45,16 @@ impl Visit {
             ))
         };
         if !headers.contains_key(super::agreement::SESSION) {
-            return Err(refuse("batches are part of revision 2025-03-26 only, in its sessions"));
+            return Err(refuse(
+                "batches are part of revision 2025-03-26 only, in its sessions",
+            ));
         }
         let session = self.session(headers, None)?;
         let revision = self.settled(&session, None)?;
         if revision != Revision::V2025_03_26 {
-            return Err(refuse("this revision has no batches: send each message by itself"));
+            return Err(refuse(
+                "this revision has no batches: send each message by itself",
+            ));
         }
         let raw: &RawValue =
             serde_json::from_slice(body).map_err(|_| refuse("the batch cannot be read"))?;
@@ -59,7 +63,10 @@ impl Visit {
         let mut sorted = Sorted::default();
         for (message, raw) in messages.into_iter().zip(&raw) {
             let raw = raw.get().as_bytes();
-            match self.one_of_batch(&session, revision, message, &mut sorted).await {
+            match self
+                .one_of_batch(&session, revision, message, &mut sorted)
+                .await
+            {
                 Ok(()) => sorted.forwarded.push(raw),
                 Err(refused) => {
                     let (Refused::Protocol(refusal) | Refused::Known(refusal)) = &refused;
@@ -71,7 +78,12 @@ impl Visit {
                 }
             }
         }
-        let Sorted { forwarded, calls, others, refused } = sorted;
+        let Sorted {
+            forwarded,
+            calls,
+            others,
+            refused,
+        } = sorted;
         if forwarded.is_empty() {
             return Ok(only_refused(&refused));
         }
@@ -81,7 +93,10 @@ impl Visit {
         let outgoing = forward::legacy(headers, batch, principal, Some(&session));
         let mut exchange = self.exchange(revision, Some(session), calls, None, Some(slot));
         exchange.others = others;
-        let events = refused.iter().map(|refusal| sse::event(None, refusal)).collect();
+        let events = refused
+            .iter()
+            .map(|refusal| sse::event(None, refusal))
+            .collect();
         let response = run_on(exchange.carry_out(outgoing, events)).await?;
         if refused.is_empty() {
             Ok(response)
@@ -109,8 +124,7 @@ impl Visit {
                         "two requests with one id",
                     )));
                 }
-                let ready =
-                    self.ready(revision, request.id, request.method, request.params)?;
+                let ready = self.ready(revision, request.id, request.method, request.params)?;
                 if ready.method == Method::Initialize {
                     return Err(Refused::Protocol(Refusal::new(
                         StatusCode::BAD_REQUEST,
@@ -125,7 +139,9 @@ impl Visit {
                 if !is_client_notification(revision, &method) {
                     return Err(post::unknown_notification(revision));
                 }
-                sorted.others.push(self.attempt(method, Operation::Converse, None).await?);
+                sorted
+                    .others
+                    .push(self.attempt(method, Operation::Converse, None).await?);
             }
             Message::Response(answer) => {
                 let operation = post::answered(session, &answer)?;
@@ -169,5 +185,8 @@ fn only_refused(refused: &[Bytes]) -> Response<Body> {
         *response.status_mut() = StatusCode::ACCEPTED;
         return response;
     }
-    json_response(StatusCode::OK, raw::array(refused.iter().map(|refusal| &refusal[..])))
+    json_response(
+        StatusCode::OK,
+        raw::array(refused.iter().map(|refusal| &refusal[..])),
+    )
 }

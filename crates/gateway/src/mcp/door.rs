@@ -40,8 +40,13 @@ pub(super) fn admit(
         && is_loopback(own.host())
     {
         let mut hosts = headers.get_all(HOST).iter();
-        let ours = match (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) {
-            (Some(host), None) => host.parse::<Authority>().is_ok_and(|h| is_loopback(h.host())),
+        let ours = match (
+            hosts.next().and_then(|host| host.to_str().ok()),
+            hosts.next(),
+        ) {
+            (Some(host), None) => host
+                .parse::<Authority>()
+                .is_ok_and(|h| is_loopback(h.host())),
             _ => false,
         };
         if !ours {
@@ -53,9 +58,13 @@ pub(super) fn admit(
         }
     }
     let mut origins = headers.get_all(ORIGIN).iter();
-    let Some(origin) = origins.next() else { return Ok(None) };
+    let Some(origin) = origins.next() else {
+        return Ok(None);
+    };
     let allowed = origins.next().is_none()
-        && origin.to_str().is_ok_and(|origin| is_allowed(settings, origin));
+        && origin
+            .to_str()
+            .is_ok_and(|origin| is_allowed(settings, origin));
     if allowed {
         Ok(Some(origin.clone()))
     } else {
@@ -124,12 +133,18 @@ fn preflight() -> Response<Body> {
     let mut response = Response::new(full(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
+    headers.insert(
+        ALLOW,
+        HeaderValue::from_static("POST, GET, DELETE, OPTIONS"),
+    );
     headers.insert(
         ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("POST, GET, DELETE, OPTIONS"),
     );
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(REQUEST_HEADERS));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static(REQUEST_HEADERS),
+    );
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response
 }
@@ -139,8 +154,10 @@ pub(super) fn dress(mut response: Response<Body>, origin: Option<&HeaderValue>) 
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers
-            .insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(RESPONSE_HEADERS));
+        headers.insert(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static(RESPONSE_HEADERS),
+        );
         headers.append(VARY, HeaderValue::from_static("origin"));
     }
     response
@@ -153,7 +170,9 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
         "this path does not have that method",
         "see the Allow header",
     );
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
@@ -190,7 +209,10 @@ mod tests {
         let headers = of
             .iter()
             .map(|(name, value)| {
-                (http::HeaderName::from_static(name), HeaderValue::from_static(value))
+                (
+                    http::HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
             })
             .collect();
         match admit(&settings(base_url), &headers) {
@@ -202,14 +224,29 @@ mod tests {
     #[test]
     fn a_loopback_gateway_answers_to_loopback_names_only() {
         let base = "http://127.0.0.1:8601";
-        for good in ["127.0.0.1:8601", "localhost:8601", "[::1]:9", "LOCALHOST", "127.0.0.1"] {
+        for good in [
+            "127.0.0.1:8601",
+            "localhost:8601",
+            "[::1]:9",
+            "LOCALHOST",
+            "127.0.0.1",
+        ] {
             assert_eq!(status(base, &[("host", good)]), 200, "{good}");
         }
-        for bad in ["evil.example.org", "127.0.0.1.evil.org:8601", "localhost.", "a@b:1", ""] {
+        for bad in [
+            "evil.example.org",
+            "127.0.0.1.evil.org:8601",
+            "localhost.",
+            "a@b:1",
+            "",
+        ] {
             assert_eq!(status(base, &[("host", bad)]), 403, "{bad}");
         }
         assert_eq!(status(base, &[]), 403);
-        assert_eq!(status("https://gw.example.org", &[("host", "anything")]), 200);
+        assert_eq!(
+            status("https://gw.example.org", &[("host", "anything")]),
+            200
+        );
     }
 
     #[test]
@@ -218,19 +255,35 @@ mod tests {
         for good in ["https://gw.example.org", "https://app.example.org"] {
             assert_eq!(status(base, &[("origin", good)]), 200, "{good}");
         }
-        for bad in ["null", "http://localhost:3000", "https://app.example.org.evil.org", "*", ""] {
+        for bad in [
+            "null",
+            "http://localhost:3000",
+            "https://app.example.org.evil.org",
+            "*",
+            "",
+        ] {
             assert_eq!(status(base, &[("origin", bad)]), 403, "{bad}");
         }
-        let local = [("host", "localhost:8601"), ("origin", "http://localhost:3000")];
+        let local = [
+            ("host", "localhost:8601"),
+            ("origin", "http://localhost:3000"),
+        ];
         assert_eq!(status("http://127.0.0.1:8601", &local), 200);
-        let rebound = [("host", "localhost:8601"), ("origin", "http://evil.example.org")];
+        let rebound = [
+            ("host", "localhost:8601"),
+            ("origin", "http://evil.example.org"),
+        ];
         assert_eq!(status("http://127.0.0.1:8601", &rebound), 403);
     }
 
     #[test]
     fn everything_else_is_not_there() {
         let of = |method: &str, path: &str| {
-            let request = Request::builder().method(method).uri(path).body(()).unwrap();
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .body(())
+                .unwrap();
             match open(&settings("http://127.0.0.1:8601"), &request) {
                 Opened::Answer(response) => response.status().as_u16(),
                 Opened::Route(_) => 0,
@@ -239,8 +292,14 @@ mod tests {
         assert_eq!(of("POST", "/mcp/files"), 0);
         assert_eq!(of("OPTIONS", "/mcp/files"), 204);
         assert_eq!(of("GET", "/livez"), 200);
-        assert_eq!(of("GET", "/.well-known/oauth-protected-resource/mcp/files"), 200);
-        assert_eq!(of("POST", "/.well-known/oauth-protected-resource/mcp/files"), 405);
+        assert_eq!(
+            of("GET", "/.well-known/oauth-protected-resource/mcp/files"),
+            200
+        );
+        assert_eq!(
+            of("POST", "/.well-known/oauth-protected-resource/mcp/files"),
+            405
+        );
         for nothing in ["/", "/mcp", "/mcp/files/", "/metrics", "/.well-known/x"] {
             assert_eq!(of("GET", nothing), 404, "{nothing}");
         }

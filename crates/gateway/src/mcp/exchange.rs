@@ -82,11 +82,7 @@ impl Exchange {
     }
 
     /// Ends what is not answered: the errors to tell the agent, which are taken as delivered.
-    pub(super) fn abandon(
-        &mut self,
-        ended: Ended,
-        tell: impl Fn(&Call) -> Refusal,
-    ) -> Vec<Bytes> {
+    pub(super) fn abandon(&mut self, ended: Ended, tell: impl Fn(&Call) -> Refusal) -> Vec<Bytes> {
         let mut errors = Vec::with_capacity(self.calls.len());
         for call in std::mem::take(&mut self.calls) {
             let error = Bytes::from(tell(&call).to_bytes());
@@ -114,8 +110,11 @@ impl Exchange {
         method: &str,
         operation: Operation,
     ) -> Result<Permit, Denied> {
-        let action =
-            Action { server: self.server.clone(), method: method.to_owned(), operation };
+        let action = Action {
+            server: self.server.clone(),
+            method: method.to_owned(),
+            operation,
+        };
         self.shared.pipeline.attempt(&self.caller, action).await
     }
 

@@ -40,7 +40,9 @@ pub(super) async fn send(
     leave: Vec<Dispatch>,
     signal: &CutSignal,
 ) -> Result<Response<Body>, Lost> {
-    debug_assert!(!leave.is_empty(), "nothing leaves without leave");
+    if leave.is_empty() {
+        return Err(Lost::Cut);
+    }
     let sent = tokio::select! {
         biased;
         () = signal.cut() => Err(Lost::Cut),
@@ -64,7 +66,12 @@ pub(super) fn modern(headers: &HeaderMap, body: Bytes, principal: Principal) -> 
         }
     }
     trace(headers, &mut chosen);
-    Outgoing { method: HttpMethod::POST, headers: chosen, body, principal }
+    Outgoing {
+        method: HttpMethod::POST,
+        headers: chosen,
+        body,
+        principal,
+    }
 }
 
 /// A POST within a session, or one that begins a session.
@@ -77,7 +84,12 @@ pub(super) fn legacy(
     let mut chosen = posted();
     in_session(headers, session, &mut chosen);
     trace(headers, &mut chosen);
-    Outgoing { method: HttpMethod::POST, headers: chosen, body, principal }
+    Outgoing {
+        method: HttpMethod::POST,
+        headers: chosen,
+        body,
+        principal,
+    }
 }
 
 /// A GET or DELETE within a session.
@@ -96,13 +108,21 @@ pub(super) fn bodiless(
         }
     }
     trace(headers, &mut chosen);
-    Outgoing { method, headers: chosen, body: Bytes::new(), principal }
+    Outgoing {
+        method,
+        headers: chosen,
+        body: Bytes::new(),
+        principal,
+    }
 }
 
 fn posted() -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    headers.insert(
+        ACCEPT,
+        HeaderValue::from_static("application/json, text/event-stream"),
+    );
     headers
 }
 
@@ -151,7 +171,13 @@ fn is_trace_parent(text: &[u8]) -> bool {
     };
     let zero = |part: &[u8]| part.iter().all(|b| *b == b'0');
     let mut parts = text.split(|b| *b == b'-');
-    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+    match (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) {
         (Some(version), Some(trace), Some(parent), Some(flags), None) => {
             hex(version, 2)
                 && version != b"ff"
@@ -182,34 +208,65 @@ mod tests {
     fn only_what_is_named_travels_on() {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let headers: HeaderMap = [
-            ("authorization", "DPoP secret"), ("dpop", "secret"), ("cookie", "secret"),
-            ("host", "gw"), ("x-api-key", "secret"), ("proxy-authorization", "secret"),
-            ("mcp-session-id", "secret"), ("last-event-id", "7"), ("origin", "http://localhost"),
-            ("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"),
-            ("mcp-name", "read"), ("mcp-param-region", "eu"), ("traceparent", parent),
-            ("tracestate", "a=1"), ("baggage", "user=secret"), ("user-agent", "secret/1"),
+            ("authorization", "DPoP secret"),
+            ("dpop", "secret"),
+            ("cookie", "secret"),
+            ("host", "gw"),
+            ("x-api-key", "secret"),
+            ("proxy-authorization", "secret"),
+            ("mcp-session-id", "secret"),
+            ("last-event-id", "7"),
+            ("origin", "http://localhost"),
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", "tools/call"),
+            ("mcp-name", "read"),
+            ("mcp-param-region", "eu"),
+            ("traceparent", parent),
+            ("tracestate", "a=1"),
+            ("baggage", "user=secret"),
+            ("user-agent", "secret/1"),
         ]
         .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        })
         .collect();
         let out = modern(&headers, Bytes::new(), principal());
         let mut names: Vec<_> = out.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(
             names,
-            ["accept", "content-type", "mcp-method", "mcp-name", "mcp-param-region",
-             "mcp-protocol-version", "traceparent", "tracestate"]
+            [
+                "accept",
+                "content-type",
+                "mcp-method",
+                "mcp-name",
+                "mcp-param-region",
+                "mcp-protocol-version",
+                "traceparent",
+                "tracestate"
+            ]
         );
-        assert!(out.headers.values().all(|v| !v.to_str().unwrap().contains("secret")));
+        assert!(
+            out.headers
+                .values()
+                .all(|v| !v.to_str().unwrap().contains("secret"))
+        );
         let out = legacy(&headers, Bytes::new(), principal(), None);
         assert!(!out.headers.contains_key(SESSION) && !out.headers.contains_key(VERSION));
     }
 
     #[test]
     fn trace_context_is_well_formed_or_dropped() {
-        assert!(is_trace_parent(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        assert!(is_trace_parent(
+            b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        ));
         for bad in [
-            "", "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",

@@ -54,7 +54,13 @@ impl Handles {
 
     /// Whether a principal was given this handle.
     #[must_use]
-    pub(crate) fn has(&self, principal: Principal, server: &ServerName, kind: Kind, handle: &str) -> bool {
+    pub(crate) fn has(
+        &self,
+        principal: Principal,
+        server: &ServerName,
+        kind: Kind,
+        handle: &str,
+    ) -> bool {
         self.given
             .lock()
             .get(&(principal, server.clone()))
@@ -63,7 +69,9 @@ impl Handles {
 
     /// Forgets the handles of principals that are gone.
     pub(crate) fn retain(&self, alive: impl Fn(&Principal) -> bool) {
-        self.given.lock().retain(|(principal, _), _| alive(principal));
+        self.given
+            .lock()
+            .retain(|(principal, _), _| alive(principal));
     }
 }
 
@@ -97,7 +105,12 @@ mod tests {
         assert!(handles.has(principal(1), &files, Kind::Task, "t"));
         assert!(!handles.has(principal(2), &files, Kind::Task, "t"));
         assert!(!handles.has(principal(1), &files, Kind::State, "t"));
-        assert!(!handles.has(principal(1), &ServerName::parse("git").unwrap(), Kind::Task, "t"));
+        assert!(!handles.has(
+            principal(1),
+            &ServerName::parse("git").unwrap(),
+            Kind::Task,
+            "t"
+        ));
         handles.retain(|p| *p != principal(1));
         assert!(!handles.has(principal(1), &files, Kind::Task, "t"));
     }

@@ -105,7 +105,10 @@ impl Exchange {
         let (id, method) = match (position.and_then(|at| self.calls.get(at)), known) {
             (Some(call), _) => (call.id.clone(), call.method),
             (None, Some(id)) => {
-                let method = self.session.as_ref().and_then(|session| session.method_of(&id));
+                let method = self
+                    .session
+                    .as_ref()
+                    .and_then(|session| session.method_of(&id));
                 let Some(method) = method else {
                     self.withhold("a response to what was not asked");
                     return Ok(Seen::Withheld);
@@ -117,9 +120,10 @@ impl Exchange {
         let (seen, ended) = match (result, error) {
             (Some(result), _) => match self.result(method, result).await {
                 Looked::Keep => (Seen::Pass, Ended::Answered),
-                Looked::Changed(new) => {
-                    (Seen::Changed(message.with(&[("result", &new)])), Ended::Answered)
-                }
+                Looked::Changed(new) => (
+                    Seen::Changed(message.with(&[("result", &new)])),
+                    Ended::Answered,
+                ),
                 Looked::Refused(mut refusal) => {
                     refusal.id = Some(id.clone());
                     (Seen::Changed(refusal.to_bytes()), Ended::UpstreamError)
@@ -130,7 +134,10 @@ impl Exchange {
         };
         let call = match position {
             Some(at) => Some(self.calls.swap_remove(at)),
-            None => self.session.as_ref().and_then(|session| session.take_waiting(&id)),
+            None => self
+                .session
+                .as_ref()
+                .and_then(|session| session.take_waiting(&id)),
         };
         self.answered.extend(call.map(|call| (call, ended)));
         Ok(seen)
@@ -149,13 +156,21 @@ impl Exchange {
         {
             self.shared.sessions.end(session);
         }
-        if error.get("code").is_none_or(|code| code.get() != URL_ELICITATION_REQUIRED) {
+        if error
+            .get("code")
+            .is_none_or(|code| code.get() != URL_ELICITATION_REQUIRED)
+        {
             return Ok(Seen::Pass);
         }
-        let request = Operation::Answer { request: ServerRequest::Elicitation };
+        let request = Operation::Answer {
+            request: ServerRequest::Elicitation,
+        };
         Ok(match self.attempt("elicitation/create", request).await {
             Ok(permit) => {
-                self.pass_on(permit, error.get("data").map_or(&[], |data| data.get().as_bytes()));
+                self.pass_on(
+                    permit,
+                    error.get("data").map_or(&[], |data| data.get().as_bytes()),
+                );
                 Seen::Pass
             }
             Err(denied) => Seen::Changed(Refusal::denied(&denied, Some(id)).to_bytes()),
@@ -163,11 +178,7 @@ impl Exchange {
     }
 
     /// A notification: those that the revision has, about what the task may see.
-    async fn notified(
-        &mut self,
-        method: &str,
-        message: &Members<'_>,
-    ) -> Result<Seen, NoMessage> {
+    async fn notified(&mut self, method: &str, message: &Members<'_>) -> Result<Seen, NoMessage> {
         if !is_server_notification(self.revision, method) {
             self.withhold("a notification that the revision does not have");
             return Ok(Seen::Withheld);
@@ -179,16 +190,19 @@ impl Exchange {
         match method {
             "notifications/resources/updated" => {
                 let uri = params.as_ref().and_then(|params| params.text("uri"));
-                let theirs =
-                    uri.is_some_and(|uri| self.may_list(policy::Listed::Resource(&uri)));
+                let theirs = uri.is_some_and(|uri| self.may_list(policy::Listed::Resource(&uri)));
                 Ok(if theirs { Seen::Pass } else { Seen::Withheld })
             }
             "notifications/tasks" | "notifications/tasks/status" => {
-                let Some(params) = params else { return Ok(Seen::Withheld) };
+                let Some(params) = params else {
+                    return Ok(Seen::Withheld);
+                };
                 let task = params.text("taskId");
                 let principal = self.caller.principal();
                 let theirs = task.is_some_and(|task| {
-                    self.shared.handles.has(principal, &self.server, Kind::Task, &task)
+                    self.shared
+                        .handles
+                        .has(principal, &self.server, Kind::Task, &task)
                 });
                 if !theirs {
                     return Ok(Seen::Withheld);

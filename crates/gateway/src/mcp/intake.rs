@@ -17,7 +17,10 @@ use super::refusal::Refusal;
 /// 415 and 406.
 pub(super) fn check_kinds(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut kinds = headers.get_all(CONTENT_TYPE).iter();
-    let json = match (kinds.next().and_then(|kind| kind.to_str().ok()), kinds.next()) {
+    let json = match (
+        kinds.next().and_then(|kind| kind.to_str().ok()),
+        kinds.next(),
+    ) {
         (Some(kind), None) => is(kind, "application/json"),
         _ => false,
     };
@@ -40,16 +43,20 @@ pub(super) fn check_kinds(headers: &HeaderMap) -> Result<(), Refusal> {
 /// Whether the `Accept` headers take a media type, by name or by wildcard.
 pub(super) fn accepts(headers: &HeaderMap, kind: &str) -> bool {
     let group = kind.split_once('/').map_or("", |(group, _)| group);
-    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|range| {
-            let range = range.split(';').next().unwrap_or_default().trim();
-            range == "*/*"
-                || range.eq_ignore_ascii_case(kind)
-                || range
-                    .strip_suffix("/*")
-                    .is_some_and(|range| range.eq_ignore_ascii_case(group))
+    headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value.split(',').any(|range| {
+                let range = range.split(';').next().unwrap_or_default().trim();
+                range == "*/*"
+                    || range.eq_ignore_ascii_case(kind)
+                    || range
+                        .strip_suffix("/*")
+                        .is_some_and(|range| range.eq_ignore_ascii_case(group))
+            })
         })
-    })
 }
 
 /// Whether a content type is this media type, whatever its parameters.
@@ -107,7 +114,9 @@ where
     let mut first = Bytes::new();
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else {
+            continue;
+        };
         if first.len() + more.len() + data.len() > limit {
             return Err(Broken::TooLong);
         }
@@ -120,7 +129,11 @@ where
             more.extend_from_slice(&data);
         }
     }
-    Ok(if more.is_empty() { first } else { more.freeze() })
+    Ok(if more.is_empty() {
+        first
+    } else {
+        more.freeze()
+    })
 }
 
 fn refuse(status: StatusCode, message: &str) -> Refusal {
@@ -142,15 +155,25 @@ mod tests {
 
     #[test]
     fn both_kinds_of_answer_must_be_taken() {
-        let check = |kind, accept| check_kinds(&headers(kind, accept)).map_err(|r| r.status.as_u16());
+        let check =
+            |kind, accept| check_kinds(&headers(kind, accept)).map_err(|r| r.status.as_u16());
         let both = "application/json, text/event-stream";
         assert_eq!(check("application/json", both), Ok(()));
-        assert_eq!(check("Application/JSON; charset=utf-8", "text/*;q=0.1, application/json"), Ok(()));
+        assert_eq!(
+            check(
+                "Application/JSON; charset=utf-8",
+                "text/*;q=0.1, application/json"
+            ),
+            Ok(())
+        );
         assert_eq!(check("application/json", "*/*"), Ok(()));
         assert_eq!(check("application/json", "application/json"), Err(406));
         assert_eq!(check("text/plain", both), Err(415));
         assert_eq!(check("application/jsonx", both), Err(415));
-        assert_eq!(check_kinds(&HeaderMap::new()).unwrap_err().status.as_u16(), 415);
+        assert_eq!(
+            check_kinds(&HeaderMap::new()).unwrap_err().status.as_u16(),
+            415
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -160,13 +183,22 @@ mod tests {
         assert_eq!(read(of("12345"), 5, time).await.unwrap(), "12345");
         assert_eq!(read(of("123456"), 5, time).await.unwrap_err().status, 413);
         let frames = |texts: Vec<&'static str>| {
-            let frames = texts
-                .into_iter()
-                .map(|t| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from_static(t.as_bytes()))));
+            let frames = texts.into_iter().map(|t| {
+                Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::from_static(t.as_bytes())))
+            });
             StreamBody::new(futures_util::stream::iter(frames))
         };
-        assert_eq!(read(frames(vec!["12", "", "34"]), 5, time).await.unwrap(), "1234");
-        assert_eq!(read(frames(vec!["123", "456"]), 5, time).await.unwrap_err().status, 413);
+        assert_eq!(
+            read(frames(vec!["12", "", "34"]), 5, time).await.unwrap(),
+            "1234"
+        );
+        assert_eq!(
+            read(frames(vec!["123", "456"]), 5, time)
+                .await
+                .unwrap_err()
+                .status,
+            413
+        );
         let never = StreamBody::new(futures_util::stream::pending::<
             Result<http_body::Frame<Bytes>, std::io::Error>,
         >());
@@ -174,6 +206,12 @@ mod tests {
         let broken = futures_util::stream::iter([Err::<http_body::Frame<Bytes>, _>(
             std::io::Error::other("reset"),
         )]);
-        assert_eq!(read(StreamBody::new(broken), 5, time).await.unwrap_err().status, 400);
+        assert_eq!(
+            read(StreamBody::new(broken), 5, time)
+                .await
+                .unwrap_err()
+                .status,
+            400
+        );
     }
 }

@@ -9,8 +9,8 @@ use super::agreement::{self, INVALID_REQUEST};
 use super::post::run_on;
 use super::refusal::Refusal;
 use super::revision::Revision;
-use super::{Refused, forward, intake};
 use super::visit::Visit;
+use super::{Refused, forward, intake};
 use crate::{Body, full};
 
 impl Visit {
@@ -30,13 +30,23 @@ impl Visit {
         let session = self.session(headers, None)?;
         let revision = self.settled(&session, None)?;
         let slot = self.slot(None)?;
-        let permit = self.attempt("GET".to_owned(), Operation::Converse, None).await?;
+        let permit = self
+            .attempt("GET".to_owned(), Operation::Converse, None)
+            .await?;
         let principal = self.caller.principal();
         let outgoing = forward::bodiless(HttpMethod::GET, headers, principal, &session);
-        let mut exchange =
-            self.exchange(revision, Some(session), Vec::new(), Some(permit), Some(slot));
+        let mut exchange = self.exchange(
+            revision,
+            Some(session),
+            Vec::new(),
+            Some(permit),
+            Some(slot),
+        );
         exchange.opens_stream = true;
-        exchange.carry_out(outgoing, Vec::new()).await.map_err(Refused::Known)
+        exchange
+            .carry_out(outgoing, Vec::new())
+            .await
+            .map_err(Refused::Known)
     }
 
     /// DELETE: the agent ends its session.
@@ -52,11 +62,19 @@ impl Visit {
         }
         let revision = session.revision().unwrap_or(Revision::V2025_11_25);
         let slot = self.slot(None)?;
-        let permit = self.attempt("DELETE".to_owned(), Operation::Converse, None).await?;
+        let permit = self
+            .attempt("DELETE".to_owned(), Operation::Converse, None)
+            .await?;
         let principal = self.caller.principal();
         let outgoing = forward::bodiless(HttpMethod::DELETE, headers, principal, &session);
         let ending = std::sync::Arc::clone(&session);
-        let exchange = self.exchange(revision, Some(session), Vec::new(), Some(permit), Some(slot));
+        let exchange = self.exchange(
+            revision,
+            Some(session),
+            Vec::new(),
+            Some(permit),
+            Some(slot),
+        );
         let answered = run_on(exchange.carry_out(outgoing, Vec::new())).await;
         match answered {
             // The upstream lets its clients not end sessions: then it goes on here too.
@@ -85,7 +103,9 @@ fn is_modern(headers: &HeaderMap) -> bool {
 fn no_sessions() -> Response<Body> {
     let mut response = Response::new(full(Bytes::new()));
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("POST"));
     response
 }
 

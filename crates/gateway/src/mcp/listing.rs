@@ -45,8 +45,13 @@ impl Listing {
         let all = raw::items(result.get(self.items).ok_or(Unusable)?).ok_or(Unusable)?;
         let mut kept = Vec::with_capacity(all.len());
         for item in &all {
-            let Some(members) = Members::of(item) else { continue };
-            if members.text(self.named_by).is_some_and(|name| keep(&name, &members)) {
+            let Some(members) = Members::of(item) else {
+                continue;
+            };
+            if members
+                .text(self.named_by)
+                .is_some_and(|name| keep(&name, &members))
+            {
                 kept.push(item.get().as_bytes());
             }
         }
@@ -68,7 +73,6 @@ impl Listing {
 #[error("the server's answer is not what the method answers with")]
 pub(crate) struct Unusable;
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,26 +86,47 @@ mod tests {
 
     #[test]
     fn what_is_kept_keeps_its_bytes() {
-        let out = cut(r#"{ "tools":[ {"name":"ok", "x": 1.0e0},{"name":"no"}, 7, {"n":"ok"} ],"nextCursor":"c" }"#, false);
+        let out = cut(
+            r#"{ "tools":[ {"name":"ok", "x": 1.0e0},{"name":"no"}, 7, {"n":"ok"} ],"nextCursor":"c" }"#,
+            false,
+        );
         assert_eq!(
             out.unwrap().unwrap(),
             r#"{"tools":[{"name":"ok", "x": 1.0e0}],"nextCursor":"c"}"#
         );
-        assert_eq!(cut(r#"{"tools":[{"name":"ok1"},{"name":"ok2"}]}"#, false), Ok(None));
+        assert_eq!(
+            cut(r#"{"tools":[{"name":"ok1"},{"name":"ok2"}]}"#, false),
+            Ok(None)
+        );
     }
 
     #[test]
     fn what_is_cut_is_private() {
         let public = r#"{"cacheScope":"public","tools":[]}"#;
-        assert_eq!(cut(public, true).unwrap().unwrap(), r#"{"cacheScope":"private","tools":[]}"#);
+        assert_eq!(
+            cut(public, true).unwrap().unwrap(),
+            r#"{"cacheScope":"private","tools":[]}"#
+        );
         let silent = r#"{"tools":[]}"#;
-        assert_eq!(cut(silent, true).unwrap().unwrap(), r#"{"tools":[],"cacheScope":"private"}"#);
-        assert_eq!(cut(r#"{"tools":[],"cacheScope":"private"}"#, true), Ok(None));
+        assert_eq!(
+            cut(silent, true).unwrap().unwrap(),
+            r#"{"tools":[],"cacheScope":"private"}"#
+        );
+        assert_eq!(
+            cut(r#"{"tools":[],"cacheScope":"private"}"#, true),
+            Ok(None)
+        );
     }
 
     #[test]
     fn what_is_no_listing_is_not_passed_on() {
-        for bad in ["[]", "{}", r#"{"tools":{}}"#, r#"{"tools":[],"tools":[{"name":"x"}]}"#, "null"] {
+        for bad in [
+            "[]",
+            "{}",
+            r#"{"tools":{}}"#,
+            r#"{"tools":[],"tools":[{"name":"x"}]}"#,
+            "null",
+        ] {
             assert_eq!(cut(bad, false), Err(Unusable), "{bad}");
         }
     }

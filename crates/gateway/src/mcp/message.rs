@@ -176,7 +176,10 @@ fn message(value: Value) -> Result<Message, Unreadable> {
             refuse("a response with `params`")
         }
         (None, Some(_), None) => match known {
-            Some(id) => Ok(Message::Response(Answer { id, is_error: false })),
+            Some(id) => Ok(Message::Response(Answer {
+                id,
+                is_error: false,
+            })),
             None => refuse("a response without an id"),
         },
         (None, None, Some(Value::Object(_))) => match known {
@@ -191,17 +194,36 @@ fn message(value: Value) -> Result<Message, Unreadable> {
 
 /// The names of parameters that decisions rest on.
 const DECIDING: [&str; 10] = [
-    "name", "arguments", "uri", "_meta", "ref", "taskid", "notifications", "requeststate",
-    "inputresponses", "cursor",
+    "name",
+    "arguments",
+    "uri",
+    "_meta",
+    "ref",
+    "taskid",
+    "notifications",
+    "requeststate",
+    "inputresponses",
+    "cursor",
 ];
 
 fn differs_only_in_case(name: &str) -> bool {
     let exact = matches!(
         name,
-        "name" | "arguments" | "uri" | "_meta" | "ref" | "taskId" | "notifications"
-            | "requestState" | "inputResponses" | "cursor"
+        "name"
+            | "arguments"
+            | "uri"
+            | "_meta"
+            | "ref"
+            | "taskId"
+            | "notifications"
+            | "requestState"
+            | "inputResponses"
+            | "cursor"
     );
-    !exact && DECIDING.iter().any(|known| known.eq_ignore_ascii_case(name))
+    !exact
+        && DECIDING
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]
@@ -209,7 +231,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LIMITS: json::Limits = json::Limits { bytes: 1 << 16, depth: 16 };
+    const LIMITS: json::Limits = json::Limits {
+        bytes: 1 << 16,
+        depth: 16,
+    };
 
     fn one(text: &str) -> Result<Message, Unreadable> {
         match read(text.as_bytes(), LIMITS)? {
@@ -225,7 +250,13 @@ mod tests {
         let note = one(r#"{"jsonrpc":"2.0","method":"notifications/initialized","params":{}}"#);
         assert!(matches!(note.unwrap(), Message::Notification(_)));
         let answer = one(r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no"}}"#).unwrap();
-        assert_eq!(answer, Message::Response(Answer { id: Id::Number(7), is_error: true }));
+        assert_eq!(
+            answer,
+            Message::Response(Answer {
+                id: Id::Number(7),
+                is_error: true
+            })
+        );
     }
 
     #[test]
@@ -260,7 +291,13 @@ mod tests {
     #[test]
     fn a_refused_message_still_gives_its_id() {
         let refused = one(r#"{"jsonrpc":"2.0","id":9,"method":7}"#).unwrap_err();
-        assert!(matches!(refused, Unreadable::Shape { id: Some(Id::Number(9)), .. }));
+        assert!(matches!(
+            refused,
+            Unreadable::Shape {
+                id: Some(Id::Number(9)),
+                ..
+            }
+        ));
     }
 
     proptest! {

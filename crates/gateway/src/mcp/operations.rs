@@ -42,9 +42,13 @@ pub(crate) fn attempted(
             };
             vec![Operation::CallTool { tool, arguments }]
         }
-        Method::GetPrompt => vec![Operation::GetPrompt { name: text(&mut params, "name", id)? }],
+        Method::GetPrompt => vec![Operation::GetPrompt {
+            name: text(&mut params, "name", id)?,
+        }],
         Method::ReadResource | Method::Subscribe | Method::Unsubscribe => {
-            vec![Operation::ReadResource { uri: text(&mut params, "uri", id)? }]
+            vec![Operation::ReadResource {
+                uri: text(&mut params, "uri", id)?,
+            }]
         }
         Method::Complete => vec![completed(&mut params, id)?],
         Method::Listen => listened(&mut params, id, &mut handles)?,
@@ -61,7 +65,10 @@ pub(crate) fn attempted(
             Some(_) => return Err(invalid(id, "`params.requestState` is not text")),
         }
     }
-    Ok(Attempted { operations, handles })
+    Ok(Attempted {
+        operations,
+        handles,
+    })
 }
 
 /// What a completion is asked for: as if it were fetched, since completions tell its content.
@@ -71,9 +78,16 @@ fn completed(params: &mut Map<String, Value>, id: &Id) -> Result<Operation, Refu
     };
     let kind = about.remove("type");
     match kind.as_ref().and_then(Value::as_str) {
-        Some("ref/prompt") => Ok(Operation::GetPrompt { name: text(&mut about, "name", id)? }),
-        Some("ref/resource") => Ok(Operation::ReadResource { uri: text(&mut about, "uri", id)? }),
-        _ => Err(invalid(id, "`params.ref.type` is neither `ref/prompt` nor `ref/resource`")),
+        Some("ref/prompt") => Ok(Operation::GetPrompt {
+            name: text(&mut about, "name", id)?,
+        }),
+        Some("ref/resource") => Ok(Operation::ReadResource {
+            uri: text(&mut about, "uri", id)?,
+        }),
+        _ => Err(invalid(
+            id,
+            "`params.ref.type` is neither `ref/prompt` nor `ref/resource`",
+        )),
     }
 }
 
@@ -84,7 +98,10 @@ fn listened(
     handles: &mut Vec<(Kind, String)>,
 ) -> Result<Vec<Operation>, Refusal> {
     let Some(Value::Object(mut filter)) = params.remove("notifications") else {
-        return Err(invalid(id, "`params.notifications` is missing or not an object"));
+        return Err(invalid(
+            id,
+            "`params.notifications` is missing or not an object",
+        ));
     };
     for task in texts(&mut filter, "taskIds", id)? {
         handles.push((Kind::Task, task));
@@ -93,7 +110,10 @@ fn listened(
     if uris.is_empty() {
         return Ok(vec![Operation::Converse]);
     }
-    Ok(uris.into_iter().map(|uri| Operation::ReadResource { uri }).collect())
+    Ok(uris
+        .into_iter()
+        .map(|uri| Operation::ReadResource { uri })
+        .collect())
 }
 
 fn text(params: &mut Map<String, Value>, name: &str, id: &Id) -> Result<String, Refusal> {
@@ -108,7 +128,10 @@ fn texts(from: &mut Map<String, Value>, name: &str, id: &Id) -> Result<Vec<Strin
         None => return Ok(Vec::new()),
         Some(Value::Array(items)) if items.len() <= SUBSCRIPTIONS_LIMIT => items,
         Some(Value::Array(_)) => {
-            return Err(invalid(id, &format!("`{name}` has more than {SUBSCRIPTIONS_LIMIT} items")));
+            return Err(invalid(
+                id,
+                &format!("`{name}` has more than {SUBSCRIPTIONS_LIMIT} items"),
+            ));
         }
         Some(_) => return Err(invalid(id, &format!("`{name}` is not an array"))),
     };
@@ -116,7 +139,12 @@ fn texts(from: &mut Map<String, Value>, name: &str, id: &Id) -> Result<Vec<Strin
     for item in items {
         match item {
             Value::String(text) => texts.push(text),
-            _ => return Err(invalid(id, &format!("`{name}` has an item that is not text"))),
+            _ => {
+                return Err(invalid(
+                    id,
+                    &format!("`{name}` has an item that is not text"),
+                ));
+            }
         }
     }
     Ok(texts)
@@ -139,21 +167,33 @@ mod tests {
     fn each_method_attempts_what_it_touches() {
         let uri = || "file:///a".to_owned();
         let read = vec![Operation::ReadResource { uri: uri() }];
-        assert_eq!(of(Method::Subscribe, json!({ "uri": uri() })).unwrap().operations, read);
+        assert_eq!(
+            of(Method::Subscribe, json!({ "uri": uri() }))
+                .unwrap()
+                .operations,
+            read
+        );
         let about = json!({ "ref": { "type": "ref/resource", "uri": uri() } });
         assert_eq!(of(Method::Complete, about).unwrap().operations, read);
         let about = json!({ "ref": { "type": "ref/prompt", "name": "p" } });
         assert_eq!(
             of(Method::Complete, about).unwrap().operations,
-            [Operation::GetPrompt { name: "p".to_owned() }]
+            [Operation::GetPrompt {
+                name: "p".to_owned()
+            }]
         );
-        let filter = json!({ "notifications": { "resourceSubscriptions": ["file:///a", "file:///b"] } });
+        let filter =
+            json!({ "notifications": { "resourceSubscriptions": ["file:///a", "file:///b"] } });
         assert_eq!(of(Method::Listen, filter).unwrap().operations.len(), 2);
         let filter = json!({ "notifications": { "toolsListChanged": true, "taskIds": ["t"] } });
         let listen = of(Method::Listen, filter).unwrap();
         assert_eq!(listen.operations, [Operation::Converse]);
         assert_eq!(listen.handles, [(Kind::Task, "t".to_owned())]);
-        let retry = of(Method::CallTool, json!({ "name": "t", "requestState": "s" })).unwrap();
+        let retry = of(
+            Method::CallTool,
+            json!({ "name": "t", "requestState": "s" }),
+        )
+        .unwrap();
         assert_eq!(retry.handles, [(Kind::State, "s".to_owned())]);
     }
 
@@ -165,11 +205,23 @@ mod tests {
             (Method::CallTool, json!({ "name": "a", "arguments": [] })),
             (Method::CallTool, json!({ "name": "a", "requestState": {} })),
             (Method::ReadResource, json!({ "uri": null })),
-            (Method::Complete, json!({ "ref": { "type": "ref/other", "name": "p" } })),
+            (
+                Method::Complete,
+                json!({ "ref": { "type": "ref/other", "name": "p" } }),
+            ),
             (Method::Listen, json!({})),
-            (Method::Listen, json!({ "notifications": { "resourceSubscriptions": "file:///a" } })),
-            (Method::Listen, json!({ "notifications": { "resourceSubscriptions": [7] } })),
-            (Method::Listen, json!({ "notifications": { "taskIds": vec!["x"; 65] } })),
+            (
+                Method::Listen,
+                json!({ "notifications": { "resourceSubscriptions": "file:///a" } }),
+            ),
+            (
+                Method::Listen,
+                json!({ "notifications": { "resourceSubscriptions": [7] } }),
+            ),
+            (
+                Method::Listen,
+                json!({ "notifications": { "taskIds": vec!["x"; 65] } }),
+            ),
             (Method::GetTask, json!({})),
         ] {
             assert_eq!(of(method, bad.clone()), Err(INVALID_PARAMS), "{bad}");

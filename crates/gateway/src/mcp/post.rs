@@ -33,15 +33,22 @@ impl Visit {
         let body = intake::read(body, self.limits.request_bytes, time)
             .await
             .map_err(Refused::Protocol)?;
-        let limits =
-            json::Limits { bytes: self.limits.request_bytes, depth: self.limits.json_depth };
+        let limits = json::Limits {
+            bytes: self.limits.request_bytes,
+            depth: self.limits.json_depth,
+        };
         let posted = message::read(&body, limits).map_err(|problem| {
             let (code, id) = match &problem {
                 Unreadable::Json(_) => (PARSE_ERROR, None),
                 Unreadable::Shape { id, .. } => (INVALID_REQUEST, id.clone()),
             };
             let told = problem.to_string();
-            Refused::Protocol(Refusal::new(StatusCode::BAD_REQUEST, id.as_ref(), code, told))
+            Refused::Protocol(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                id.as_ref(),
+                code,
+                told,
+            ))
         })?;
         match posted {
             Posted::One(Message::Request(request)) => self.request(&headers, body, request).await,
@@ -59,7 +66,11 @@ impl Visit {
         body: Bytes,
         request: message::Request,
     ) -> Result<Response<Body>, Refused> {
-        let message::Request { id, method: name, params } = request;
+        let message::Request {
+            id,
+            method: name,
+            params,
+        } = request;
         let era = agreement::era(headers, Some(&name), Some(&params), Some(&id))
             .map_err(Refused::Protocol)?;
         if era == Era::Modern {
@@ -68,7 +79,18 @@ impl Visit {
         if name == "initialize" {
             return self.initialize(headers, body, id).await;
         }
-        let session = self.session(headers, Some(&id))?;
+        let session = match self.session(headers, Some(&id)) {
+            Ok(session) => session,
+            Err(no_session) => {
+                // Sessions end with their task. What is attempted after that is still decided, so
+                // that the agent is told why, and it is on record as what it was.
+                if self.task_has_ended() {
+                    let ready = self.ready(Revision::V2025_11_25, id, name, params)?;
+                    self.decide(ready).await?;
+                }
+                return Err(no_session);
+            }
+        };
         let revision = self.settled(&session, Some(&id))?;
         let ready = self.ready(revision, id, name, params)?;
         let slot = self.slot(Some(&ready.id))?;
@@ -90,11 +112,13 @@ impl Visit {
         name: String,
         params: Map<String, Value>,
     ) -> Result<Response<Body>, Refused> {
-        let method = agreement::check_modern(headers, &id, &name, &params)
-            .map_err(Refused::Protocol)?;
+        let method =
+            agreement::check_modern(headers, &id, &name, &params).map_err(Refused::Protocol)?;
         let has_tasks = has_tasks(&params);
-        let Attempted { operations, handles } =
-            operations::attempted(method, &id, params).map_err(Refused::Protocol)?;
+        let Attempted {
+            operations,
+            handles,
+        } = operations::attempted(method, &id, params).map_err(Refused::Protocol)?;
         self.check_handles(&id, &handles, has_tasks)?;
         if let Some(Operation::CallTool { tool, arguments }) = operations.first()
             && let Some(known) = self.shared.annotations_of(&self.route.server)
@@ -107,10 +131,20 @@ impl Visit {
             Method::Listen => Some(self.slot(Some(&id))?),
             _ => None,
         };
-        let call = self.decide(Ready { id, method, name, operations }).await?;
+        let call = self
+            .decide(Ready {
+                id,
+                method,
+                name,
+                operations,
+            })
+            .await?;
         let outgoing = forward::modern(headers, body, self.caller.principal());
         let exchange = self.exchange(NEWEST, None, vec![call], None, slot);
-        exchange.carry_out(outgoing, Vec::new()).await.map_err(Refused::Known)
+        exchange
+            .carry_out(outgoing, Vec::new())
+            .await
+            .map_err(Refused::Known)
     }
 
     /// The handshake of the revisions before.
@@ -124,7 +158,9 @@ impl Visit {
         self.shared
             .sessions
             .check_room(principal, &self.limits)
-            .map_err(|too_many| Refused::Protocol(answer::too_many_sessions(&too_many, Some(&id))))?;
+            .map_err(|too_many| {
+                Refused::Protocol(answer::too_many_sessions(&too_many, Some(&id)))
+            })?;
         let slot = self.slot(Some(&id))?;
         let ready = Ready {
             id,
@@ -167,7 +203,13 @@ impl Visit {
         let slot = self.slot(None)?;
         let permit = self.attempt(method, Operation::Converse, None).await?;
         let outgoing = forward::legacy(headers, body, self.caller.principal(), Some(&session));
-        let exchange = self.exchange(revision, Some(session), Vec::new(), Some(permit), Some(slot));
+        let exchange = self.exchange(
+            revision,
+            Some(session),
+            Vec::new(),
+            Some(permit),
+            Some(slot),
+        );
         run_on(exchange.carry_out(outgoing, Vec::new())).await
     }
 
@@ -185,7 +227,13 @@ impl Visit {
         let permit = self.attempt("response".to_owned(), operation, None).await?;
         session.answered(&answer.id);
         let outgoing = forward::legacy(headers, body, self.caller.principal(), Some(&session));
-        let exchange = self.exchange(revision, Some(session), Vec::new(), Some(permit), Some(slot));
+        let exchange = self.exchange(
+            revision,
+            Some(session),
+            Vec::new(),
+            Some(permit),
+            Some(slot),
+        );
         run_on(exchange.carry_out(outgoing, Vec::new())).await
     }
 }
@@ -214,7 +262,10 @@ pub(super) async fn run_on(
         Ok(answered) => answered.map_err(Refused::Known),
         Err(error) => {
             tracing::error!(%error, "an exchange did not end");
-            Err(Refused::Known(Refusal::upstream(None, "the request could not be carried out")))
+            Err(Refused::Known(Refusal::upstream(
+                None,
+                "the request could not be carried out",
+            )))
         }
     }
 }
@@ -223,7 +274,11 @@ pub(super) async fn run_on(
 fn has_tasks(params: &Map<String, Value>) -> bool {
     params
         .get("_meta")
-        .and_then(|meta| meta.get(META_CAPABILITIES)?.get("extensions")?.get(TASKS_EXTENSION))
+        .and_then(|meta| {
+            meta.get(META_CAPABILITIES)?
+                .get("extensions")?
+                .get(TASKS_EXTENSION)
+        })
         .is_some_and(Value::is_object)
 }
 

@@ -30,7 +30,10 @@ impl<'a> Members<'a> {
     /// A member's raw value.
     #[must_use]
     pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
     }
 
     /// A member that is text.
@@ -47,15 +50,25 @@ impl<'a> Members<'a> {
     /// Writes the object with the named members replaced, or added at the end.
     #[must_use]
     pub(crate) fn with(&self, changed: &[(&str, &[u8])]) -> Vec<u8> {
-        let length: usize = self.0.iter().map(|(n, v)| n.len() + v.get().len() + 4).sum();
+        let length: usize = self
+            .0
+            .iter()
+            .map(|(n, v)| n.len() + v.get().len() + 4)
+            .sum();
         let more: usize = changed.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
         let mut out = Vec::with_capacity(length + more + 2);
         out.push(b'{');
         let known = self.0.iter().map(|(name, value)| {
-            let new = changed.iter().find(|(other, _)| name == other).map(|(_, value)| *value);
+            let new = changed
+                .iter()
+                .find(|(other, _)| name == other)
+                .map(|(_, value)| *value);
             (name.as_ref(), new.unwrap_or(value.get().as_bytes()))
         });
-        let added = changed.iter().filter(|(name, _)| self.get(name).is_none()).copied();
+        let added = changed
+            .iter()
+            .filter(|(name, _)| self.get(name).is_none())
+            .copied();
         for (position, (name, value)) in known.chain(added).enumerate() {
             if position > 0 {
                 out.push(b',');
@@ -76,7 +89,9 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
 /// A raw value that is text.
 #[must_use]
 pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
+    serde_json::from_str::<Text<'_>>(value.get())
+        .ok()
+        .map(|text| text.0)
 }
 
 /// A raw value that is an array.
@@ -151,7 +166,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                     members.push((name, access.next_value()?));
                 }
                 if has_twice(&members) {
-                    return Err(de::Error::custom("a member name stands twice in one object"));
+                    return Err(de::Error::custom(
+                        "a member name stands twice in one object",
+                    ));
                 }
                 Ok(Members(members))
             }

@@ -39,7 +39,13 @@ impl Refusal {
         code: i64,
         message: impl Into<String>,
     ) -> Self {
-        Self { status, id: id.cloned(), code, message: message.into(), data: None }
+        Self {
+            status,
+            id: id.cloned(),
+            code,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// The refusal of a denied action: HTTP 200, since clients take other statuses for trouble
@@ -51,7 +57,11 @@ impl Refusal {
             Rule::AuditUnavailable => 503,
             _ => 403,
         };
-        let status = if id.is_some() { StatusCode::OK } else { StatusCode::FORBIDDEN };
+        let status = if id.is_some() {
+            StatusCode::OK
+        } else {
+            StatusCode::FORBIDDEN
+        };
         Self {
             status,
             id: id.cloned(),
@@ -110,6 +120,8 @@ impl Refusal {
 pub(crate) fn json_response(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

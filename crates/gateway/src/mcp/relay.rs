@@ -42,7 +42,11 @@ enum Stop {
 
 impl Exchange {
     /// Passes on a JSON body: looked at, and taken in whole first.
-    pub(super) async fn json(mut self, mut head: Head, body: Body) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn json(
+        mut self,
+        mut head: Head,
+        body: Body,
+    ) -> Result<Response<Body>, Refusal> {
         let signal = self.caller.signal();
         let limit = self.limits.response_bytes;
         let expiry = wait(self.caller.task.task().expires_at);
@@ -85,7 +89,11 @@ impl Exchange {
         }
         self.deliver(&text);
         self.finish_others(Ended::Answered);
-        if self.session.as_ref().is_some_and(|session| session.gone().is_cancelled()) {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.gone().is_cancelled())
+        {
             // The handshake failed, so there is no session to name.
             head.session = None;
         }
@@ -108,7 +116,10 @@ impl Exchange {
         let mut response = Response::new(Relayed { receiver }.boxed());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-transform"),
+        );
         headers.insert(
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -121,7 +132,9 @@ impl Exchange {
     pub(super) fn fail(&mut self, problem: &str) -> Refusal {
         tracing::warn!(server = %self.server, problem, "an MCP server failed");
         let id = self.calls.first().map(|call| call.id.clone());
-        self.abandon(Ended::UpstreamFailed, |call| Refusal::upstream(Some(&call.id), problem));
+        self.abandon(Ended::UpstreamFailed, |call| {
+            Refusal::upstream(Some(&call.id), problem)
+        });
         Refusal::upstream(id.as_ref(), problem)
     }
 
@@ -183,7 +196,9 @@ impl Pump {
             };
             match frame {
                 Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
                     self.cutter.feed(&data);
                     if let Err(stop) = self.pieces(&mut ends).await {
                         return self.stop(stop);
@@ -242,13 +257,19 @@ impl Pump {
 
     /// Hands bytes to the client, who may be slow; a cut does not wait for it.
     async fn send(&mut self, bytes: Bytes, ends: &mut Ends) -> Result<(), Stop> {
-        let Some(client) = &self.client else { return Ok(()) };
+        let Some(client) = &self.client else {
+            return Ok(());
+        };
         let sent = tokio::select! {
             biased;
             stop = ends.next() => return Err(stop),
             sent = client.send(bytes) => sent,
         };
-        if sent.is_err() { self.client_gone(ends) } else { Ok(()) }
+        if sent.is_err() {
+            self.client_gone(ends)
+        } else {
+            Ok(())
+        }
     }
 
     /// The client went away. Where each request has its own stream that cancels it (2026-07-28
@@ -287,9 +308,9 @@ impl Pump {
     /// Tells the client that its calls failed.
     fn give_up(&mut self, problem: &str) {
         tracing::warn!(server = %self.exchange.server, problem, "a stream was given up");
-        let errors = self
-            .exchange
-            .abandon(Ended::UpstreamFailed, |call| Refusal::upstream(Some(&call.id), problem));
+        let errors = self.exchange.abandon(Ended::UpstreamFailed, |call| {
+            Refusal::upstream(Some(&call.id), problem)
+        });
         self.last_words(errors);
     }
 
@@ -303,8 +324,9 @@ impl Pump {
             Stop::TokenExpired | Stop::SessionGone => {
                 let mut events = Vec::new();
                 let calls = std::mem::take(&mut self.exchange.calls);
-                let (listens, others): (Vec<_>, Vec<_>) =
-                    calls.into_iter().partition(|call| call.method == Method::Listen);
+                let (listens, others): (Vec<_>, Vec<_>) = calls
+                    .into_iter()
+                    .partition(|call| call.method == Method::Listen);
                 for call in listens {
                     let text = Bytes::from(closing(&call));
                     self.exchange.answered.push((call, Ended::Answered));
@@ -324,7 +346,9 @@ impl Pump {
     /// What can still be put into the client's queue; a client that does not read finds the
     /// stream closed.
     fn last_words(&mut self, messages: Vec<Bytes>) {
-        let Some(client) = self.client.take() else { return };
+        let Some(client) = self.client.take() else {
+            return;
+        };
         for message in messages {
             if client.try_send(sse::event(None, &message)).is_err() {
                 return;
@@ -369,11 +393,17 @@ struct Ends {
 
 impl Ends {
     fn of(exchange: &Exchange) -> Self {
-        let session = exchange.session.as_ref().map(|session| session.gone().clone());
+        let session = exchange
+            .session
+            .as_ref()
+            .map(|session| session.gone().clone());
         let now = Instant::now();
         // Only what is open without an end in sight depends on the token that opened it.
         let long = exchange.opens_stream
-            || exchange.calls.iter().any(|call| call.method == Method::Listen);
+            || exchange
+                .calls
+                .iter()
+                .any(|call| call.method == Method::Listen);
         Self {
             cut: Box::pin(exchange.caller.signal().cut()),
             session: Box::pin(async move {
@@ -425,6 +455,8 @@ impl http_body::Body for Relayed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.receiver.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        self.receiver
+            .poll_recv(context)
+            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

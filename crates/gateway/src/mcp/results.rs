@@ -74,7 +74,9 @@ impl Exchange {
             Method::ListPrompts => may(Listed::Prompt(name)),
             Method::ListResources => may(Listed::Resource(name)),
             Method::ListTemplates => may(Listed::ResourceTemplate(name)),
-            Method::ListTasks => shared.handles.has(principal, &self.server, Kind::Task, name),
+            Method::ListTasks => shared
+                .handles
+                .has(principal, &self.server, Kind::Task, name),
             _ => false,
         };
         match listing.cut(raw, self.is_modern(), keep) {
@@ -92,9 +94,10 @@ impl Exchange {
         }
         let known = self.shared.annotations(&self.server);
         // An escape could hide the annotation from a search for its name.
-        let schema = tool.get("inputSchema").map(RawValue::get).filter(|schema| {
-            schema.contains(annotations::ANNOTATION) || schema.contains("\\u")
-        });
+        let schema = tool
+            .get("inputSchema")
+            .map(RawValue::get)
+            .filter(|schema| schema.contains(annotations::ANNOTATION) || schema.contains("\\u"));
         let read = match schema.map(serde_json::from_str::<Value>) {
             None => Ok(Vec::new()),
             Some(Ok(schema)) => annotations::read(&schema),
@@ -137,7 +140,9 @@ impl Exchange {
     /// Handles are of use only to whom they are given.
     fn note_handles(&self, method: Method, result: &Members<'_>) {
         let give = |kind, handle: &str| {
-            self.shared.handles.give(self.caller.principal(), &self.server, kind, handle);
+            self.shared
+                .handles
+                .give(self.caller.principal(), &self.server, kind, handle);
         };
         if let Some(state) = result.text("requestState") {
             give(Kind::State, &state);
@@ -156,7 +161,10 @@ impl Exchange {
     /// Requests for input (`basic/patterns/mrtr`): those that are refused are taken out; when none
     /// is left, nothing that the agent could do would help, so the whole becomes an error.
     pub(super) async fn inputs(&mut self, result: &Members<'_>) -> Looked {
-        let Some(requests) = result.get("inputRequests").filter(|raw| raw.get() != "null") else {
+        let Some(requests) = result
+            .get("inputRequests")
+            .filter(|raw| raw.get() != "null")
+        else {
             return Looked::Keep;
         };
         let Some(requests) = Members::of(requests) else {
@@ -177,7 +185,10 @@ impl Exchange {
                 self.withhold("too many requests for input");
                 continue;
             }
-            match self.attempt(&method, Operation::Answer { request: kind }).await {
+            match self
+                .attempt(&method, Operation::Answer { request: kind })
+                .await
+            {
                 Ok(permit) => {
                     if self.pass_on(permit, request.get().as_bytes()) {
                         kept.push((key, request.get().as_bytes()));
@@ -199,7 +210,9 @@ impl Exchange {
     /// Uses the leave for a request of the server that is delivered with an answer. False when the
     /// leave is over.
     pub(super) fn pass_on(&mut self, mut permit: Permit, delivered: &[u8]) -> bool {
-        let Ok(leave) = permit.dispatch() else { return false };
+        let Ok(leave) = permit.dispatch() else {
+            return false;
+        };
         let mut digest = crate::pipeline::Digest::new(&self.caller.task);
         digest.update(delivered);
         permit.finish(model::record::Ended::Answered, digest);

@@ -33,7 +33,9 @@ impl Revision {
     /// Reads a revision; `None` when it is not known here.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|revision| revision.as_str() == text)
+        Self::ALL
+            .into_iter()
+            .find(|revision| revision.as_str() == text)
     }
 
     /// Its date.
@@ -180,9 +182,7 @@ pub(crate) fn is_server_notification(revision: Revision, name: &str) -> bool {
         "notifications/elicitation/complete" | "notifications/tasks/status" => {
             revision == LAST_LEGACY
         }
-        "notifications/subscriptions/acknowledged" | "notifications/tasks" => {
-            revision.is_modern()
-        }
+        "notifications/subscriptions/acknowledged" | "notifications/tasks" => revision.is_modern(),
         _ => false,
     }
 }
@@ -194,28 +194,70 @@ mod tests {
     #[test]
     fn each_revision_has_its_own_methods() {
         let of = Method::of;
-        for gone in ["ping", "initialize", "logging/setLevel", "resources/subscribe", "tasks/list"] {
+        for gone in [
+            "ping",
+            "initialize",
+            "logging/setLevel",
+            "resources/subscribe",
+            "tasks/list",
+        ] {
             assert_eq!(of(Revision::V2026_07_28, gone), None, "{gone}");
             assert!(of(Revision::V2025_11_25, gone).is_some(), "{gone}");
         }
         assert_eq!(of(Revision::V2025_06_18, "tasks/get"), None);
         assert_eq!(of(Revision::V2025_11_25, "server/discover"), None);
-        assert_eq!(of(Revision::V2026_07_28, "tools/call"), Some(Method::CallTool));
-        for unknown in ["", "Tools/call", "tools/call ", "sampling/createMessage", "rpc.discover"] {
-            assert!(Revision::ALL.into_iter().all(|r| of(r, unknown).is_none()), "{unknown}");
+        assert_eq!(
+            of(Revision::V2026_07_28, "tools/call"),
+            Some(Method::CallTool)
+        );
+        for unknown in [
+            "",
+            "Tools/call",
+            "tools/call ",
+            "sampling/createMessage",
+            "rpc.discover",
+        ] {
+            assert!(
+                Revision::ALL.into_iter().all(|r| of(r, unknown).is_none()),
+                "{unknown}"
+            );
         }
     }
 
     #[test]
     fn notifications_of_servers_belong_to_revisions() {
         let is = is_server_notification;
-        assert!(is(Revision::V2026_07_28, "notifications/subscriptions/acknowledged"));
-        assert!(!is(Revision::V2025_11_25, "notifications/subscriptions/acknowledged"));
-        assert!(is(Revision::V2025_11_25, "notifications/elicitation/complete"));
-        assert!(!is(Revision::V2026_07_28, "notifications/elicitation/complete"));
-        assert!(Revision::ALL.into_iter().all(|r| is(r, "notifications/progress")));
-        for unknown in ["", "notifications/x", "tools/call", "notifications/initialized"] {
-            assert!(Revision::ALL.into_iter().all(|r| !is(r, unknown)), "{unknown}");
+        assert!(is(
+            Revision::V2026_07_28,
+            "notifications/subscriptions/acknowledged"
+        ));
+        assert!(!is(
+            Revision::V2025_11_25,
+            "notifications/subscriptions/acknowledged"
+        ));
+        assert!(is(
+            Revision::V2025_11_25,
+            "notifications/elicitation/complete"
+        ));
+        assert!(!is(
+            Revision::V2026_07_28,
+            "notifications/elicitation/complete"
+        ));
+        assert!(
+            Revision::ALL
+                .into_iter()
+                .all(|r| is(r, "notifications/progress"))
+        );
+        for unknown in [
+            "",
+            "notifications/x",
+            "tools/call",
+            "notifications/initialized",
+        ] {
+            assert!(
+                Revision::ALL.into_iter().all(|r| !is(r, unknown)),
+                "{unknown}"
+            );
         }
     }
 

@@ -171,7 +171,10 @@ fn has_room(
     if table.len() >= limits.sessions {
         return Err(TooMany::InAll(limits.sessions));
     }
-    let own = table.values().filter(|s| s.principal.task == principal.task).count();
+    let own = table
+        .values()
+        .filter(|s| s.principal.task == principal.task)
+        .count();
     if own >= limits.sessions_per_task {
         return Err(TooMany::OfTask(limits.sessions_per_task));
     }
@@ -238,7 +241,12 @@ impl Session {
     /// resumed stream.
     pub(super) fn method_of(&self, id: &Id) -> Option<Method> {
         let traffic = self.traffic.lock();
-        traffic.sent.iter().rev().find(|(known, _)| known == id).map(|(_, method)| *method)
+        traffic
+            .sent
+            .iter()
+            .rev()
+            .find(|(known, _)| known == id)
+            .map(|(_, method)| *method)
     }
 
     /// Keeps calls whose stream was closed before their answer came: it may come when the client
@@ -272,7 +280,11 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits { sessions: 3, sessions_per_task: 2, ..Limits::default() }
+        Limits {
+            sessions: 3,
+            sessions_per_task: 2,
+            ..Limits::default()
+        }
     }
 
     #[test]
@@ -280,13 +292,23 @@ mod tests {
         let sessions = Sessions::default();
         let files = ServerName::parse("files").unwrap();
         let upstream_id = HeaderValue::from_static("upstream-secret");
-        let session = sessions.begin(principal(1), &files, Some(upstream_id), &limits()).unwrap();
+        let session = sessions
+            .begin(principal(1), &files, Some(upstream_id), &limits())
+            .unwrap();
         let id = session.id.to_str().unwrap();
         assert!(id.len() >= 32 && !id.contains("upstream"));
         assert!(sessions.find(id, principal(1), &files).is_some());
         assert!(sessions.find(id, principal(2), &files).is_none());
-        assert!(sessions.find(id, principal(1), &ServerName::parse("git").unwrap()).is_none());
-        assert!(sessions.find("upstream-secret", principal(1), &files).is_none());
+        assert!(
+            sessions
+                .find(id, principal(1), &ServerName::parse("git").unwrap())
+                .is_none()
+        );
+        assert!(
+            sessions
+                .find("upstream-secret", principal(1), &files)
+                .is_none()
+        );
         sessions.end(&session);
         assert!(sessions.find(id, principal(1), &files).is_none());
         assert!(session.gone().is_cancelled());
@@ -296,7 +318,11 @@ mod tests {
     fn there_are_only_so_many() {
         let sessions = Sessions::default();
         let files = ServerName::parse("files").unwrap();
-        let begin = |n| sessions.begin(principal(n), &files, None, &limits()).map(|_| ());
+        let begin = |n| {
+            sessions
+                .begin(principal(n), &files, None, &limits())
+                .map(|_| ())
+        };
         assert_eq!(begin(1), Ok(()));
         assert_eq!(begin(1), Ok(()));
         assert_eq!(begin(1), Err(TooMany::OfTask(2)));
@@ -312,18 +338,26 @@ mod tests {
     fn memory_of_a_session_is_bounded() {
         let sessions = Sessions::default();
         let files = ServerName::parse("files").unwrap();
-        let session = sessions.begin(principal(1), &files, None, &limits()).unwrap();
+        let session = sessions
+            .begin(principal(1), &files, None, &limits())
+            .unwrap();
         for n in 0..2_000 {
             session.sent(Id::Number(n), Method::CallTool);
             session.ask(Id::Number(n), Asked::Ping);
         }
         assert_eq!(session.method_of(&Id::Number(0)), None);
-        assert_eq!(session.method_of(&Id::Number(1_999)), Some(Method::CallTool));
+        assert_eq!(
+            session.method_of(&Id::Number(1_999)),
+            Some(Method::CallTool)
+        );
         assert_eq!(session.asked(&Id::Number(0)), Some(Asked::Ping));
         assert_eq!(session.asked(&Id::Number(1_999)), None);
         session.answered(&Id::Number(0));
         assert!(session.ask(Id::Number(1_999), Asked::Ping));
         session.sent(Id::Number(1_999), Method::ListTools);
-        assert_eq!(session.method_of(&Id::Number(1_999)), Some(Method::ListTools));
+        assert_eq!(
+            session.method_of(&Id::Number(1_999)),
+            Some(Method::ListTools)
+        );
     }
 }

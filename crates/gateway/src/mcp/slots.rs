@@ -30,7 +30,10 @@ impl Slots {
             return None;
         }
         *count += 1;
-        Some(Slot { slots: self.clone(), task })
+        Some(Slot {
+            slots: self.clone(),
+            task,
+        })
     }
 }
 

@@ -75,7 +75,10 @@ impl Cutter {
     ///
     /// # Errors
     /// [`TooLong`] when an event has not ended within the limit.
-    #[expect(clippy::should_implement_trait, reason = "an iterator cannot say that more may come")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator cannot say that more may come"
+    )]
     pub fn next(&mut self) -> Result<Option<Piece>, TooLong> {
         while let Some(&byte) = self.buffer.get(self.seen) {
             if byte == b'\n' && self.after_return {
@@ -137,7 +140,8 @@ impl Cutter {
     }
 
     fn field(&mut self, mut from: usize, to: usize) {
-        if std::mem::take(&mut self.at_start) && self.buffer[from..to].starts_with(b"\xef\xbb\xbf") {
+        if std::mem::take(&mut self.at_start) && self.buffer[from..to].starts_with(b"\xef\xbb\xbf")
+        {
             from += 3;
         }
         let line = &self.buffer[from..to];
@@ -183,7 +187,11 @@ impl Cutter {
             Lines::One(from, to) => Some(bytes.slice(from..to)),
             Lines::Many(joined) => Some(joined.into()),
         };
-        Piece { bytes, data, id: self.id.take() }
+        Piece {
+            bytes,
+            data,
+            id: self.id.take(),
+        }
     }
 }
 
@@ -198,7 +206,10 @@ pub fn event(id: Option<&[u8]>, data: &[u8]) -> Bytes {
     }
     let mut rest = data;
     loop {
-        let end = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|b| matches!(b, b'\n' | b'\r'))
+            .unwrap_or(rest.len());
         text.extend_from_slice(b"data: ");
         text.extend_from_slice(&rest[..end]);
         text.extend_from_slice(b"\n");
@@ -256,7 +267,10 @@ mod tests {
         let mut cutter = Cutter::new(100);
         cutter.feed(b": keep-alive\r\n");
         let piece = cutter.next().unwrap().unwrap();
-        assert_eq!((&piece.bytes[..], piece.data), (&b": keep-alive\r\n"[..], None));
+        assert_eq!(
+            (&piece.bytes[..], piece.data),
+            (&b": keep-alive\r\n"[..], None)
+        );
     }
 
     #[test]

@@ -51,15 +51,27 @@ impl Visit {
     ) -> Result<Ready, Refused> {
         let method = Method::of(revision, &name)
             .ok_or_else(|| Refused::Protocol(agreement::method_not_found(revision, &id)))?;
-        let Attempted { operations, handles } =
-            operations::attempted(method, &id, params).map_err(Refused::Protocol)?;
+        let Attempted {
+            operations,
+            handles,
+        } = operations::attempted(method, &id, params).map_err(Refused::Protocol)?;
         self.check_handles(&id, &handles, true)?;
-        Ok(Ready { id, method, name, operations })
+        Ok(Ready {
+            id,
+            method,
+            name,
+            operations,
+        })
     }
 
     /// Steps 4 and 5 for each operation of a request; all of them must be permitted.
     pub(super) async fn decide(&self, ready: Ready) -> Result<Call, Refused> {
-        let Ready { id, method, name, operations } = ready;
+        let Ready {
+            id,
+            method,
+            name,
+            operations,
+        } = ready;
         let mut permits = Vec::with_capacity(operations.len());
         let mut operations = operations.into_iter().peekable();
         let mut name = Some(name);
@@ -68,9 +80,16 @@ impl Visit {
                 Some(_) => name.clone(),
                 None => name.take(),
             };
-            permits.push(self.attempt(name.unwrap_or_default(), operation, Some(&id)).await?);
+            permits.push(
+                self.attempt(name.unwrap_or_default(), operation, Some(&id))
+                    .await?,
+            );
         }
-        Ok(Call { id, method, permits })
+        Ok(Call {
+            id,
+            method,
+            permits,
+        })
     }
 
     /// Steps 4 and 5.
@@ -80,7 +99,11 @@ impl Visit {
         operation: Operation,
         id: Option<&Id>,
     ) -> Result<Permit, Refused> {
-        let action = Action { server: self.route.server.clone(), method, operation };
+        let action = Action {
+            server: self.route.server.clone(),
+            method,
+            operation,
+        };
         self.shared
             .pipeline
             .attempt(&self.caller, action)
@@ -99,20 +122,32 @@ impl Visit {
         let unknown = handles
             .iter()
             .find(|(kind, handle)| !self.shared.handles.has(principal, server, *kind, handle));
-        let Some((kind, _)) = unknown else { return Ok(()) };
+        let Some((kind, _)) = unknown else {
+            return Ok(());
+        };
         let refuse = |code, message| Refusal::new(StatusCode::BAD_REQUEST, Some(id), code, message);
         Err(Refused::Protocol(match kind {
             Kind::Task if !has_tasks => {
-                let mut refusal =
-                    refuse(MISSING_CAPABILITY, "the client does not declare the tasks extension");
+                let mut refusal = refuse(
+                    MISSING_CAPABILITY,
+                    "the client does not declare the tasks extension",
+                );
                 refusal.data = Some(Box::new(json!({
                     "requiredCapabilities": { "extensions": { TASKS_EXTENSION: {} } },
                 })));
                 refusal
             }
             Kind::Task => refuse(INVALID_PARAMS, "there is no such task"),
-            Kind::State => refuse(INVALID_PARAMS, "`params.requestState` was not given to this task"),
+            Kind::State => refuse(
+                INVALID_PARAMS,
+                "`params.requestState` was not given to this task",
+            ),
         }))
+    }
+
+    /// Whether the caller's task is over.
+    pub(super) fn task_has_ended(&self) -> bool {
+        self.caller.task.status_at(jiff::Timestamp::now()) != model::TaskStatus::Open
     }
 
     /// The session that a request names.
@@ -122,7 +157,12 @@ impl Visit {
         id: Option<&Id>,
     ) -> Result<Arc<Session>, Refused> {
         let named = agreement::single(headers, &agreement::SESSION).map_err(|problem| {
-            Refused::Protocol(Refusal::new(StatusCode::BAD_REQUEST, id, INVALID_REQUEST, problem))
+            Refused::Protocol(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                id,
+                INVALID_REQUEST,
+                problem,
+            ))
         })?;
         let Some(named) = named else {
             return Err(Refused::Protocol(Refusal::new(
@@ -154,14 +194,17 @@ impl Visit {
     /// A slot among the streams and unfinished requests of the task.
     pub(super) fn slot(&self, id: Option<&Id>) -> Result<Slot, Refused> {
         let limit = self.limits.streams_per_task;
-        self.shared.slots.take(self.caller.task.task().id, limit).ok_or_else(|| {
-            Refused::Protocol(Refusal::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                id,
-                429,
-                format!("the task has {limit} streams open, which is as many as it may"),
-            ))
-        })
+        self.shared
+            .slots
+            .take(self.caller.task.task().id, limit)
+            .ok_or_else(|| {
+                Refused::Protocol(Refusal::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    id,
+                    429,
+                    format!("the task has {limit} streams open, which is as many as it may"),
+                ))
+            })
     }
 
     pub(super) fn exchange(
@@ -193,7 +236,9 @@ impl Visit {
         match refused {
             Refused::Protocol(refusal) => {
                 let endpoint = self.route.path();
-                self.shared.pipeline.refuse(&endpoint, Some(&self.caller), refusal.as_denial());
+                self.shared
+                    .pipeline
+                    .refuse(&endpoint, Some(&self.caller), refusal.as_denial());
                 refusal.response()
             }
             Refused::Known(refusal) => refusal.response(),

@@ -12,10 +12,21 @@ use serde_json::json;
 use crate::support::upstream::{event, stream};
 use crate::support::{Agent, Double, Gateway, grant, modern, next};
 
-async fn opened(gateway: &Gateway, agent: &Agent, method: &str, params: serde_json::Value) -> http::Response<hyper::body::Incoming> {
+async fn opened(
+    gateway: &Gateway,
+    agent: &Agent,
+    method: &str,
+    params: serde_json::Value,
+) -> http::Response<hyper::body::Incoming> {
     let (headers, body) = modern(method, params);
     let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-    gateway.send(http::Method::POST, gateway.signed(agent, "POST", &headers), body.into()).await
+    gateway
+        .send(
+            http::Method::POST,
+            gateway.signed(agent, "POST", &headers),
+            body.into(),
+        )
+        .await
 }
 
 /// A double whose answers begin and never end.
@@ -41,9 +52,17 @@ async fn ending_a_task_cuts_what_is_streaming() {
     let mut stays = opened(&gateway, &other, "tools/call", call).await;
     assert!(next(cut.body_mut()).await.contains("progress"));
     assert!(next(stays.body_mut()).await.contains("progress"));
-    assert!(gateway.live.end(&agent.task, TaskStatus::Revoked, Timestamp::now(), "test").await);
+    assert!(
+        gateway
+            .live
+            .end(&agent.task, TaskStatus::Revoked, Timestamp::now(), "test")
+            .await
+    );
     let last = next(cut.body_mut()).await;
-    assert!(last.contains("task_not_open") && last.contains("\"id\":1"), "{last}");
+    assert!(
+        last.contains("task_not_open") && last.contains("\"id\":1"),
+        "{last}"
+    );
     assert_eq!(next(cut.body_mut()).await, "", "then the stream ends");
     let denied = gateway.tool(&agent, "echo", json!({})).await;
     assert_eq!(denied.rule(), "task_not_open");
@@ -68,17 +87,25 @@ async fn a_subscription_ends_with_the_token_that_opened_it() {
     let double = endless().await;
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
-    let (headers, body) =
-        modern("subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } }));
+    let (headers, body) = modern(
+        "subscriptions/listen",
+        json!({ "notifications": { "toolsListChanged": true } }),
+    );
     let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
     let token = gateway.token(&agent, |claims| claims.exp = claims.iat + 2);
     let mut signed = crate::support::plain(&headers);
     signed.insert("authorization", format!("DPoP {token}").parse().unwrap());
-    signed.insert("dpop", gateway.proof(&agent, "POST", &token).parse().unwrap());
+    signed.insert(
+        "dpop",
+        gateway.proof(&agent, "POST", &token).parse().unwrap(),
+    );
     let mut response = gateway.send(http::Method::POST, signed, body.into()).await;
     assert!(next(response.body_mut()).await.contains("progress"));
     let last = next(response.body_mut()).await;
-    assert!(last.contains("\"result\"") && last.contains("subscriptionId"), "{last}");
+    assert!(
+        last.contains("\"result\"") && last.contains("subscriptionId"),
+        "{last}"
+    );
     assert_eq!(next(response.body_mut()).await, "");
 }
 
@@ -116,7 +143,10 @@ async fn nothing_is_forwarded_once_a_task_was_ended() {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(100 + 20 * round)).await;
-        gateway.live.end(&agent.task, TaskStatus::Revoked, Timestamp::now(), "race").await;
+        gateway
+            .live
+            .end(&agent.task, TaskStatus::Revoked, Timestamp::now(), "race")
+            .await;
         // What was on the wire when the end returned may still arrive.
         tokio::time::sleep(Duration::from_millis(100)).await;
         ended.store(true, Ordering::SeqCst);
@@ -138,7 +168,10 @@ async fn without_a_log_everything_is_denied() {
     gateway.audit.close().await;
     for _ in 0..3 {
         let denied = gateway.tool(&agent, "echo", json!({})).await;
-        assert_eq!((denied.code(), denied.rule().as_str()), (503, "audit_unavailable"));
+        assert_eq!(
+            (denied.code(), denied.rule().as_str()),
+            (503, "audit_unavailable")
+        );
     }
     assert_eq!(double.count(), 1);
 }
@@ -149,13 +182,23 @@ async fn what_happened_stands_in_the_log() {
     let double = Double::with_result(json!({ "content": [] })).await;
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
-    gateway.tool(&agent, "echo", json!({ "text": "payload-secret" })).await;
+    gateway
+        .tool(&agent, "echo", json!({ "text": "payload-secret" }))
+        .await;
     gateway.tool(&agent, "delete_everything", json!({})).await;
-    gateway.tool(&agent, "read", json!({ "path": "/data/shown" })).await;
+    gateway
+        .tool(&agent, "read", json!({ "path": "/data/shown" }))
+        .await;
     gateway.audit.close().await;
     let records = crate::support::records(&gateway.log_dir);
-    let text = records.iter().map(|r| String::from_utf8(r.to_bytes()).unwrap()).collect::<String>();
-    assert!(!text.contains("payload-secret") && text.contains("/data/shown"), "{text}");
+    let text = records
+        .iter()
+        .map(|r| String::from_utf8(r.to_bytes()).unwrap())
+        .collect::<String>();
+    assert!(
+        !text.contains("payload-secret") && text.contains("/data/shown"),
+        "{text}"
+    );
     let intents: Vec<_> = records
         .iter()
         .filter_map(|record: &Record| match &record.event {
@@ -163,7 +206,10 @@ async fn what_happened_stands_in_the_log() {
             _ => None,
         })
         .collect();
-    assert_eq!(intents, [("echo", true), ("delete_everything", false), ("read", true)]);
+    assert_eq!(
+        intents,
+        [("echo", true), ("delete_everything", false), ("read", true)]
+    );
     let results: Vec<_> = records
         .iter()
         .filter_map(|record| match &record.event {
@@ -171,5 +217,8 @@ async fn what_happened_stands_in_the_log() {
             _ => None,
         })
         .collect();
-    assert_eq!(results, [(Ended::Answered, true, true), (Ended::Answered, true, true)]);
+    assert_eq!(
+        results,
+        [(Ended::Answered, true, true), (Ended::Answered, true, true)]
+    );
 }

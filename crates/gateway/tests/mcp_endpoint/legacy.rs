@@ -20,7 +20,9 @@ fn initialized(seen: &Seen) -> Reply {
     let result = json!({ "protocolVersion": version, "capabilities": {},
         "serverInfo": { "name": "double", "version": "1" } });
     let mut reply = result_of(seen, &result);
-    reply.headers_mut().insert("mcp-session-id", UPSTREAM_ID.parse().unwrap());
+    reply
+        .headers_mut()
+        .insert("mcp-session-id", UPSTREAM_ID.parse().unwrap());
     reply
 }
 
@@ -29,7 +31,10 @@ async fn double(rest: impl Fn(Seen) -> Reply + Send + Sync + 'static) -> Double 
     Double::answering(move |seen| {
         let reply = if seen.json()["method"] == "initialize" {
             initialized(&seen)
-        } else if seen.json().get("id").is_none() && seen.method == Method::POST && !seen.json().is_array() {
+        } else if seen.json().get("id").is_none()
+            && seen.method == Method::POST
+            && !seen.json().is_array()
+        {
             upstream::empty(StatusCode::ACCEPTED)
         } else {
             rest(seen)
@@ -57,12 +62,21 @@ async fn a_session_is_the_gateways_own_and_its_principals_alone() {
     let seen = double.seen();
     assert!(!seen[0].headers.contains_key("mcp-session-id"));
     assert_eq!(seen[2].headers["mcp-session-id"], UPSTREAM_ID);
-    assert_eq!(seen[2].headers["mcp-protocol-version"], REVISION, "as the handshake settled it");
+    assert_eq!(
+        seen[2].headers["mcp-protocol-version"], REVISION,
+        "as the handshake settled it"
+    );
     let before = double.count();
-    for (who, named) in [(&other, session.as_str()), (&agent, UPSTREAM_ID), (&agent, "made-up")] {
+    for (who, named) in [
+        (&other, session.as_str()),
+        (&agent, UPSTREAM_ID),
+        (&agent, "made-up"),
+    ] {
         assert_eq!(gateway.within(who, named, list()).await.status, 404);
     }
-    let none = gateway.raw(gateway.signed(&agent, "POST", &[]), list().to_string()).await;
+    let none = gateway
+        .raw(gateway.signed(&agent, "POST", &[]), list().to_string())
+        .await;
     assert_eq!(none.status, 400);
     assert_eq!(double.count(), before);
 }
@@ -81,19 +95,29 @@ async fn sessions_end_with_delete_with_the_upstreams_and_with_the_task() {
     let headers = || gateway.signed(&agent, "DELETE", &[("mcp-session-id", first.as_str())]);
     let deleted = gateway.send(Method::DELETE, headers(), Bytes::new()).await;
     assert_eq!(deleted.status(), 204);
-    assert_eq!(double.seen().last().unwrap().headers["mcp-session-id"], UPSTREAM_ID);
+    assert_eq!(
+        double.seen().last().unwrap().headers["mcp-session-id"],
+        UPSTREAM_ID
+    );
     assert_eq!(gateway.within(&agent, &first, list()).await.status, 404);
 
     let (_, second) = gateway.initialize(&agent, REVISION).await;
     let lost = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
         "params": { "name": "read", "arguments": { "path": "/data/a" } } });
     assert_eq!(gateway.within(&agent, &second, lost).await.status, 404);
-    assert_eq!(gateway.within(&agent, &second, list()).await.status, 404, "forgotten here too");
+    assert_eq!(
+        gateway.within(&agent, &second, list()).await.status,
+        404,
+        "forgotten here too"
+    );
 
     let (_, _third) = gateway.initialize(&agent, REVISION).await;
     assert_eq!(gateway.endpoint.session_count(), 1);
     let now = jiff::Timestamp::now();
-    gateway.live.end(&agent.task, model::TaskStatus::Completed, now, "done").await;
+    gateway
+        .live
+        .end(&agent.task, model::TaskStatus::Completed, now, "done")
+        .await;
     gateway.endpoint.sweep();
     assert_eq!(gateway.endpoint.session_count(), 0);
 }
@@ -101,21 +125,33 @@ async fn sessions_end_with_delete_with_the_upstreams_and_with_the_task() {
 #[tokio::test]
 async fn sessions_are_limited() {
     let double = double(|_| upstream::empty(StatusCode::OK)).await;
-    let limits = Limits { sessions_per_task: 2, ..Limits::default() };
+    let limits = Limits {
+        sessions_per_task: 2,
+        ..Limits::default()
+    };
     let gateway = Gateway::with(&double, limits).await;
     let agent = gateway.agent();
     for status in [200, 200, 429] {
         assert_eq!(gateway.initialize(&agent, REVISION).await.0.status, status);
     }
     assert_eq!(double.count(), 2);
-    assert_eq!(gateway.initialize(&gateway.agent(), REVISION).await.0.status, 200);
+    assert_eq!(
+        gateway
+            .initialize(&gateway.agent(), REVISION)
+            .await
+            .0
+            .status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn a_revision_that_is_not_known_is_no_session() {
     let double = Double::answering(|seen| async move {
         let mut reply = result_of(&seen, &json!({ "protocolVersion": "2031-01-01" }));
-        reply.headers_mut().insert("mcp-session-id", UPSTREAM_ID.parse().unwrap());
+        reply
+            .headers_mut()
+            .insert("mcp-session-id", UPSTREAM_ID.parse().unwrap());
         reply
     })
     .await;
@@ -130,7 +166,11 @@ async fn streaming() -> (Double, mpsc::UnboundedSender<String>) {
     let (sender, reply) = stream();
     let reply = Arc::new(Mutex::new(Some(reply)));
     let double = double(move |seen| match seen.method {
-        Method::GET => reply.lock().unwrap().take().unwrap_or_else(|| upstream::empty(StatusCode::CONFLICT)),
+        Method::GET => reply
+            .lock()
+            .unwrap()
+            .take()
+            .unwrap_or_else(|| upstream::empty(StatusCode::CONFLICT)),
         _ if seen.json().get("method").is_none() => upstream::empty(StatusCode::ACCEPTED),
         _ => result_of(&seen, &json!({})),
     })
@@ -144,8 +184,14 @@ async fn what_servers_ask_is_decided_in_both_directions() {
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
     let (_, session) = gateway.initialize(&agent, REVISION).await;
-    let headers = gateway.signed(&agent, "GET",
-        &[("mcp-session-id", session.as_str()), ("last-event-id", "ev-4")]);
+    let headers = gateway.signed(
+        &agent,
+        "GET",
+        &[
+            ("mcp-session-id", session.as_str()),
+            ("last-event-id", "ev-4"),
+        ],
+    );
     let mut listening = gateway.send(Method::GET, headers, Bytes::new()).await;
     assert_eq!(listening.status(), 200);
     assert_eq!(double.seen()[1].headers["last-event-id"], "ev-4");
@@ -164,22 +210,48 @@ async fn what_servers_ask_is_decided_in_both_directions() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    let mut told: Vec<_> = double.seen()[2..].iter().map(|seen| {
-        assert_eq!(seen.headers["mcp-session-id"], UPSTREAM_ID);
-        let message = seen.json();
-        (message["id"].to_string(), message["error"]["code"].as_i64().unwrap())
-    }).collect();
+    let mut told: Vec<_> = double.seen()[2..]
+        .iter()
+        .map(|seen| {
+            assert_eq!(seen.headers["mcp-session-id"], UPSTREAM_ID);
+            let message = seen.json();
+            (
+                message["id"].to_string(),
+                message["error"]["code"].as_i64().unwrap(),
+            )
+        })
+        .collect();
     told.sort();
     assert_eq!(told, [("\"b\"".to_owned(), -32_601), ("1".to_owned(), -1)]);
 
-    let answer = |id: Value| json!({ "jsonrpc": "2.0", "id": id, "result": { "action": "accept" } });
+    let answer =
+        |id: Value| json!({ "jsonrpc": "2.0", "id": id, "result": { "action": "accept" } });
     for unasked in [json!(1), json!(99), json!("3")] {
-        assert_eq!(gateway.within(&agent, &session, answer(unasked)).await.status, 400);
+        assert_eq!(
+            gateway
+                .within(&agent, &session, answer(unasked))
+                .await
+                .status,
+            400
+        );
     }
     assert_eq!(double.count(), 4);
-    assert_eq!(gateway.within(&agent, &session, answer(json!(3))).await.status, 202);
+    assert_eq!(
+        gateway
+            .within(&agent, &session, answer(json!(3)))
+            .await
+            .status,
+        202
+    );
     assert_eq!(double.seen()[4].json()["result"]["action"], "accept");
-    assert_eq!(gateway.within(&agent, &session, answer(json!(3))).await.status, 400, "only once");
+    assert_eq!(
+        gateway
+            .within(&agent, &session, answer(json!(3)))
+            .await
+            .status,
+        400,
+        "only once"
+    );
     assert_eq!(double.count(), 5);
 }
 
@@ -198,16 +270,26 @@ async fn an_answer_that_comes_on_a_resumed_stream_is_looked_at_all_the_same() {
     let (_, session) = gateway.initialize(&agent, REVISION).await;
     let listing = json!({ "jsonrpc": "2.0", "id": 5, "method": "tools/list" });
     let primed = gateway.within(&agent, &session, listing).await;
-    assert_eq!(primed.text(), "id: 1\nretry: 1\ndata:\n\n", "the priming event passes untouched");
-    let headers = gateway.signed(&agent, "GET",
-        &[("mcp-session-id", session.as_str()), ("last-event-id", "1")]);
+    assert_eq!(
+        primed.text(),
+        "id: 1\nretry: 1\ndata:\n\n",
+        "the priming event passes untouched"
+    );
+    let headers = gateway.signed(
+        &agent,
+        "GET",
+        &[("mcp-session-id", session.as_str()), ("last-event-id", "1")],
+    );
     let response = gateway.send(Method::GET, headers, Bytes::new()).await;
     let result = json!({ "tools": [{ "name": "echo" }, { "name": "delete_everything" }] });
     let message = json!({ "jsonrpc": "2.0", "id": 5, "result": result });
     sender.send(format!("id: 2\ndata: {message}\n\n")).unwrap();
     drop(sender);
     let text = whole(response).await.text();
-    assert!(text.starts_with("id: 2\ndata: ") && text.contains("echo"), "{text}");
+    assert!(
+        text.starts_with("id: 2\ndata: ") && text.contains("echo"),
+        "{text}"
+    );
     assert!(!text.contains("delete_everything"), "{text}");
 }
 
@@ -223,8 +305,10 @@ async fn batches_are_decided_message_by_message() {
     .await;
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
-    let call = |id: u64, name: &str| json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call",
-        "params": { "name": name, "arguments": {} } });
+    let call = |id: u64, name: &str| {
+        json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call",
+        "params": { "name": name, "arguments": {} } })
+    };
     let batch = json!([
         call(1, "echo"),
         call(2, "delete_everything"),
@@ -233,7 +317,14 @@ async fn batches_are_decided_message_by_message() {
     ]);
     let (_, old) = gateway.initialize(&agent, "2025-03-26").await;
     let answered = gateway.within(&agent, &old, batch.clone()).await.json();
-    let by_id = |id: u64| answered.as_array().unwrap().iter().find(|a| a["id"] == id).unwrap();
+    let by_id = |id: u64| {
+        answered
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|a| a["id"] == id)
+            .unwrap()
+    };
     assert!(by_id(1)["result"].is_object());
     assert_eq!(by_id(2)["error"]["data"]["rule"], "not_granted");
     assert_eq!(by_id(3)["error"]["code"], -32_601);
@@ -243,8 +334,16 @@ async fn batches_are_decided_message_by_message() {
     let (_, new) = gateway.initialize(&agent, REVISION).await;
     let before = double.count();
     assert_eq!(gateway.within(&agent, &new, batch).await.status, 400);
-    assert_eq!(gateway.within(&agent, &old, json!([call(1, "drop"), call(2, "drop")])).await.json()
-        .as_array().unwrap().len(), 2);
+    assert_eq!(
+        gateway
+            .within(&agent, &old, json!([call(1, "drop"), call(2, "drop")]))
+            .await
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     assert_eq!(double.count(), before);
 }
 
@@ -254,9 +353,17 @@ async fn notifications_that_clients_do_not_have_are_refused() {
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
     let (_, session) = gateway.initialize(&agent, REVISION).await;
-    for method in ["notifications/message", "tools/call", "notifications/made/up"] {
+    for method in [
+        "notifications/message",
+        "tools/call",
+        "notifications/made/up",
+    ] {
         let note = json!({ "jsonrpc": "2.0", "method": method, "params": {} });
-        assert_eq!(gateway.within(&agent, &session, note).await.status, 400, "{method}");
+        assert_eq!(
+            gateway.within(&agent, &session, note).await.status,
+            400,
+            "{method}"
+        );
     }
     let method = json!({ "jsonrpc": "2.0", "id": 1, "method": "server/discover" });
     let refused = gateway.within(&agent, &session, method).await;

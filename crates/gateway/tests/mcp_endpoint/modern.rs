@@ -10,7 +10,8 @@ use crate::support::{Double, Gateway, next};
 
 #[tokio::test]
 async fn what_passes_passes_untouched_and_credentials_do_not() {
-    let text = r#"{"jsonrpc":"2.0", "id":1,"result":{"resultType":"complete","content":[],"x":1.50e0}}"#;
+    let text =
+        r#"{"jsonrpc":"2.0", "id":1,"result":{"resultType":"complete","content":[],"x":1.50e0}}"#;
     let double = Double::answering(move |_| async move {
         let mut reply = json_reply(200, &Value::Null);
         *reply.body_mut() = {
@@ -22,12 +23,25 @@ async fn what_passes_passes_untouched_and_credentials_do_not() {
     .await;
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
-    let (headers, body) = crate::support::modern("tools/call", json!({ "name": "echo", "arguments": { "n": 1 } }));
+    let (headers, body) = crate::support::modern(
+        "tools/call",
+        json!({ "name": "echo", "arguments": { "n": 1 } }),
+    );
     let body = body.replace("\"n\":1", "\"n\" : 1.0e0");
     let mut headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-    headers.extend([("cookie", "session=agent-secret"), ("x-api-key", "agent-secret"), ("baggage", "a=b")]);
-    let answered = gateway.raw(gateway.signed(&agent, "POST", &headers), body.clone()).await;
-    assert_eq!(answered.text(), text, "the answer's bytes are the upstream's");
+    headers.extend([
+        ("cookie", "session=agent-secret"),
+        ("x-api-key", "agent-secret"),
+        ("baggage", "a=b"),
+    ]);
+    let answered = gateway
+        .raw(gateway.signed(&agent, "POST", &headers), body.clone())
+        .await;
+    assert_eq!(
+        answered.text(),
+        text,
+        "the answer's bytes are the upstream's"
+    );
     assert!(!answered.headers.contains_key("set-cookie"));
     assert!(!answered.headers.contains_key("www-authenticate"));
     let seen = &double.seen()[0];
@@ -47,14 +61,27 @@ async fn a_denied_action_never_reaches_the_upstream() {
     assert_eq!((denied.status.as_u16(), denied.code()), (200, 403));
     assert_eq!(denied.rule(), "not_granted");
     let data = &denied.json()["error"]["data"];
-    assert!(data["decision"].as_str().unwrap().starts_with("dec_"), "{data}");
+    assert!(
+        data["decision"].as_str().unwrap().starts_with("dec_"),
+        "{data}"
+    );
     assert!(!data["remedy"].as_str().unwrap().is_empty());
-    let outside = gateway.tool(&agent, "read", json!({ "path": "/etc/passwd" })).await;
+    let outside = gateway
+        .tool(&agent, "read", json!({ "path": "/etc/passwd" }))
+        .await;
     assert_eq!(outside.rule(), "argument_refused");
-    let read = gateway.call(&agent, "resources/read", json!({ "uri": "file:///etc/passwd" })).await;
+    let read = gateway
+        .call(
+            &agent,
+            "resources/read",
+            json!({ "uri": "file:///etc/passwd" }),
+        )
+        .await;
     assert_eq!(read.rule(), "not_granted");
     assert_eq!(double.count(), 0);
-    let inside = gateway.tool(&agent, "read", json!({ "path": "/data/a" })).await;
+    let inside = gateway
+        .tool(&agent, "read", json!({ "path": "/data/a" }))
+        .await;
     assert!(inside.json()["result"].is_object());
     assert_eq!(double.count(), 1);
 }
@@ -76,7 +103,11 @@ async fn listings_show_what_the_task_may_use() {
         let double = Double::answering(move |seen| {
             let message = json!({ "jsonrpc": "2.0", "id": seen.json()["id"], "result": result });
             async move {
-                if as_stream { events(&[event(&message)]) } else { json_reply(200, &message) }
+                if as_stream {
+                    events(&[event(&message)])
+                } else {
+                    json_reply(200, &message)
+                }
             }
         })
         .await;
@@ -94,7 +125,9 @@ async fn listings_show_what_the_task_may_use() {
         assert_eq!(names, ["read"], "not granted, and not sound, are not shown");
         assert_eq!(message["result"]["cacheScope"], "private");
         // What the listing said is now demanded of calls.
-        let call = gateway.tool(&agent, "read", json!({ "path": "/data/a" })).await;
+        let call = gateway
+            .tool(&agent, "read", json!({ "path": "/data/a" }))
+            .await;
         assert_eq!((call.status.as_u16(), call.code()), (400, -32_020));
         assert_eq!(double.count(), 1);
     }
@@ -102,10 +135,14 @@ async fn listings_show_what_the_task_may_use() {
 
 #[tokio::test]
 async fn streams_pass_event_by_event() {
-    let pieces = [": hello\n\n", "id: 1\nretry: 10\ndata:\n\n",
+    let pieces = [
+        ": hello\n\n",
+        "id: 1\nretry: 10\ndata:\n\n",
         "event: message\r\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{}}\r\n\r\n",
-        "data: {\"jsonrpc\":\"2.0\",\"id\":1,\ndata: \"result\":{\"content\":[]}}\n\n"];
-    let double = Double::answering(move |_| async move { events(&pieces.map(str::to_owned)) }).await;
+        "data: {\"jsonrpc\":\"2.0\",\"id\":1,\ndata: \"result\":{\"content\":[]}}\n\n",
+    ];
+    let double =
+        Double::answering(move |_| async move { events(&pieces.map(str::to_owned)) }).await;
     let gateway = Gateway::before(&double).await;
     let answered = gateway.tool(&gateway.agent(), "echo", json!({})).await;
     assert_eq!(answered.text(), pieces.concat());
@@ -143,17 +180,26 @@ async fn requests_for_input_are_decided_one_by_one() {
         if !only_sampling {
             requests["e"] = json!({ "method": "elicitation/create", "params": { "a": 1 } });
         }
-        result_of(&seen, &json!({
-            "resultType": "input_required", "inputRequests": requests, "requestState": "opaque",
-        }))
+        result_of(
+            &seen,
+            &json!({
+                "resultType": "input_required", "inputRequests": requests, "requestState": "opaque",
+            }),
+        )
     })
     .await;
     let gateway = Gateway::before(&double).await;
     let (agent, other) = (gateway.agent(), gateway.agent());
     let asked = gateway.tool(&agent, "echo", json!({})).await.json();
     let requests = asked["result"]["inputRequests"].as_object().unwrap();
-    assert_eq!(requests.keys().collect::<Vec<_>>(), ["e"], "sampling is not granted");
-    let refused = gateway.tool(&agent, "echo", json!({ "only": "sampling" })).await;
+    assert_eq!(
+        requests.keys().collect::<Vec<_>>(),
+        ["e"],
+        "sampling is not granted"
+    );
+    let refused = gateway
+        .tool(&agent, "echo", json!({ "only": "sampling" }))
+        .await;
     assert_eq!(refused.rule(), "not_granted");
 
     let retry = json!({ "name": "echo", "arguments": {}, "requestState": "opaque",
@@ -163,7 +209,10 @@ async fn requests_for_input_are_decided_one_by_one() {
     assert_eq!((stolen.status.as_u16(), stolen.code()), (400, -32_602));
     let mut tampered = retry.clone();
     tampered["requestState"] = json!("opaque-tampered");
-    assert_eq!(gateway.call(&agent, "tools/call", tampered).await.code(), -32_602);
+    assert_eq!(
+        gateway.call(&agent, "tools/call", tampered).await.code(),
+        -32_602
+    );
     assert_eq!(double.count(), before, "neither reached the upstream");
     assert!(gateway.call(&agent, "tools/call", retry).await.json()["result"].is_object());
 }
@@ -182,7 +231,11 @@ async fn tasks_of_a_server_belong_to_whom_they_were_given() {
     let (agent, other) = (gateway.agent(), gateway.agent());
     let get = json!({ "taskId": "t-1" });
     let early = gateway.call(&agent, "tasks/get", get.clone()).await;
-    assert_eq!((early.status.as_u16(), early.code()), (400, -32_021), "no extension declared");
+    assert_eq!(
+        (early.status.as_u16(), early.code()),
+        (400, -32_021),
+        "no extension declared"
+    );
     gateway.tool(&agent, "echo", json!({})).await;
     assert!(gateway.call(&agent, "tasks/get", get.clone()).await.json()["result"].is_object());
     assert!(gateway.call(&other, "tasks/get", get).await.json()["error"].is_object());
@@ -193,7 +246,8 @@ async fn tasks_of_a_server_belong_to_whom_they_were_given() {
 async fn errors_of_the_protocol_pass_and_others_are_neutral() {
     let double = Double::answering(|seen| async move {
         let id = seen.json()["id"].clone();
-        let error = |code| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": "m" } });
+        let error =
+            |code| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": "m" } });
         match seen.json()["params"]["arguments"]["case"].as_u64().unwrap() {
             0 => json_reply(400, &error(-32_602)),
             1 => json_reply(404, &error(-32_601)),
@@ -201,20 +255,35 @@ async fn errors_of_the_protocol_pass_and_others_are_neutral() {
             3 => json_reply(500, &json!("stack trace at /srv/secret")),
             4 => upstream::empty(http::StatusCode::ACCEPTED),
             5 => json_reply(200, &json!({ "jsonrpc": "2.0", "id": 99, "result": {} })),
-            _ => json_reply(400, &json!({ "error": { "code": -32_000, "message": "old" }, "id": null })),
+            _ => json_reply(
+                400,
+                &json!({ "error": { "code": -32_000, "message": "old" }, "id": null }),
+            ),
         }
     })
     .await;
     let gateway = Gateway::before(&double).await;
     let agent = gateway.agent();
     for (case, status, code) in [
-        (0, 400, -32_602), (1, 404, -32_601), (2, 502, 502), (3, 502, 502), (4, 502, 502),
-        (5, 502, 502), (6, 400, -32_000),
+        (0, 400, -32_602),
+        (1, 404, -32_601),
+        (2, 502, 502),
+        (3, 502, 502),
+        (4, 502, 502),
+        (5, 502, 502),
+        (6, 400, -32_000),
     ] {
         let answered = gateway.tool(&agent, "echo", json!({ "case": case })).await;
-        assert_eq!((answered.status.as_u16(), answered.code()), (status, code), "case {case}");
+        assert_eq!(
+            (answered.status.as_u16(), answered.code()),
+            (status, code),
+            "case {case}"
+        );
         assert!(!answered.text().contains("secret"), "case {case}");
-        assert!(!answered.headers.contains_key("www-authenticate"), "case {case}");
+        assert!(
+            !answered.headers.contains_key("www-authenticate"),
+            "case {case}"
+        );
     }
 }
 
@@ -224,7 +293,9 @@ async fn an_answer_without_end_is_cut_with_an_error() {
         if seen.json()["params"]["arguments"]["stream"] == true {
             let (sender, reply) = stream();
             for _ in 0..100 {
-                sender.send(format!("data: {}\n", "x".repeat(1_000))).unwrap();
+                sender
+                    .send(format!("data: {}\n", "x".repeat(1_000)))
+                    .unwrap();
             }
             std::mem::forget(sender);
             reply
@@ -233,13 +304,22 @@ async fn an_answer_without_end_is_cut_with_an_error() {
         }
     })
     .await;
-    let limits = Limits { response_bytes: 10_000, ..Limits::default() };
+    let limits = Limits {
+        response_bytes: 10_000,
+        ..Limits::default()
+    };
     let gateway = Gateway::with(&double, limits).await;
     let agent = gateway.agent();
     let whole = gateway.tool(&agent, "echo", json!({})).await;
     assert_eq!((whole.status.as_u16(), whole.code()), (502, 502));
-    let streamed = gateway.tool(&agent, "echo", json!({ "stream": true })).await;
-    assert!(streamed.text().contains("more than 10000 bytes"), "{}", streamed.text());
+    let streamed = gateway
+        .tool(&agent, "echo", json!({ "stream": true }))
+        .await;
+    assert!(
+        streamed.text().contains("more than 10000 bytes"),
+        "{}",
+        streamed.text()
+    );
 }
 
 #[tokio::test]
@@ -248,21 +328,32 @@ async fn streams_of_a_task_are_counted_and_closed_ones_are_not() {
     let double = Double::answering(move |seen| {
         let (sender, reply) = stream();
         let id = seen.json()["id"].clone();
-        sender.send(event(&json!({ "jsonrpc": "2.0",
+        sender
+            .send(event(&json!({ "jsonrpc": "2.0",
             "method": "notifications/subscriptions/acknowledged",
-            "params": { "_meta": { "io.modelcontextprotocol/subscriptionId": id } } }))).unwrap();
+            "params": { "_meta": { "io.modelcontextprotocol/subscriptionId": id } } })))
+            .unwrap();
         held.lock().unwrap().push(sender);
         async move { reply }
     })
     .await;
-    let limits = Limits { streams_per_task: 2, ..Limits::default() };
+    let limits = Limits {
+        streams_per_task: 2,
+        ..Limits::default()
+    };
     let gateway = Gateway::with(&double, limits).await;
     let agent = gateway.agent();
     let listen = || async {
         let params = json!({ "notifications": { "toolsListChanged": true } });
         let (headers, body) = crate::support::modern("subscriptions/listen", params);
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        gateway.send(http::Method::POST, gateway.signed(&agent, "POST", &headers), body.into()).await
+        gateway
+            .send(
+                http::Method::POST,
+                gateway.signed(&agent, "POST", &headers),
+                body.into(),
+            )
+            .await
     };
     let mut first = listen().await;
     assert!(next(first.body_mut()).await.contains("acknowledged"));

@@ -479,3 +479,51 @@ fn listings_show_what_could_be_used() {
     scene.proof = Proof::Bearer;
     assert!(!scene.lists("files", Listed::Tool("read")));
 }
+
+#[test]
+fn a_compiled_grant_keeps_nothing_of_another_task() {
+    let mut scene =
+        Scene::new("permit(principal, action, resource) when { context.purpose == \"ticket 1\" };");
+    assert!(scene.decide("files", Operation::Converse).is_permit());
+    scene.task.purpose = "ticket 2".to_owned();
+    assert_eq!(
+        scene.rule("files", Operation::Converse),
+        Rule::NoPolicyPermits
+    );
+    scene.task.purpose = "ticket 1".to_owned();
+    assert!(scene.decide("files", Operation::Converse).is_permit());
+}
+
+#[test]
+fn policies_see_the_proof_of_each_call() {
+    let mut scene =
+        Scene::new("permit(principal, action, resource) when { context.proof == \"dpop\" };");
+    scene.task.grant.proof = Proof::Bearer;
+    scene.grant = CompiledGrant::new(&scene.task.grant);
+    assert!(scene.decide("files", Operation::Converse).is_permit());
+    scene.proof = Proof::Bearer;
+    assert_eq!(
+        scene.rule("files", Operation::Converse),
+        Rule::NoPolicyPermits
+    );
+}
+
+#[test]
+fn policies_see_what_a_server_asks_for() {
+    let policies = "permit(principal, action == Sallyport::Action::\"answer\", resource) when { context.request == \"roots\" };";
+    let scene = Scene::new(policies);
+    assert!(
+        scene
+            .decide(
+                "files",
+                Operation::Answer {
+                    request: ServerRequest::Roots
+                }
+            )
+            .is_permit()
+    );
+    assert_eq!(
+        scene.rule("files", Operation::Converse),
+        Rule::NoPolicyPermits
+    );
+}

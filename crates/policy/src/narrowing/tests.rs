@@ -122,6 +122,11 @@ fn arguments_are_covered() {
             false,
         ),
         (
+            json!({"arguments": {"q": {"equals": 1, "optional": true}}, "other_arguments": "allow"}),
+            json!({}),
+            false,
+        ),
+        (
             json!({"arguments": {"p": {}}}),
             json!({"arguments": {"/*": {}}}),
             false,
@@ -235,7 +240,10 @@ fn any_tool() -> impl Strategy<Value = Value> {
     let key = select(vec!["p", "q", "/p", "/p/k", "/p/*", "/*", "/p~2"]);
     (
         select(vec!["a", "ab", "a*", "*", "b"]),
-        proptest::collection::btree_map(key, any_constraint(), 0..3),
+        prop_oneof![
+            Just(BTreeMap::new()),
+            proptest::collection::btree_map(key, any_constraint(), 1..3),
+        ],
         select(vec![json!(null), json!(null), json!("allow"), json!("refuse")]),
         select(vec![json!(null), json!(null), json!(0), json!(1), json!(2)]),
     )
@@ -247,7 +255,7 @@ fn any_tool() -> impl Strategy<Value = Value> {
 fn any_permission() -> impl Strategy<Value = Value> {
     let uris = || select(vec!["u:/a/*", "u:/a/b", "u:/a/../b", "*", "u:/b*"]);
     (
-        select(vec!["s", "u"]),
+        select(vec!["s", "s", "u"]),
         proptest::collection::vec(any_tool(), 0..3),
         proptest::collection::vec(uris(), 0..2),
         proptest::collection::vec(select(vec!["roots", "sampling"]), 0..2),
@@ -261,7 +269,7 @@ fn any_permission() -> impl Strategy<Value = Value> {
 fn any_grant() -> impl Strategy<Value = Grant> {
     (
         proptest::collection::vec(any_permission(), 0..4),
-        0..5_u32,
+        0..7_u32,
         select(vec!["dpop", "bearer"]),
     )
         .prop_map(|(permissions, calls, proof)| {
@@ -355,7 +363,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         1 => Just(Operation::Converse),
         1 => Just(Operation::Answer { request: ServerRequest::Roots }),
     ];
-    (select(vec!["s", "u"]), operation).prop_map(|(server, operation)| Action {
+    (select(vec!["s", "s", "s", "u"]), operation).prop_map(|(server, operation)| Action {
         server: ServerName::parse(server).unwrap(),
         method: String::new(),
         operation,
@@ -458,12 +466,17 @@ fn never_widens(
     Ok(())
 }
 
+/// A few different actions, each several times in a row, so that budgets do run out.
 fn any_actions() -> impl Strategy<Value = Vec<(Action, bool)>> {
-    proptest::collection::vec((any_action(), any::<bool>()), 1..16)
+    let repeated = (any_action(), 1..4_usize, proptest::bool::weighted(0.2));
+    proptest::collection::vec(repeated, 1..8).prop_map(|runs| {
+        let repeat = |(action, times, bearer)| std::iter::repeat_n((action, bearer), times);
+        runs.into_iter().flat_map(repeat).collect()
+    })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3_000))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
     fn narrowing_never_widens((wide, narrow) in related(), actions in any_actions()) {

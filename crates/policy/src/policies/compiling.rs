@@ -180,4 +180,3 @@ fn mistake(file: &Path, error: &(impl Diagnostic + ?Sized), otherwise: &str) -> 
         .map_or_else(|| otherwise.to_owned(), |help| help.to_string());
     Mistake::new(file, error.to_string()).at(span).hint(hint)
 }
-

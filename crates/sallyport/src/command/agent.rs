@@ -18,7 +18,7 @@ Examples:
   sallyport agent list
   sallyport agent quarantine triage      nothing of it is forwarded any more, at once
   sallyport agent release triage")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -79,7 +79,9 @@ struct List {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  sallyport agent show triage\n  sallyport agent quarantine triage")]
+#[command(
+    after_help = "Examples:\n  sallyport agent show triage\n  sallyport agent quarantine triage"
+)]
 struct One {
     /// The agent
     name: AgentName,
@@ -106,7 +108,9 @@ struct NewEnrolment {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sallyport agent disable-instance inst_0190b6a0000070008000000000000000")]
+#[command(
+    after_help = "Example:\n  sallyport agent disable-instance inst_0190b6a0000070008000000000000000"
+)]
 struct DisableInstance {
     /// The instance
     id: InstanceId,
@@ -118,7 +122,7 @@ struct DisableInstance {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Register(args) => register(args),
         Command::List(args) => list(args),
@@ -141,22 +145,34 @@ fn register(args: &Register) -> Result<(), Failure> {
         segment: args.segment.clone(),
     };
     let agent: Agent = client.post("/v1/agents", &request)?;
-    let enrolment: Enrolment = client
-        .post(&format!("/v1/agents/{}/enrolment", agent.name), &MakeEnrolment::default())?;
+    let enrolment: Enrolment = client.post(
+        &format!("/v1/agents/{}/enrolment", agent.name),
+        &MakeEnrolment::default(),
+    )?;
     if args.json {
         return output::json(&json!({ "agent": agent, "enrolment": enrolment }));
     }
     let name = paint(output::STRONG, &agent.name);
-    output::line(format_args!("{} {name}  {}", paint(GOOD, "registered"), paint(FAINT, &agent.spiffe_id)))?;
+    output::line(format_args!(
+        "{} {name}  {}",
+        paint(GOOD, "registered"),
+        paint(FAINT, &agent.spiffe_id)
+    ))?;
     invite(&enrolment)
 }
 
 fn enrolment(args: &NewEnrolment) -> Result<(), Failure> {
     let client = Client::new(&args.control)?;
-    let request = MakeEnrolment { ttl_seconds: Some(args.ttl.as_secs()) };
+    let request = MakeEnrolment {
+        ttl_seconds: Some(args.ttl.as_secs()),
+    };
     let enrolment: Enrolment =
         client.post(&format!("/v1/agents/{}/enrolment", args.name), &request)?;
-    if args.json { output::json(&enrolment) } else { invite(&enrolment) }
+    if args.json {
+        output::json(&enrolment)
+    } else {
+        invite(&enrolment)
+    }
 }
 
 /// Says how to use an enrolment token.
@@ -170,7 +186,10 @@ fn invite(enrolment: &Enrolment) -> Result<(), Failure> {
         enrolment.token, enrolment.control
     );
     output::line(format_args!("  {}\n", paint(CODE, command)))?;
-    output::line(paint(FAINT, "The token is shown this once and can be used once."))
+    output::line(paint(
+        FAINT,
+        "The token is shown this once and can be used once.",
+    ))
 }
 
 fn list(args: &List) -> Result<(), Failure> {
@@ -183,7 +202,11 @@ fn list(args: &List) -> Result<(), Failure> {
         vec![
             agent.name.to_string(),
             state(agent.lifecycle.as_str()),
-            agent.segment.as_ref().map(ToString::to_string).unwrap_or_default(),
+            agent
+                .segment
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             agent.sponsor.clone(),
             instant(agent.registered_at),
         ]
@@ -213,7 +236,13 @@ fn sheet(agent: &Agent) -> Result<(), Failure> {
         ("state", state(agent.lifecycle.as_str())),
         ("identity", agent.spiffe_id.clone()),
         ("sponsor", agent.sponsor.clone()),
-        ("segment", agent.segment.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)),
+        (
+            "segment",
+            agent
+                .segment
+                .as_ref()
+                .map_or_else(|| "none".to_owned(), ToString::to_string),
+        ),
         ("registered", instant(agent.registered_at)),
     ])
 }
@@ -225,7 +254,11 @@ fn change(args: &One, verb: &str) -> Result<(), Failure> {
     if args.json {
         return output::json(&changed);
     }
-    output::line(format_args!("{} is {}", changed.now.name, state(changed.now.lifecycle.as_str())))?;
+    output::line(format_args!(
+        "{} is {}",
+        changed.now.name,
+        state(changed.now.lifecycle.as_str())
+    ))?;
     super::warn(&changed.warnings);
     Ok(())
 }
@@ -233,18 +266,30 @@ fn change(args: &One, verb: &str) -> Result<(), Failure> {
 fn instances(args: &One) -> Result<(), Failure> {
     let client = Client::new(&args.control)?;
     let instances = instances_of(&client, &args.name)?;
-    if args.json { output::json(&instances) } else { print_instances(&instances) }
+    if args.json {
+        output::json(&instances)
+    } else {
+        print_instances(&instances)
+    }
 }
 
 fn instances_of(client: &Client, agent: &AgentName) -> Result<Vec<Instance>, Failure> {
-    client.list("/v1/instances", &[("agent", Some(agent.to_string()))], usize::MAX)
+    client.list(
+        "/v1/instances",
+        &[("agent", Some(agent.to_string()))],
+        usize::MAX,
+    )
 }
 
 fn print_instances(instances: &[Instance]) -> Result<(), Failure> {
     let rows = instances.iter().map(|instance| {
         vec![
             instance.id.to_string(),
-            state(if instance.disabled { "disabled" } else { "active" }),
+            state(if instance.disabled {
+                "disabled"
+            } else {
+                "active"
+            }),
             instant(instance.enrolled_at),
             paint(FAINT, &instance.thumbprint),
         ]

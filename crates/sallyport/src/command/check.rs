@@ -18,7 +18,7 @@ Examples:
   sallyport check
   sallyport check --config /etc/sallyport/sallyport.toml
   sallyport check --json | jq '.remarks[] | select(.severity == \"mistake\")'")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArg,
     /// Print JSON
@@ -36,7 +36,7 @@ struct Report<'a> {
 }
 
 /// Checks, and prints what was found.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let read = setup::read(&args.config.config);
     let mistakes = read.count(Severity::Mistake);
     if args.json {
@@ -52,12 +52,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         output::line(summary(&read))?;
     }
-    if read.setup.is_some() { Ok(()) } else { Err(Failure::reported()) }
+    if read.setup.is_some() {
+        Ok(())
+    } else {
+        Err(Failure::reported())
+    }
 }
 
 fn summary(read: &Read) -> String {
-    let tally =
-        report::tally(read.count(Severity::Mistake), read.count(Severity::Advice));
+    let tally = report::tally(read.count(Severity::Mistake), read.count(Severity::Advice));
     let Some(setup) = &read.setup else {
         return format!("{} {tally}", paint(BAD.bold(), "not ready:"));
     };
@@ -80,7 +83,11 @@ fn summary(read: &Read) -> String {
 }
 
 fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }
 
 #[cfg(test)]
@@ -95,8 +102,14 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        write("sallyport.toml", "trust_domain = \"example.org\"\n[servers.files]\ncomand = []\n");
-        write("templates/a.toml", "description = \"x\"\nagents = [\"a*b\"]\nttl = \"soon\"\n");
+        write(
+            "sallyport.toml",
+            "trust_domain = \"example.org\"\n[servers.files]\ncomand = []\n",
+        );
+        write(
+            "templates/a.toml",
+            "description = \"x\"\nagents = [\"a*b\"]\nttl = \"soon\"\n",
+        );
         write("policies/p.cedar", "permit (principal, action, resource;\n");
         let read = setup::read(&home.path().join("sallyport.toml"));
         assert!(read.setup.is_none());
@@ -104,9 +117,20 @@ mod tests {
             .remarks
             .iter()
             .filter(|remark| remark.severity == Severity::Mistake)
-            .map(|remark| remark.mistake.file.file_name().unwrap().to_string_lossy().into_owned())
+            .map(|remark| {
+                remark
+                    .mistake
+                    .file
+                    .file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .collect();
-        assert_eq!(files.into_iter().collect::<Vec<_>>(), ["a.toml", "p.cedar", "sallyport.toml"]);
+        assert_eq!(
+            files.into_iter().collect::<Vec<_>>(),
+            ["a.toml", "p.cedar", "sallyport.toml"]
+        );
         let summary = anstream::adapter::strip_str(&summary(&read)).to_string();
         assert!(summary.starts_with("not ready: "), "{summary}");
         for entry in report::entries(&read.remarks, &read.texts) {

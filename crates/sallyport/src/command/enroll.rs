@@ -30,15 +30,25 @@ Examples:
 
 The token can be used once. Other users of this machine can see it when it stands on the command
 line; prefer the environment, a file or standard input.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The enrolment token
-    #[arg(long, value_name = "TOKEN", env = "SALLYPORT_ENROLMENT_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "SALLYPORT_ENROLMENT_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
     /// The file with the token; without it and without a token, standard input is read
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
     /// The control listener's URL
-    #[arg(long, value_name = "URL", env = "SALLYPORT_CONTROL", default_value = "http://127.0.0.1:8600")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SALLYPORT_CONTROL",
+        default_value = "http://127.0.0.1:8600"
+    )]
     control: String,
     /// The folder to make, by default ~/.sallyport/instance
     #[arg(long, value_name = "DIR", env = "SALLYPORT_INSTANCE")]
@@ -49,11 +59,13 @@ pub struct Args {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
-    let dir = args.instance.clone().unwrap_or_else(InstanceFolder::default_dir);
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let dir = args
+        .instance
+        .clone()
+        .unwrap_or_else(InstanceFolder::default_dir);
     check_url("the control listener", &args.control).map_err(|failure| {
-        Failure::usage(failure.message())
-            .hint("write it like `https://sallyport.example.org:8600`")
+        Failure::usage(failure.message()).hint("write it like `https://sallyport.example.org:8600`")
     })?;
     let token = token(args)?;
     let key = InstanceKey::generate()
@@ -70,14 +82,19 @@ fn token(args: &Args) -> Result<Zeroizing<String>, Failure> {
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => Zeroizing::new(token.clone()),
         (None, Some(path)) => std::fs::File::open(path).and_then(read).map_err(|error| {
-            Failure::new(format!("the token cannot be read from {}: {error}", path.display()))
+            Failure::new(format!(
+                "the token cannot be read from {}: {error}",
+                path.display()
+            ))
         })?,
         (None, None) => {
             if std::io::stdin().is_terminal() {
                 output::note("Paste the enrolment token and press Enter, then Ctrl-D:");
             }
             read(std::io::stdin()).map_err(|error| {
-                Failure::new(format!("the token cannot be read from standard input: {error}"))
+                Failure::new(format!(
+                    "the token cannot be read from standard input: {error}"
+                ))
             })?
         }
     };
@@ -87,8 +104,10 @@ fn token(args: &Args) -> Result<Zeroizing<String>, Failure> {
             .hint("`sallyport agent enrolment AGENT` makes one, where Sallyport runs"));
     }
     if !token.starts_with(identity::secret::ENROLMENT) {
-        return Err(Failure::usage("that is no enrolment token: those begin with `spe_`")
-            .hint("`sallyport agent enrolment AGENT` makes one, where Sallyport runs"));
+        return Err(
+            Failure::usage("that is no enrolment token: those begin with `spe_`")
+                .hint("`sallyport agent enrolment AGENT` makes one, where Sallyport runs"),
+        );
     }
     Ok(token)
 }
@@ -117,9 +136,14 @@ fn enroll(args: &Args, token: &str, key: &InstanceKey) -> Result<InstanceFolder,
     if !status.is_success() {
         let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
         let said = |name: &str| problem.get(name).and_then(Value::as_str);
-        let reason = said("detail").or_else(|| said("title")).unwrap_or("it gave no reason");
-        return Err(Failure::new(format!("enrolment was refused (HTTP {}): {reason}", status.as_u16()))
-            .hint(said("remedy").unwrap_or("`sallyport agent enrolment AGENT` makes a new token")));
+        let reason = said("detail")
+            .or_else(|| said("title"))
+            .unwrap_or("it gave no reason");
+        return Err(Failure::new(format!(
+            "enrolment was refused (HTTP {}): {reason}",
+            status.as_u16()
+        ))
+        .hint(said("remedy").unwrap_or("`sallyport agent enrolment AGENT` makes a new token")));
     }
     let about: InstanceFolder = serde_json::from_slice(answer.body()).map_err(|error| {
         Failure::new(format!("the answer of {url} cannot be understood: {error}"))
@@ -132,8 +156,15 @@ fn enroll(args: &Args, token: &str, key: &InstanceKey) -> Result<InstanceFolder,
 
 fn said(about: &InstanceFolder, dir: &Path) -> Result<(), Failure> {
     let agent = paint(STRONG, &about.agent);
-    output::line(format_args!("{} {} as an instance of {agent}", paint(GOOD, "enrolled"), about.id))?;
-    output::line(format_args!("Its key is in {} and nowhere else.", dir.display()))?;
+    output::line(format_args!(
+        "{} {} as an instance of {agent}",
+        paint(GOOD, "enrolled"),
+        about.id
+    ))?;
+    output::line(format_args!(
+        "Its key is in {} and nowhere else.",
+        dir.display()
+    ))?;
     output::line(format_args!(
         "\nNext, in the MCP client's configuration:\n\n  {}",
         paint(CODE, "sallyport connect SERVER --template NAME")

@@ -9,8 +9,14 @@ use crate::output::{self, CODE, FAINT, GOOD, paint};
 /// What is written, by its name in the folder.
 const FILES: [(&str, &str); 5] = [
     ("sallyport.toml", include_str!("init/sallyport.toml")),
-    ("templates/read-files.toml", include_str!("init/read-files.toml")),
-    ("policies/baseline.cedar", include_str!("init/baseline.cedar")),
+    (
+        "templates/read-files.toml",
+        include_str!("init/read-files.toml"),
+    ),
+    (
+        "policies/baseline.cedar",
+        include_str!("init/baseline.cedar"),
+    ),
     ("files/hello.txt", include_str!("init/hello.txt")),
     (".gitignore", "# Keys, state and the audit log.\n/data/\n"),
 ];
@@ -31,16 +37,20 @@ Nothing that exists is overwritten: if one of the files is there, nothing is wri
 Examples:
   sallyport init
   sallyport init my-gateway")]
-pub struct Args {
+pub(crate) struct Args {
     /// The folder; it is made if it is not there
     #[arg(default_value = ".")]
     dir: PathBuf,
 }
 
 /// Writes the files and says what to do with them.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     write(&args.dir)?;
-    output::line(format_args!("{} {}", paint(GOOD.bold(), "written to"), args.dir.display()))?;
+    output::line(format_args!(
+        "{} {}",
+        paint(GOOD.bold(), "written to"),
+        args.dir.display()
+    ))?;
     let width = FILES.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for ((name, _), meaning) in FILES.iter().zip(MEANING) {
         output::line(format_args!("  {name:width$}  {}", paint(FAINT, meaning)))?;
@@ -59,7 +69,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             "in another terminal, in the same folder",
         ),
     ] {
-        output::line(format_args!("  {}  {}", paint(CODE, command), paint(FAINT, meaning)))?;
+        output::line(format_args!(
+            "  {}  {}",
+            paint(CODE, command),
+            paint(FAINT, meaning)
+        ))?;
     }
     Ok(())
 }
@@ -76,8 +90,11 @@ fn write(dir: &Path) -> Result<(), Failure> {
         .map(|path| path.display().to_string())
         .collect();
     if !there.is_empty() {
-        return Err(Failure::new(format!("there already: {}", there.join(", ")))
-            .hint("nothing was written; choose another folder, as in `sallyport init my-gateway`"));
+        return Err(
+            Failure::new(format!("there already: {}", there.join(", "))).hint(
+                "nothing was written; choose another folder, as in `sallyport init my-gateway`",
+            ),
+        );
     }
     std::fs::create_dir_all(dir).map_err(|error| failed(dir, &error))?;
     let home = std::fs::canonicalize(dir).map_err(|error| failed(dir, &error))?;
@@ -109,12 +126,17 @@ mod tests {
         let dir = home.path().join("with \"quotes\" and $");
         write(&dir).unwrap();
         let read = setup::read(&dir.join("sallyport.toml"));
-        let mistakes: Vec<_> =
-            read.remarks.iter().filter(|remark| remark.severity == Severity::Mistake).collect();
+        let mistakes: Vec<_> = read
+            .remarks
+            .iter()
+            .filter(|remark| remark.severity == Severity::Mistake)
+            .collect();
         assert!(mistakes.is_empty(), "{mistakes:#?}");
         // Node.js need not be here; nothing else may be advised about.
         assert!(
-            read.remarks.iter().all(|remark| remark.mistake.message.contains("`npx`")),
+            read.remarks
+                .iter()
+                .all(|remark| remark.mistake.message.contains("`npx`")),
             "{:#?}",
             read.remarks
         );
@@ -123,7 +145,18 @@ mod tests {
         let template = setup.templates.values().next().unwrap();
         let constraint = &template.grant.permissions[0].tools[0].arguments["path"];
         assert_eq!(constraint.below.as_deref(), below.to_str());
-        assert_eq!(setup.config.servers.values().next().unwrap().command.last().map(String::as_str), below.to_str());
+        assert_eq!(
+            setup
+                .config
+                .servers
+                .values()
+                .next()
+                .unwrap()
+                .command
+                .last()
+                .map(String::as_str),
+            below.to_str()
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ expire.
 Examples:
   sallyport keys list
   sallyport keys rotate")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -59,7 +59,7 @@ struct Key {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::List(args) => list(args),
         Command::Rotate(args) => rotate(args),
@@ -73,9 +73,18 @@ fn list(args: &Plain) -> Result<(), Failure> {
     }
     let rows = set.keys.iter().map(|key| {
         let or_none = |text: &Option<String>| text.clone().unwrap_or_default();
-        vec![key.kid.clone(), key.kty.clone(), or_none(&key.crv), or_none(&key.alg)]
+        vec![
+            key.kid.clone(),
+            key.kty.clone(),
+            or_none(&key.crv),
+            or_none(&key.alg),
+        ]
     });
-    output::table(&["key", "type", "curve", "algorithm"], rows.collect(), "no keys")
+    output::table(
+        &["key", "type", "curve", "algorithm"],
+        rows.collect(),
+        "no keys",
+    )
 }
 
 fn rotate(args: &Plain) -> Result<(), Failure> {
@@ -83,5 +92,9 @@ fn rotate(args: &Plain) -> Result<(), Failure> {
     if args.json {
         return output::json(&rotated);
     }
-    output::line(format_args!("{} {}", paint(GOOD, "tokens are signed with"), rotated.kid))
+    output::line(format_args!(
+        "{} {}",
+        paint(GOOD, "tokens are signed with"),
+        rotated.kid
+    ))
 }

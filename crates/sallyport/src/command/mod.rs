@@ -1,17 +1,17 @@
 //! The commands, one module each.
 
-pub mod agent;
-pub mod audit;
-pub mod check;
-pub mod enroll;
-pub mod init;
-pub mod keys;
-pub mod serve;
-pub mod server;
-pub mod shell;
-pub mod status;
-pub mod task;
-pub mod template;
+pub(crate) mod agent;
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod enroll;
+pub(crate) mod init;
+pub(crate) mod keys;
+pub(crate) mod serve;
+pub(crate) mod server;
+pub(crate) mod shell;
+pub(crate) mod status;
+pub(crate) mod task;
+pub(crate) mod template;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,14 +24,19 @@ use crate::{connect, demo};
 
 /// Which configuration file.
 #[derive(clap::Args)]
-pub struct ConfigArg {
+pub(crate) struct ConfigArg {
     /// The configuration file
-    #[arg(long, value_name = "FILE", env = "SALLYPORT_CONFIG", default_value = "sallyport.toml")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SALLYPORT_CONFIG",
+        default_value = "sallyport.toml"
+    )]
     pub config: PathBuf,
 }
 
 /// Runs a command and says how it ended.
-pub fn run(command: Command) -> ExitCode {
+pub(crate) fn run(command: Command) -> ExitCode {
     let ended = match command {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args),
@@ -62,7 +67,11 @@ fn explain(failure: &Failure) {
     if failure.is_silent() {
         return;
     }
-    output::note(format_args!("{} {}", paint(BAD.bold(), "error:"), failure.message()));
+    output::note(format_args!(
+        "{} {}",
+        paint(BAD.bold(), "error:"),
+        failure.message()
+    ));
     if let Some(hint) = failure.remedy() {
         output::note(format_args!("{} {hint}", paint(output::CODE, " hint:")));
     }

@@ -15,7 +15,7 @@ Under systemd use `Type=notify`. SALLYPORT_LOG chooses levels by part: `warn,gat
 Examples:
   sallyport serve
   sallyport serve --config /etc/sallyport/sallyport.toml --log-format json")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArg,
     /// The form of log lines, on standard error
@@ -27,6 +27,6 @@ pub struct Args {
 }
 
 /// Serves until it is told to end.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     serve::run(&args.config.config, args.log_format, args.verbose)
 }

@@ -15,7 +15,7 @@ use crate::output::{self, paint, state};
 Examples:
   sallyport server list
   sallyport server disable files      nothing reaches it any more, at once")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -53,7 +53,7 @@ struct One {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::List(args) => list(args),
         Command::Enable(args) => change(args, "enable"),
@@ -71,13 +71,24 @@ fn list(args: &List) -> Result<(), Failure> {
             server.name.to_string(),
             state(word(server)),
             server.transport.clone(),
-            server.segment.as_ref().map(ToString::to_string).unwrap_or_default(),
+            server
+                .segment
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             server.url.clone(),
             output::visible(&server.description),
         ]
     });
     output::table(
-        &["server", "state", "transport", "segment", "url", "description"],
+        &[
+            "server",
+            "state",
+            "transport",
+            "segment",
+            "url",
+            "description",
+        ],
         rows.collect(),
         "no servers yet; add `[servers.NAME]` to sallyport.toml",
     )
@@ -97,5 +108,9 @@ fn change(args: &One, verb: &str) -> Result<(), Failure> {
 }
 
 fn word(server: &Server) -> &'static str {
-    if server.enabled { "enabled" } else { "disabled" }
+    if server.enabled {
+        "enabled"
+    } else {
+        "disabled"
+    }
 }

@@ -14,7 +14,7 @@ Examples:
   sallyport completion bash > ~/.local/share/bash-completion/completions/sallyport
   sallyport completion zsh > \"${fpath[1]}/_sallyport\"
   sallyport completion fish > ~/.config/fish/completions/sallyport.fish")]
-pub struct CompletionArgs {
+pub(crate) struct CompletionArgs {
     /// The shell
     shell: clap_complete::Shell,
 }
@@ -25,14 +25,14 @@ pub struct CompletionArgs {
 Examples:
   sallyport man | man -l -
   sallyport man --dir /usr/local/share/man/man1")]
-pub struct ManArgs {
+pub(crate) struct ManArgs {
     /// Write one page for each command into this folder, instead of the main page to standard output
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
 /// Prints a completion script.
-pub fn completion(args: &CompletionArgs) -> Result<(), Failure> {
+pub(crate) fn completion(args: &CompletionArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "sallyport", &mut script);
     std::io::Write::write_all(&mut std::io::stdout(), &script)?;
@@ -40,13 +40,11 @@ pub fn completion(args: &CompletionArgs) -> Result<(), Failure> {
 }
 
 /// Prints or writes manual pages.
-pub fn man(args: &ManArgs) -> Result<(), Failure> {
+pub(crate) fn man(args: &ManArgs) -> Result<(), Failure> {
     match &args.dir {
         Some(dir) => std::fs::create_dir_all(dir)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
-            .map_err(|error| {
-                Failure::new(format!("cannot write into {}: {error}", dir.display()))
-            }),
+            .map_err(|error| Failure::new(format!("cannot write into {}: {error}", dir.display()))),
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;

@@ -15,7 +15,7 @@ Ends with 1 when something does not work.
 Examples:
   sallyport status
   sallyport status --json | jq .log_size")]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     #[command(flatten)]
     control: ControlArgs,
     /// Print JSON
@@ -31,7 +31,7 @@ changes nothing: what ran before goes on.
 
 Example:
   sallyport reload")]
-pub struct ReloadArgs {
+pub(crate) struct ReloadArgs {
     #[command(flatten)]
     control: ControlArgs,
     /// Print JSON
@@ -40,28 +40,45 @@ pub struct ReloadArgs {
 }
 
 /// Shows how it is.
-pub fn status(args: &StatusArgs) -> Result<(), Failure> {
+pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let status: Status = Client::new(&args.control)?.get("/v1/status")?;
     if args.json {
         output::json(&status)?;
     } else {
         show(&status)?;
     }
-    if status.ready { Ok(()) } else { Err(Failure::reported()) }
+    if status.ready {
+        Ok(())
+    } else {
+        Err(Failure::reported())
+    }
 }
 
 fn show(status: &Status) -> Result<(), Failure> {
-    let mut rows = vec![("state", output::state(if status.ready { "ready" } else { "degraded" }))];
+    let mut rows = vec![(
+        "state",
+        output::state(if status.ready { "ready" } else { "degraded" }),
+    )];
     if !status.problems.is_empty() {
-        let problems: Vec<String> =
-            status.problems.iter().map(|problem| paint(BAD, output::visible(problem))).collect();
+        let problems: Vec<String> = status
+            .problems
+            .iter()
+            .map(|problem| paint(BAD, output::visible(problem)))
+            .collect();
         rows.push(("problems", problems.join("\n")));
     }
-    let agents: Vec<String> =
-        status.agents.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let agents: Vec<String> = status
+        .agents
+        .iter()
+        .map(|(state, count)| format!("{count} {state}"))
+        .collect();
     let servers = match status.servers.disabled {
         0 => status.servers.total.to_string(),
-        disabled => format!("{}, {}", status.servers.total, paint(WARN, format_args!("{disabled} disabled"))),
+        disabled => format!(
+            "{}, {}",
+            status.servers.total,
+            paint(WARN, format_args!("{disabled} disabled"))
+        ),
     };
     if let Some(problem) = &status.setup_problem {
         rows.push(("changed files", paint(WARN, output::visible(problem))));
@@ -74,8 +91,18 @@ fn show(status: &Status) -> Result<(), Failure> {
         ("gateway", status.gateway.clone()),
         ("servers", servers),
         ("templates", status.templates.to_string()),
-        ("policies", format!("{} (version {})", status.policies, status.policy_version)),
-        ("agents", if agents.is_empty() { "none".to_owned() } else { agents.join(", ") }),
+        (
+            "policies",
+            format!("{} (version {})", status.policies, status.policy_version),
+        ),
+        (
+            "agents",
+            if agents.is_empty() {
+                "none".to_owned()
+            } else {
+                agents.join(", ")
+            },
+        ),
         ("open tasks", status.open_tasks.to_string()),
         ("log records", status.log_size.to_string()),
     ]);
@@ -87,7 +114,7 @@ fn show(status: &Status) -> Result<(), Failure> {
 }
 
 /// Takes over what was changed in the files.
-pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
+pub(crate) fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     let reloaded: Reloaded = Client::new(&args.control)?.post("/v1/reload", &json!({}))?;
     if args.json {
         return output::json(&reloaded);
@@ -101,7 +128,10 @@ pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
         reloaded.policy_version,
     ))?;
     if reloaded.cut {
-        output::note(paint(WARN, "what was under way was cut, since the policies or a server changed"));
+        output::note(paint(
+            WARN,
+            "what was under way was cut, since the policies or a server changed",
+        ));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ Examples:
   sallyport task open --agent triage --template ticket --param ticket=4711
   sallyport task list --status open
   sallyport task revoke task_0190b6a0000070008000000000000000")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -66,7 +66,9 @@ struct Open {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  sallyport task list --agent triage --status open\n  sallyport task list --template ticket --limit 500 --json")]
+#[command(
+    after_help = "Examples:\n  sallyport task list --agent triage --status open\n  sallyport task list --template ticket --limit 500 --json"
+)]
 struct List {
     /// Tasks of this agent
     #[arg(long)]
@@ -100,7 +102,9 @@ struct One {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sallyport task revoke task_0190b6a0000070008000000000000000 --because 'wrong customer'")]
+#[command(
+    after_help = "Example:\n  sallyport task revoke task_0190b6a0000070008000000000000000 --because 'wrong customer'"
+)]
 struct End {
     /// The task
     id: TaskId,
@@ -115,7 +119,7 @@ struct End {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Open(args) => open(args),
         Command::List(args) => list(args),
@@ -134,7 +138,9 @@ fn open(args: &Open) -> Result<(), Failure> {
     let mut parameters = BTreeMap::new();
     for (name, value) in &args.parameters {
         if parameters.insert(name.clone(), value.clone()).is_some() {
-            return Err(Failure::usage(format!("the parameter `{name}` is given twice")));
+            return Err(Failure::usage(format!(
+                "the parameter `{name}` is given twice"
+            )));
         }
     }
     let client = Client::new(&args.control)?;
@@ -147,7 +153,11 @@ fn open(args: &Open) -> Result<(), Failure> {
         ttl_seconds: args.ttl.map(|ttl| ttl.as_secs()),
     };
     let task: Task = client.post("/v1/tasks", &request)?;
-    if args.json { output::json(&task) } else { sheet(&task) }
+    if args.json {
+        output::json(&task)
+    } else {
+        sheet(&task)
+    }
 }
 
 fn list(args: &List) -> Result<(), Failure> {
@@ -169,12 +179,22 @@ fn list(args: &List) -> Result<(), Failure> {
             task.template.to_string(),
             assignments(&task.parameters),
             instant(task.opened_at),
-            task.calls.map(|calls| format!("{calls}/{}", task.grant.budget.calls)).unwrap_or_default(),
+            task.calls
+                .map(|calls| format!("{calls}/{}", task.grant.budget.calls))
+                .unwrap_or_default(),
         ]
     });
     let filtered = filters.iter().any(|(_, value)| value.is_some());
     output::table(
-        &["task", "state", "agent", "template", "parameters", "opened", "calls"],
+        &[
+            "task",
+            "state",
+            "agent",
+            "template",
+            "parameters",
+            "opened",
+            "calls",
+        ],
         rows.collect(),
         if filtered {
             "no such tasks"
@@ -187,17 +207,27 @@ fn list(args: &List) -> Result<(), Failure> {
 fn show(args: &One) -> Result<(), Failure> {
     let client = Client::new(&args.control)?;
     let task: Task = client.get(&format!("/v1/tasks/{}", args.id))?;
-    if args.json { output::json(&task) } else { sheet(&task) }
+    if args.json {
+        output::json(&task)
+    } else {
+        sheet(&task)
+    }
 }
 
 fn end(args: &End, verb: &str) -> Result<(), Failure> {
     let client = Client::new(&args.control)?;
-    let request = EndTask { because: args.because.clone() };
+    let request = EndTask {
+        because: args.because.clone(),
+    };
     let changed: Changed<Task> = client.post(&format!("/v1/tasks/{}/{verb}", args.id), &request)?;
     if args.json {
         return output::json(&changed);
     }
-    output::line(format_args!("{} is {}", changed.now.id, state(changed.now.status.as_str())))?;
+    output::line(format_args!(
+        "{} is {}",
+        changed.now.id,
+        state(changed.now.status.as_str())
+    ))?;
     super::warn(&changed.warnings);
     Ok(())
 }
@@ -222,15 +252,27 @@ fn sheet(task: &Task) -> Result<(), Failure> {
     match task.ended_at {
         Some(at) => {
             let because = task.ended_because.as_deref().unwrap_or_default();
-            rows.push(("ended", format!("{}  {}", instant(at), output::visible(because))));
+            rows.push((
+                "ended",
+                format!("{}  {}", instant(at), output::visible(because)),
+            ));
         }
         None => rows.push(("until", instant(task.expires_at))),
     }
-    let used = task.calls.map_or_else(String::new, |calls| format!("{calls} of "));
+    let used = task
+        .calls
+        .map_or_else(String::new, |calls| format!("{calls} of "));
     rows.push(("calls", format!("{used}{}", task.grant.budget.calls)));
     rows.push(("proof", task.grant.proof.as_str().to_owned()));
     let may: Vec<String> = task.grant.permissions.iter().flat_map(permission).collect();
-    rows.push(("may", if may.is_empty() { "nothing".to_owned() } else { may.join("\n") }));
+    rows.push((
+        "may",
+        if may.is_empty() {
+            "nothing".to_owned()
+        } else {
+            may.join("\n")
+        },
+    ));
     let urls: Vec<&str> = task.urls.values().map(String::as_str).collect();
     rows.push(("urls", urls.join("\n")));
     output::sheet(&rows)
@@ -243,18 +285,34 @@ fn permission(permission: &Permission) -> Vec<String> {
     for tool in &permission.tools {
         let mut line = format!("{server}: call {}", tool.name);
         for (argument, constraint) in &tool.arguments {
-            line.push_str(&format!(" {}", paint(FAINT, format_args!("{argument}{}", constrained(constraint)))));
+            line.push_str(&format!(
+                " {}",
+                paint(FAINT, format_args!("{argument}{}", constrained(constraint)))
+            ));
         }
         if let Some(most) = tool.max_calls {
-            line.push_str(&format!(" {}", paint(FAINT, format_args!("at most {most} times"))));
+            line.push_str(&format!(
+                " {}",
+                paint(FAINT, format_args!("at most {most} times"))
+            ));
         }
         lines.push(line);
     }
-    for (verb, patterns) in [("read", &permission.resources), ("fetch prompt", &permission.prompts)] {
-        lines.extend(patterns.iter().map(|pattern| format!("{server}: {verb} {pattern}")));
+    for (verb, patterns) in [
+        ("read", &permission.resources),
+        ("fetch prompt", &permission.prompts),
+    ] {
+        lines.extend(
+            patterns
+                .iter()
+                .map(|pattern| format!("{server}: {verb} {pattern}")),
+        );
     }
     for request in &permission.server_requests {
-        lines.push(format!("{server}: may ask for {}", format!("{request:?}").to_lowercase()));
+        lines.push(format!(
+            "{server}: may ask for {}",
+            format!("{request:?}").to_lowercase()
+        ));
     }
     lines
 }

@@ -13,7 +13,7 @@ use crate::output::{self, FAINT, paint};
 /// Arguments of `sallyport template`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  sallyport template list\n  sallyport template show ticket")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -49,7 +49,7 @@ struct One {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
@@ -76,14 +76,23 @@ fn list(args: &List) -> Result<(), Failure> {
         ]
     });
     output::table(
-        &["template", "servers", "for", "lives", "calls", "description"],
+        &[
+            "template",
+            "servers",
+            "for",
+            "lives",
+            "calls",
+            "description",
+        ],
         rows.collect(),
         "no templates yet; write `templates/NAME.toml` beside the configuration",
     )
 }
 
 fn show(args: &One) -> Result<(), Failure> {
-    let found = all(&args.control)?.into_iter().find(|template| template.name == args.name);
+    let found = all(&args.control)?
+        .into_iter()
+        .find(|template| template.name == args.name);
     let template = found.ok_or_else(|| {
         Failure::new(format!("there is no template `{}`", args.name))
             .hint("`sallyport template list` shows what there is")
@@ -114,15 +123,29 @@ fn show(args: &One) -> Result<(), Failure> {
         ("calls", template.calls.to_string()),
         ("proof", template.proof.as_str().to_owned()),
         ("servers", join(&template.servers)),
-        ("parameters", if parameters.is_empty() { "none".to_owned() } else { parameters.join("\n") }),
+        (
+            "parameters",
+            if parameters.is_empty() {
+                "none".to_owned()
+            } else {
+                parameters.join("\n")
+            },
+        ),
     ])
 }
 
 fn who(template: &Template) -> String {
     let agents = template.agents.iter().map(ToString::to_string);
-    let segments = template.segments.iter().map(|segment| format!("segment {segment}"));
+    let segments = template
+        .segments
+        .iter()
+        .map(|segment| format!("segment {segment}"));
     let all: Vec<String> = agents.chain(segments).collect();
-    if all.is_empty() { "nobody".to_owned() } else { all.join(", ") }
+    if all.is_empty() {
+        "nobody".to_owned()
+    } else {
+        all.join(", ")
+    }
 }
 
 fn lifetime(template: &Template) -> String {
@@ -130,5 +153,9 @@ fn lifetime(template: &Template) -> String {
 }
 
 fn join(names: &[impl ToString]) -> String {
-    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -105,7 +105,9 @@ impl Authority {
     /// [`Trouble`]
     pub(super) async fn complete(&self, task: TaskId) -> Result<(), Trouble> {
         let path = format!("/v1/tasks/{task}/complete");
-        self.manage(&path, "to complete the task", &json!({})).await.map(drop)
+        self.manage(&path, "to complete the task", &json!({}))
+            .await
+            .map(drop)
     }
 
     /// A token for calling one resource under a task.
@@ -149,7 +151,9 @@ impl Authority {
         request: &'static str,
         body: &Value,
     ) -> Result<Bytes, Trouble> {
-        let token = self.grant(&[("resource", &self.about.control), ("scope", "tasks")]).await?;
+        let token = self
+            .grant(&[("resource", &self.about.control), ("scope", "tasks")])
+            .await?;
         let url = format!("{}{path}", self.about.control);
         let mut nonce = None;
         loop {
@@ -213,7 +217,14 @@ impl Authority {
     ) -> Result<HeaderValue, Trouble> {
         let proof = self
             .key
-            .sign_dpop(method.as_str(), url, token, nonce, Timestamp::now(), &random())
+            .sign_dpop(
+                method.as_str(),
+                url,
+                token,
+                nonce,
+                Timestamp::now(),
+                &random(),
+            )
             .map_err(|error| unexpected("the instance's key", &error))?;
         HeaderValue::try_from(proof).map_err(|error| unexpected("the proof", &error))
     }
@@ -229,11 +240,18 @@ fn read_token(answer: &[u8], asked_at: Instant) -> Result<Token, Trouble> {
     let granted: Granted =
         serde_json::from_slice(answer).map_err(|error| unexpected("the token answer", &error))?;
     if !granted.token_type.eq_ignore_ascii_case("dpop") {
-        return Err(unexpected("the token answer", &"the token is not bound to the key"));
+        return Err(unexpected(
+            "the token answer",
+            &"the token is not bound to the key",
+        ));
     }
     let life = Duration::from_secs(granted.expires_in);
     let renew_at = asked_at + life.saturating_sub(RENEW_BEFORE).max(life / 2);
-    Ok(Token { text: granted.access_token.into(), renew_at, expires_at: asked_at + life })
+    Ok(Token {
+        text: granted.access_token.into(),
+        renew_at,
+        expires_at: asked_at + life,
+    })
 }
 
 fn post(url: &str, kind: &'static str, body: String) -> Result<Request<Full<Bytes>>, Trouble> {
@@ -259,11 +277,20 @@ fn refused(request: &'static str, answer: &Response<Bytes>) -> Trouble {
         .or_else(|| text("error"))
         .unwrap_or_else(|| "it gave no reason".to_owned());
     let status = answer.status().as_u16();
-    Trouble::Refused { what: WHAT, request, status, reason, remedy: text("remedy") }
+    Trouble::Refused {
+        what: WHAT,
+        request,
+        status,
+        reason,
+        remedy: text("remedy"),
+    }
 }
 
 fn unexpected(what: &'static str, why: &dyn std::fmt::Display) -> Trouble {
-    Trouble::Unexpected { what, why: why.to_string() }
+    Trouble::Unexpected {
+        what,
+        why: why.to_string(),
+    }
 }
 
 /// 128 random bits for a `jti`.
@@ -302,7 +329,10 @@ mod tests {
 
     #[test]
     fn forms_are_encoded() {
-        let form = [("resource", "http://127.0.0.1:8601/mcp/files"), ("a b", "ä&=+")];
+        let form = [
+            ("resource", "http://127.0.0.1:8601/mcp/files"),
+            ("a b", "ä&=+"),
+        ];
         assert_eq!(
             encode(&form),
             "resource=http%3A%2F%2F127.0.0.1%3A8601%2Fmcp%2Ffiles&a+b=%C3%A4%26%3D%2B"
@@ -336,8 +366,14 @@ mod tests {
                 other => other.to_string(),
             }
         };
-        assert_eq!(reason(r#"{"error":"invalid_grant","error_description":"the task is completed"}"#), "the task is completed");
-        assert_eq!(reason(r#"{"title":"Not found","detail":"no such template"}"#), "no such template");
+        assert_eq!(
+            reason(r#"{"error":"invalid_grant","error_description":"the task is completed"}"#),
+            "the task is completed"
+        );
+        assert_eq!(
+            reason(r#"{"title":"Not found","detail":"no such template"}"#),
+            "no such template"
+        );
         assert_eq!(reason("<html>"), "it gave no reason");
     }
 }

@@ -52,7 +52,13 @@ impl Carrier {
     /// Carries over a channel; what comes back goes out line by line.
     pub(super) fn new(channel: Channel, out: mpsc::Sender<Bytes>) -> Self {
         let (session, replacing, annotations) = Default::default();
-        Self { channel, session, replacing, annotations, out }
+        Self {
+            channel,
+            session,
+            replacing,
+            annotations,
+            out,
+        }
     }
 
     /// The channel that it carries over.
@@ -84,7 +90,9 @@ impl Carrier {
         let sent = tokio::time::timeout(NOTIFICATION, self.exchange(line, &mut awaited)).await;
         match sent {
             Ok(Ok(())) => {}
-            Ok(Err(trouble)) => output::note(format_args!("a message was not delivered: {trouble}")),
+            Ok(Err(trouble)) => {
+                output::note(format_args!("a message was not delivered: {trouble}"))
+            }
             Err(_) => output::note("a message was not delivered: no answer for too long"),
         }
     }
@@ -110,13 +118,22 @@ impl Carrier {
     }
 
     async fn post(&self, line: &Line) -> Result<Response<Incoming>, Trouble> {
-        self.channel.send(Method::POST, &self.headers(line), &line.bytes).await
+        self.channel
+            .send(Method::POST, &self.headers(line), &line.bytes)
+            .await
     }
 
     fn headers(&self, line: &Line) -> HeaderMap {
         let mut headers = match &line.kind {
-            Kind::Request { method, revision: Some(revision), .. }
-            | Kind::Notification { method, revision: Some(revision) } => {
+            Kind::Request {
+                method,
+                revision: Some(revision),
+                ..
+            }
+            | Kind::Notification {
+                method,
+                revision: Some(revision),
+            } => {
                 let params = line.body.get("params").and_then(Value::as_object);
                 mirror::headers(&self.annotations, revision, method, params)
             }
@@ -124,7 +141,10 @@ impl Carrier {
             _ => self.session_headers(),
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(
+            ACCEPT,
+            HeaderValue::from_static("application/json, text/event-stream"),
+        );
         headers
     }
 
@@ -134,12 +154,18 @@ impl Carrier {
         headers
     }
 
-    async fn relay(&self, answer: Response<Incoming>, awaited: &mut Awaited) -> Result<(), Trouble> {
+    async fn relay(
+        &self,
+        answer: Response<Incoming>,
+        awaited: &mut Awaited,
+    ) -> Result<(), Trouble> {
         if !answer.status().is_success() {
             return self.refusal(answer, awaited).await;
         }
         if Stream::is(&answer) {
-            return self.relay_stream(Stream::new(answer.into_body()), awaited).await;
+            return self
+                .relay_stream(Stream::new(answer.into_body()), awaited)
+                .await;
         }
         if has_type(&answer, "application/json") {
             let text = read(answer.into_body(), ANSWER).await?;
@@ -148,7 +174,10 @@ impl Carrier {
         if awaited.ids.is_empty() {
             return Ok(());
         }
-        Err(Trouble::Unexpected { what: GATEWAY, why: "there was no answer in it".to_owned() })
+        Err(Trouble::Unexpected {
+            what: GATEWAY,
+            why: "there was no answer in it".to_owned(),
+        })
     }
 
     /// Relays a stream until the answers came, and picks it up where it broke off.
@@ -213,19 +242,28 @@ impl Carrier {
         if let Some(last) = &place.last {
             headers.insert(LAST_EVENT, last.clone());
         }
-        self.channel.send(Method::GET, &headers, &Bytes::new()).await
+        self.channel
+            .send(Method::GET, &headers, &Bytes::new())
+            .await
     }
 
     /// Relays what the server says of itself, from some place on, until the stream ends. Returns
     /// whether anything came.
     pub(super) async fn relay_announcements(&self, body: Incoming, place: &mut Place) -> bool {
         let mut stream = Stream::new(body);
-        let mut awaited = Awaited { ids: Vec::new(), method: None, resumable: true, withheld: None };
+        let mut awaited = Awaited {
+            ids: Vec::new(),
+            method: None,
+            resumable: true,
+            withheld: None,
+        };
         let mut any = false;
         while let Ok(Some(message)) = stream.next(place).await {
             any = true;
             if let Err(trouble) = self.deliver(message, &mut awaited).await {
-                output::note(format_args!("a message of the server was dropped: {trouble}"));
+                output::note(format_args!(
+                    "a message of the server was dropped: {trouble}"
+                ));
             }
         }
         any
@@ -252,16 +290,27 @@ impl Carrier {
             .ok_or_else(|| failed("the client did not begin one".to_owned()))?;
         let line = Line::read(bytes)
             .map_err(|_| failed("the client's `initialize` cannot be read again".to_owned()))?;
-        let answer = self.post(&line).await.map_err(|trouble| failed(trouble.to_string()))?;
+        let answer = self
+            .post(&line)
+            .await
+            .map_err(|trouble| failed(trouble.to_string()))?;
         if !answer.status().is_success() {
             return Err(failed(format!("HTTP {}", answer.status())));
         }
         self.session.begin(&line.bytes, &id, answer.headers());
-        let mut awaited = Awaited { withheld: Some(id), ..Awaited::of(&line) };
-        self.relay(answer, &mut awaited).await.map_err(|trouble| failed(trouble.to_string()))?;
-        let ready = Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+        let mut awaited = Awaited {
+            withheld: Some(id),
+            ..Awaited::of(&line)
+        };
+        self.relay(answer, &mut awaited)
+            .await
+            .map_err(|trouble| failed(trouble.to_string()))?;
+        let ready =
+            Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
         if let Ok(line) = Line::read(ready) {
-            self.post(&line).await.map_err(|trouble| failed(trouble.to_string()))?;
+            self.post(&line)
+                .await
+                .map_err(|trouble| failed(trouble.to_string()))?;
         }
         output::note("the server had ended the session; a new one was begun");
         Ok(())
@@ -275,7 +324,10 @@ impl Carrier {
         if self.session.number().is_none() {
             return Ok(());
         }
-        self.channel.send(Method::DELETE, &self.session_headers(), &Bytes::new()).await.map(drop)
+        self.channel
+            .send(Method::DELETE, &self.session_headers(), &Bytes::new())
+            .await
+            .map(drop)
     }
 
     /// Delivers one message of the server, or several in one array, as one line.
@@ -285,7 +337,9 @@ impl Carrier {
             why: "a message that is not JSON".to_owned(),
         })?;
         for answered in answers(&line) {
-            let Some(position) = awaited.ids.iter().position(|id| *id == answered) else { continue };
+            let Some(position) = awaited.ids.iter().position(|id| *id == answered) else {
+                continue;
+            };
             awaited.ids.swap_remove(position);
             self.learn(&line, awaited.method.as_deref());
             if awaited.withheld.as_ref() == Some(&answered) {
@@ -311,7 +365,11 @@ impl Carrier {
 
     /// Passes a refusal on: the gateway's and the server's own errors as they are, except that
     /// those without an id get that of the request.
-    async fn refusal(&self, answer: Response<Incoming>, awaited: &mut Awaited) -> Result<(), Trouble> {
+    async fn refusal(
+        &self,
+        answer: Response<Incoming>,
+        awaited: &mut Awaited,
+    ) -> Result<(), Trouble> {
         let status = answer.status();
         let text = read(answer.into_body(), ANSWER).await?;
         let body: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -329,7 +387,10 @@ impl Carrier {
                 .unwrap_or_else(|| "it gave no reason".to_owned()),
             remedy: said("remedy"),
         };
-        let Some(error) = body.get("error").filter(|error| error.get("code").is_some()) else {
+        let Some(error) = body
+            .get("error")
+            .filter(|error| error.get("code").is_some())
+        else {
             return Err(refused());
         };
         if awaited.ids.is_empty() || awaited.withheld.is_some() {
@@ -345,14 +406,21 @@ impl Carrier {
 impl Awaited {
     fn of(line: &Line) -> Self {
         let (ids, method, revision) = match &line.kind {
-            Kind::Request { id, method, revision } => {
-                (vec![id.clone()], Some(method.clone()), revision.as_ref())
-            }
+            Kind::Request {
+                id,
+                method,
+                revision,
+            } => (vec![id.clone()], Some(method.clone()), revision.as_ref()),
             Kind::Notification { revision, .. } => (Vec::new(), None, revision.as_ref()),
             Kind::Batch(ids) => (ids.clone(), None, None),
             Kind::Answer => (Vec::new(), None, None),
         };
-        Self { ids, method, resumable: revision.is_none(), withheld: None }
+        Self {
+            ids,
+            method,
+            resumable: revision.is_none(),
+            withheld: None,
+        }
     }
 }
 
@@ -367,7 +435,11 @@ fn answers(line: &[u8]) -> Vec<Value> {
         Some(b'[') => serde_json::from_slice::<Vec<Peek>>(line).unwrap_or_default(),
         _ => serde_json::from_slice::<Peek>(line).into_iter().collect(),
     };
-    peeks.into_iter().filter(|peek| peek.method.is_none()).filter_map(|peek| peek.id).collect()
+    peeks
+        .into_iter()
+        .filter(|peek| peek.method.is_none())
+        .filter_map(|peek| peek.id)
+        .collect()
 }
 
 #[cfg(test)]
@@ -377,10 +449,19 @@ mod tests {
 
     #[test]
     fn answers_are_told_from_requests_of_the_server() {
-        assert_eq!(answers(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#), [json!(1)]);
+        assert_eq!(
+            answers(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
+            [json!(1)]
+        );
         assert_eq!(answers(br#"{"id":"a","error":{"code":1}}"#), [json!("a")]);
-        assert_eq!(answers(br#"[{"id":1,"result":{}},{"method":"x"}]"#), [json!(1)]);
-        assert_eq!(answers(br#"{"id":1,"method":"roots/list"}"#), [] as [Value; 0]);
+        assert_eq!(
+            answers(br#"[{"id":1,"result":{}},{"method":"x"}]"#),
+            [json!(1)]
+        );
+        assert_eq!(
+            answers(br#"{"id":1,"method":"roots/list"}"#),
+            [] as [Value; 0]
+        );
         assert_eq!(answers(br#"{"id":null,"error":{}}"#), [] as [Value; 0]);
         assert_eq!(answers(b"7"), [] as [Value; 0]);
     }

@@ -42,7 +42,15 @@ impl Channel {
         ends_at: Option<Timestamp>,
     ) -> Self {
         let (token, nonce) = Default::default();
-        Self { http, authority, resource, task, ends_at, token, nonce }
+        Self {
+            http,
+            authority,
+            resource,
+            task,
+            ends_at,
+            token,
+            nonce,
+        }
     }
 
     /// Sends one request; resolves when the head of the answer is there. A nonce that is asked for
@@ -64,10 +72,14 @@ impl Channel {
                 .method(method.clone())
                 .uri(self.resource.as_str())
                 .body(Full::new(body.clone()))
-                .map_err(|error| Trouble::Unexpected { what: "the URL", why: error.to_string() })?;
+                .map_err(|error| Trouble::Unexpected {
+                    what: "the URL",
+                    why: error.to_string(),
+                })?;
             request.headers_mut().clone_from(headers);
             let nonce = self.nonce();
-            self.authority.authorise(&mut request, &token, nonce.as_deref())?;
+            self.authority
+                .authorise(&mut request, &token, nonce.as_deref())?;
             let answer = self.http.send(GATEWAY, request).await?;
             let wanted = wanted_nonce(&answer);
             let is_new = wanted.is_some() && wanted != nonce;
@@ -130,11 +142,17 @@ impl Channel {
     }
 
     fn nonce(&self) -> Option<String> {
-        self.nonce.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.nonce
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
     }
 
     fn set_nonce(&self, nonce: Option<String>) {
-        *self.nonce.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = nonce;
+        *self
+            .nonce
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = nonce;
     }
 }
 

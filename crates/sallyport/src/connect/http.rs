@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::ConfigBuilderExt as _;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_rustls::ConfigBuilderExt as _;
 use rustls::RootCertStore;
 
 use super::trouble::Trouble;
@@ -62,7 +62,11 @@ impl Http {
     ) -> Result<Response<Incoming>, Trouble> {
         let url = request.uri().to_string();
         let answer = self.client.request(request).await;
-        answer.map_err(|error| Trouble::Unreachable { what, url, why: innermost(&error) })
+        answer.map_err(|error| Trouble::Unreachable {
+            what,
+            url,
+            why: innermost(&error),
+        })
     }
 
     /// Asks the control listener, and reads the whole answer.
@@ -80,10 +84,12 @@ impl Http {
             let body = read(body, CONTROL_BYTES).await?;
             Ok(Response::from_parts(head, body))
         };
-        tokio::time::timeout(CONTROL, whole).await.unwrap_or_else(|_| {
-            let why = format!("no answer within {} seconds", CONTROL.as_secs());
-            Err(Trouble::Unreachable { what, url, why })
-        })
+        tokio::time::timeout(CONTROL, whole)
+            .await
+            .unwrap_or_else(|_| {
+                let why = format!("no answer within {} seconds", CONTROL.as_secs());
+                Err(Trouble::Unreachable { what, url, why })
+            })
     }
 }
 
@@ -93,13 +99,15 @@ impl Http {
 /// [`Trouble::BrokenOff`]
 pub(crate) async fn read(body: Incoming, limit: usize) -> Result<Bytes, Trouble> {
     let whole = Limited::new(body, limit).collect().await;
-    whole.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        Trouble::BrokenOff(if error.is::<http_body_util::LengthLimitError>() {
-            format!("it is longer than {limit} bytes")
-        } else {
-            innermost(&*error)
+    whole
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| {
+            Trouble::BrokenOff(if error.is::<http_body_util::LengthLimitError>() {
+                format!("it is longer than {limit} bytes")
+            } else {
+                innermost(&*error)
+            })
         })
-    })
 }
 
 /// Checks a base URL from the instance's folder: tokens and proofs cross the network only
@@ -143,7 +151,10 @@ fn tls(authorities: Option<&std::path::Path>) -> Result<rustls::ClientConfig, Fa
 fn roots(path: &std::path::Path) -> Result<RootCertStore, Failure> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let failed = |why: String| {
-        Failure::new(format!("no certificates can be read from {}: {why}", path.display()))
+        Failure::new(format!(
+            "no certificates can be read from {}: {why}",
+            path.display()
+        ))
     };
     let mut roots = RootCertStore::empty();
     let certificates =
@@ -154,7 +165,11 @@ fn roots(path: &std::path::Path) -> Result<RootCertStore, Failure> {
             .and_then(|one| roots.add(one).map_err(|error| error.to_string()))
             .map_err(failed)?;
     }
-    if roots.is_empty() { Err(failed("the file holds none".to_owned())) } else { Ok(roots) }
+    if roots.is_empty() {
+        Err(failed("the file holds none".to_owned()))
+    } else {
+        Ok(roots)
+    }
 }
 
 /// What lies at the bottom of an error: mostly the operating system's own words.
@@ -172,10 +187,22 @@ mod tests {
 
     #[test]
     fn tokens_cross_the_network_only_encrypted() {
-        for good in ["https://gw.example.org", "http://127.0.0.1:8601", "http://[::1]:1", "http://localhost:8601"] {
+        for good in [
+            "https://gw.example.org",
+            "http://127.0.0.1:8601",
+            "http://[::1]:1",
+            "http://localhost:8601",
+        ] {
             assert!(check_url("the gateway", good).is_ok(), "{good}");
         }
-        for bad in ["http://gw.example.org", "ftp://localhost", "gw", "", "https://gw.example.org/", "http://127.0.0.1.evil.org"] {
+        for bad in [
+            "http://gw.example.org",
+            "ftp://localhost",
+            "gw",
+            "",
+            "https://gw.example.org/",
+            "http://127.0.0.1.evil.org",
+        ] {
             assert!(check_url("the gateway", bad).is_err(), "{bad}");
         }
     }

@@ -68,7 +68,13 @@ impl InFlight {
             if running.contains_key(&key) {
                 return Err(NotStarted::SameId);
             }
-            running.insert(key.clone(), Request { cancel: cancel.clone(), manner });
+            running.insert(
+                key.clone(),
+                Request {
+                    cancel: cancel.clone(),
+                    manner,
+                },
+            );
         }
         let running = Arc::clone(&self.running);
         self.tasks.spawn(async move {
@@ -96,14 +102,22 @@ impl InFlight {
     pub(super) async fn finish(&self, patience: Duration) {
         self.drop_all(|request| request.manner == Manner::Subscription);
         self.tasks.close();
-        if tokio::time::timeout(patience, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(patience, self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.drop_all(|_| true);
             self.tasks.wait().await;
         }
     }
 
     fn drop_all(&self, which: impl Fn(&Request) -> bool) {
-        for request in self.running.lock().values().filter(|request| which(request)) {
+        for request in self
+            .running
+            .lock()
+            .values()
+            .filter(|request| which(request))
+        {
             request.cancel.cancel();
         }
     }
@@ -161,12 +175,14 @@ mod tests {
     #[tokio::test]
     async fn subscriptions_hold_up_nobody_and_others_only_for_a_while() {
         let all = InFlight::default();
-        all.start(&json!(1), Manner::Subscription, std::future::pending()).unwrap();
+        all.start(&json!(1), Manner::Subscription, std::future::pending())
+            .unwrap();
         let before = Instant::now();
         all.finish(Duration::from_secs(20)).await;
         assert!(before.elapsed() < Duration::from_secs(10));
         let all = InFlight::default();
-        all.start(&json!(1), Manner::Tell, std::future::pending()).unwrap();
+        all.start(&json!(1), Manner::Tell, std::future::pending())
+            .unwrap();
         let before = Instant::now();
         all.finish(Duration::from_millis(100)).await;
         assert!(before.elapsed() >= Duration::from_millis(100));

@@ -73,11 +73,16 @@ impl Unfinished {
     /// [`Failure`] when there is an instance already, or the folder cannot be written.
     pub(crate) fn begin(dir: &Path, key: &InstanceKey) -> Result<Self, Failure> {
         if dir.join(ABOUT).exists() {
-            return Err(Failure::new(format!("{} holds an instance already", dir.display()))
-                .hint("name another folder with `--instance DIR`, or remove this one"));
+            return Err(
+                Failure::new(format!("{} holds an instance already", dir.display()))
+                    .hint("name another folder with `--instance DIR`, or remove this one"),
+            );
         }
         if dir.join(KEY).exists() {
-            let why = format!("{} holds the key of an enrolment that did not finish", dir.display());
+            let why = format!(
+                "{} holds the key of an enrolment that did not finish",
+                dir.display()
+            );
             return Err(Failure::new(why).hint("remove the folder, and enrol with a new token"));
         }
         std::fs::DirBuilder::new()
@@ -85,8 +90,12 @@ impl Unfinished {
             .mode(0o700)
             .create(dir)
             .map_err(|error| not_written(dir, &error))?;
-        key.save_pem(&dir.join(KEY)).map_err(|error| not_written(dir, &error))?;
-        Ok(Self { dir: dir.to_owned(), completed: false })
+        key.save_pem(&dir.join(KEY))
+            .map_err(|error| not_written(dir, &error))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            completed: false,
+        })
     }
 
     /// Writes the rest, after the key was enrolled.
@@ -94,8 +103,8 @@ impl Unfinished {
     /// # Errors
     /// [`Failure`] when it cannot be written.
     pub(crate) fn complete(mut self, about: &InstanceFolder) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(about)
-            .map_err(|error| not_written(&self.dir, &error))?;
+        let text =
+            serde_json::to_string_pretty(about).map_err(|error| not_written(&self.dir, &error))?;
         std::fs::write(self.dir.join(ABOUT), text + "\n")
             .map_err(|error| not_written(&self.dir, &error))?;
         self.completed = true;
@@ -113,7 +122,10 @@ impl Drop for Unfinished {
 }
 
 fn not_written(dir: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(format!("cannot write the instance into {}: {error}", dir.display()))
+    Failure::new(format!(
+        "cannot write the instance into {}: {error}",
+        dir.display()
+    ))
 }
 
 #[cfg(test)]
@@ -131,10 +143,16 @@ mod tests {
             gateway: "http://127.0.0.1:8601".to_owned(),
         };
         let key = InstanceKey::generate().unwrap();
-        Unfinished::begin(&dir, &key).unwrap().complete(&about).unwrap();
+        Unfinished::begin(&dir, &key)
+            .unwrap()
+            .complete(&about)
+            .unwrap();
         let (read, read_key) = InstanceFolder::open(&dir).unwrap();
         assert_eq!(read, about);
-        assert_eq!(read_key.public_jwk().to_string(), key.public_jwk().to_string());
+        assert_eq!(
+            read_key.public_jwk().to_string(),
+            key.public_jwk().to_string()
+        );
         assert!(Unfinished::begin(&dir, &key).is_err());
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(&dir).unwrap().permissions().mode();

@@ -27,7 +27,9 @@ pub(super) async fn listen(carrier: Arc<Carrier>) {
         let started = Instant::now();
         match carrier.listen_from(&place).await {
             Ok(answer) if answer.status().is_success() && Stream::is(&answer) => {
-                let any = carrier.relay_announcements(answer.into_body(), &mut place).await;
+                let any = carrier
+                    .relay_announcements(answer.into_body(), &mut place)
+                    .await;
                 let lasted = any || started.elapsed() >= SHORT;
                 failures = if lasted { 0 } else { failures + 1 };
             }

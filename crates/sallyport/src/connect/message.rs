@@ -48,9 +48,8 @@ impl Line {
     /// # Errors
     /// The answer to give instead, when it is not JSON-RPC (JSON-RPC 2.0 §5.1).
     pub(super) fn read(bytes: Bytes) -> Result<Self, Bytes> {
-        let body: Value = serde_json::from_slice(&bytes).map_err(|error| {
-            refusal(&Value::Null, -32700, &format!("not JSON: {error}"))
-        })?;
+        let body: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| refusal(&Value::Null, -32700, &format!("not JSON: {error}")))?;
         let kind = match &body {
             Value::Array(items) if !items.is_empty() => {
                 let ids = items.iter().filter_map(|item| match kind(item) {
@@ -98,9 +97,11 @@ fn kind(message: &Value) -> Option<Kind> {
         .and_then(Value::as_str)
         .map(str::to_owned);
     match id {
-        Some(id @ (Value::String(_) | Value::Number(_))) => {
-            Some(Kind::Request { id: id.clone(), method, revision })
-        }
+        Some(id @ (Value::String(_) | Value::Number(_))) => Some(Kind::Request {
+            id: id.clone(),
+            method,
+            revision,
+        }),
         Some(_) => None,
         None => Some(Kind::Notification { method, revision }),
     }
@@ -113,7 +114,9 @@ pub(super) fn refusal(id: &Value, code: i64, message: &str) -> Bytes {
 
 /// A JSON-RPC answer with an error object, as one line.
 pub(super) fn error(id: &Value, error: &Value) -> Bytes {
-    json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string().into()
+    json!({ "jsonrpc": "2.0", "id": id, "error": error })
+        .to_string()
+        .into()
 }
 
 /// The bytes of a JSON text as one line; none when they are not JSON. Outside of strings a line
@@ -138,7 +141,10 @@ mod tests {
     use super::*;
 
     fn kind_of(text: &'static str) -> Kind {
-        Line::read(Bytes::from_static(text.as_bytes())).ok().unwrap().kind
+        Line::read(Bytes::from_static(text.as_bytes()))
+            .ok()
+            .unwrap()
+            .kind
     }
 
     #[test]
@@ -152,13 +158,26 @@ mod tests {
                 revision: Some("2026-07-28".into())
             }
         );
-        assert_eq!(kind_of(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Kind::Answer);
+        assert_eq!(
+            kind_of(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
+            Kind::Answer
+        );
         assert_eq!(
             kind_of(r#"[{"jsonrpc":"2.0","id":7,"method":"ping"},{"jsonrpc":"2.0","method":"x"}]"#),
             Kind::Batch(vec![json!(7)])
         );
-        for bad in ["", "{", "[]", "7", r#"{"id":null,"method":"ping"}"#, r#"{"id":1}"#] {
-            assert!(Line::read(Bytes::from_static(bad.as_bytes())).is_err(), "{bad}");
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "7",
+            r#"{"id":null,"method":"ping"}"#,
+            r#"{"id":1}"#,
+        ] {
+            assert!(
+                Line::read(Bytes::from_static(bad.as_bytes())).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -176,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_cancellation_names_its_request() {
-        let text = br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}"#;
+        let text =
+            br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}"#;
         let line = Line::read(Bytes::from_static(text)).ok().unwrap();
         assert_eq!(line.cancels(), Some(&json!(9)));
     }

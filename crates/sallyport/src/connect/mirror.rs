@@ -11,8 +11,15 @@ use serde_json::{Map, Value};
 
 /// Learns which parameters headers repeat from the result of `tools/list`.
 pub(super) fn learn(annotations: &Annotations, result: &Value) {
-    for tool in result.get("tools").and_then(Value::as_array).into_iter().flatten() {
-        let Some(name) = tool.get("name").and_then(Value::as_str) else { continue };
+    for tool in result
+        .get("tools")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let Some(name) = tool.get("name").and_then(Value::as_str) else {
+            continue;
+        };
         // The gateway drops tools whose annotations are invalid, so there is nothing to say here.
         let found = tool.get("inputSchema").map(annotations::read);
         annotations.learn(name, found.and_then(Result::ok).unwrap_or_default());
@@ -46,9 +53,12 @@ pub(super) fn headers(
     if let Some(name) = name {
         set(NAME, &encode(name));
     }
-    let arguments = params.and_then(|p| p.get("arguments")).and_then(Value::as_object);
+    let arguments = params
+        .and_then(|p| p.get("arguments"))
+        .and_then(Value::as_object);
     if method == "tools/call"
-        && let (Some(annotated), Some(arguments)) = (name.and_then(|n| annotations.of(n)), arguments)
+        && let (Some(annotated), Some(arguments)) =
+            (name.and_then(|n| annotations.of(n)), arguments)
     {
         for parameter in annotated.iter() {
             if let Some(value) = parameter.value(arguments).and_then(as_text) {
@@ -71,7 +81,9 @@ fn as_text(value: &Value) -> Option<String> {
 /// A value in the encoding of the protocol: as it is where a header can carry that, else in the
 /// Base64 form; also when it looks like that form itself.
 fn encode(value: &str) -> String {
-    let visible = value.bytes().all(|b| matches!(b, b' ' | b'\t' | 0x21..=0x7e));
+    let visible = value
+        .bytes()
+        .all(|b| matches!(b, b' ' | b'\t' | 0x21..=0x7e));
     let padded = value.starts_with([' ', '\t']) || value.ends_with([' ', '\t']);
     let sentinel = value.starts_with("=?base64?") && value.ends_with("?=");
     if visible && !padded && !sentinel {
@@ -86,7 +98,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn more_headers(annotations: &Annotations, method: &str, params: Value) -> Vec<(String, String)> {
+    fn more_headers(
+        annotations: &Annotations,
+        method: &str,
+        params: Value,
+    ) -> Vec<(String, String)> {
         let map = headers(annotations, "2026-07-28", method, params.as_object());
         let mut all: Vec<_> = map
             .iter()
@@ -117,25 +133,34 @@ mod tests {
     #[test]
     fn each_method_has_its_name() {
         let none = Annotations::default();
-        assert_eq!(more_headers(&none, "tools/call", json!({"name": "a"})), [pair("mcp-name", "a")]);
+        assert_eq!(
+            more_headers(&none, "tools/call", json!({"name": "a"})),
+            [pair("mcp-name", "a")]
+        );
         assert_eq!(
             more_headers(&none, "resources/read", json!({"uri": "file:///ä"})),
             [pair("mcp-name", "=?base64?ZmlsZTovLy/DpA==?=")]
         );
-        assert_eq!(more_headers(&none, "tasks/get", json!({"taskId": "t"})), [pair("mcp-name", "t")]);
+        assert_eq!(
+            more_headers(&none, "tasks/get", json!({"taskId": "t"})),
+            [pair("mcp-name", "t")]
+        );
         assert_eq!(more_headers(&none, "tools/list", json!({"name": "a"})), []);
     }
 
     #[test]
     fn annotated_parameters_become_headers() {
         let annotations = Annotations::default();
-        learn(&annotations, &json!({ "tools": [{ "name": "sql", "inputSchema": { "properties": {
+        learn(
+            &annotations,
+            &json!({ "tools": [{ "name": "sql", "inputSchema": { "properties": {
             "region": { "type": "string", "x-mcp-header": "Region" },
             "limits": { "type": "object", "properties": {
                 "rows": { "type": "integer", "x-mcp-header": "Rows" } } },
             "dry": { "type": "boolean", "x-mcp-header": "Dry" },
             "note": { "type": "string", "x-mcp-header": "Note" },
-        } } }] }));
+        } } }] }),
+        );
         let arguments = json!({ "region": "eu", "limits": { "rows": 42 }, "dry": true,
             "note": null, "other": 1 });
         let call = json!({ "name": "sql", "arguments": arguments });
@@ -148,8 +173,14 @@ mod tests {
                 pair("mcp-param-rows", "42"),
             ]
         );
-        learn(&annotations, &json!({ "tools": [{ "name": "sql", "inputSchema": {} }] }));
+        learn(
+            &annotations,
+            &json!({ "tools": [{ "name": "sql", "inputSchema": {} }] }),
+        );
         let call = json!({ "name": "sql", "arguments": { "region": "eu" } });
-        assert_eq!(more_headers(&annotations, "tools/call", call), [pair("mcp-name", "sql")]);
+        assert_eq!(
+            more_headers(&annotations, "tools/call", call),
+            [pair("mcp-name", "sql")]
+        );
     }
 }

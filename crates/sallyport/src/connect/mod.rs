@@ -62,7 +62,7 @@ Examples:
 In the configuration of an MCP client:
   { \"mcpServers\": { \"files\": {
       \"command\": \"sallyport\", \"args\": [\"connect\", \"files\", \"--template\", \"read-notes\"] } } }")]
-pub struct Args {
+pub(crate) struct Args {
     /// The protected server's name
     server: ServerName,
     /// Open a task from this template, and complete it at the end
@@ -93,8 +93,11 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs it, until the client goes away or a signal comes.
-pub fn run(args: &Args) -> Result<(), Failure> {
-    let dir = args.instance.clone().unwrap_or_else(InstanceFolder::default_dir);
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let dir = args
+        .instance
+        .clone()
+        .unwrap_or_else(InstanceFolder::default_dir);
     let (about, key) = InstanceFolder::open(&dir)?;
     http::check_url("the control listener", &about.control)?;
     http::check_url("the gateway", &about.gateway)?;
@@ -114,7 +117,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         };
         let lines = stdio::read_lines(std::io::stdin());
         let (out, out_ended) = stdio::write_lines(std::io::stdout());
-        connect(channel, opened, lines, out, async { drop(out_ended.await) }, self::signal()?).await;
+        connect(
+            channel,
+            opened,
+            lines,
+            out,
+            async { drop(out_ended.await) },
+            self::signal()?,
+        )
+        .await;
         Ok(())
     });
     // The thread that reads standard input cannot be called off.
@@ -140,13 +151,17 @@ async fn open(
             };
             let opened = authority.open(&wanted).await?;
             output::note(format_args!(
-                "task {} is open until {}", opened.id, opened.expires_at
+                "task {} is open until {}",
+                opened.id, opened.expires_at
             ));
             (opened.id, Some(opened.expires_at))
         }
         (None, None) => return Err(Failure::usage("name a template or a task")),
     };
-    Ok((Channel::new(http, authority, resource, task, ends_at), args.task.is_none()))
+    Ok((
+        Channel::new(http, authority, resource, task, ends_at),
+        args.task.is_none(),
+    ))
 }
 
 /// Carries messages until the input ends, nobody reads the output any more, or the signal comes;
@@ -208,7 +223,9 @@ async fn farewell(what: &str, said: impl Future<Output = Result<(), Trouble>>) {
     match tokio::time::timeout(FAREWELL, said).await {
         Ok(Ok(())) => {}
         Ok(Err(trouble)) => output::note(format_args!("{what} was not ended: {trouble}")),
-        Err(_) => output::note(format_args!("{what} was not ended: no answer; it ends by itself")),
+        Err(_) => output::note(format_args!(
+            "{what} was not ended: no answer; it ends by itself"
+        )),
     }
 }
 
@@ -226,7 +243,11 @@ impl Client {
         while let Some(input) = lines.recv().await {
             let read = match input {
                 Input::Line(bytes) => Line::read(bytes),
-                Input::TooLong => Err(message::refusal(&Value::Null, -32600, "the message is too long")),
+                Input::TooLong => Err(message::refusal(
+                    &Value::Null,
+                    -32600,
+                    "the message is too long",
+                )),
             };
             match read {
                 Ok(line) => self.take(line).await,
@@ -239,7 +260,11 @@ impl Client {
         match &line.kind {
             // Everything behind it needs the session that it begins.
             Kind::Request { .. } if line.is_initialize() => self.carrier.carry(&line).await,
-            Kind::Request { id, method, revision } => {
+            Kind::Request {
+                id,
+                method,
+                revision,
+            } => {
                 let manner = match (revision, method.as_str()) {
                     (None, _) => Manner::Tell,
                     (Some(_), "subscriptions/listen") => Manner::Subscription,

@@ -23,7 +23,9 @@ struct State {
 
 impl Session {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// A session began: the server answered `initialize`, and named the session or did not.

@@ -32,7 +32,10 @@ impl Place {
     /// How long to wait before the next try; longer with every one that failed.
     pub(super) fn pause(&self, failures: u32) -> Duration {
         let longer = 2u32.saturating_pow(failures.min(6));
-        self.retry.unwrap_or(RETRY).saturating_mul(longer).min(LONGEST_RETRY)
+        self.retry
+            .unwrap_or(RETRY)
+            .saturating_mul(longer)
+            .min(LONGEST_RETRY)
     }
 
     fn note(&mut self, piece: &Piece) {
@@ -42,7 +45,9 @@ impl Place {
         }
         let lines = piece.bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
         for value in lines.filter_map(|line| line.strip_prefix(b"retry:")) {
-            let millis = std::str::from_utf8(value.trim_ascii()).ok().and_then(|v| v.parse().ok());
+            let millis = std::str::from_utf8(value.trim_ascii())
+                .ok()
+                .and_then(|v| v.parse().ok());
             if let Some(millis) = millis {
                 self.retry = Some(Duration::from_millis(millis));
             }
@@ -64,7 +69,10 @@ impl Stream {
 
     /// Reads an answer's body.
     pub(super) fn new(body: Incoming) -> Self {
-        Self { body: Some(body), cutter: Cutter::new(ANSWER) }
+        Self {
+            body: Some(body),
+            cutter: Cutter::new(ANSWER),
+        }
     }
 
     /// The next message; none when the stream has ended.
@@ -73,7 +81,10 @@ impl Stream {
     /// [`Trouble::BrokenOff`]
     pub(super) async fn next(&mut self, place: &mut Place) -> Result<Option<Bytes>, Trouble> {
         loop {
-            let cut = self.cutter.next().map_err(|error| Trouble::BrokenOff(error.to_string()))?;
+            let cut = self
+                .cutter
+                .next()
+                .map_err(|error| Trouble::BrokenOff(error.to_string()))?;
             let piece = match (cut, self.body.as_mut()) {
                 (Some(piece), _) => piece,
                 (None, None) => return Ok(None),
@@ -108,7 +119,10 @@ impl Stream {
 
 /// Whether an answer has a media type, whatever its parameters.
 pub(super) fn has_type<B>(answer: &Response<B>, wanted: &str) -> bool {
-    let value = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(wanted))
 }
@@ -142,7 +156,9 @@ mod tests {
     fn media_types_are_compared_without_parameters() {
         let answer = |value: &'static str| {
             let mut answer = Response::new(());
-            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            answer
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(value));
             answer
         };
         assert!(Stream::is(&answer("Text/Event-Stream; charset=utf-8")));

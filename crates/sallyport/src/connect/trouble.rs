@@ -72,12 +72,14 @@ impl Trouble {
     /// What to do about it.
     pub(super) fn remedy(&self) -> Option<&str> {
         match self {
-            Self::Unreachable { .. } => {
-                Some("start Sallyport with `sallyport serve`, or correct the instance's URLs; then retry")
-            }
+            Self::Unreachable { .. } => Some(
+                "start Sallyport with `sallyport serve`, or correct the instance's URLs; then retry",
+            ),
             Self::Refused { remedy, .. } => remedy.as_deref(),
             Self::TaskEnded(_) => Some("restart the connector: it opens a new task"),
-            Self::SessionLost(_) => Some("reconnect: a client that initializes again gets a new session"),
+            Self::SessionLost(_) => {
+                Some("reconnect: a client that initializes again gets a new session")
+            }
             Self::Unexpected { .. } | Self::BrokenOff(_) | Self::TooMany(_) => None,
         }
     }
@@ -117,8 +119,14 @@ mod tests {
         let answer: Value = serde_json::from_slice(&trouble.answer(&json!("a"))).unwrap();
         assert_eq!(answer["id"], "a");
         assert_eq!(answer["error"]["code"], 503);
-        assert!(answer["error"]["data"]["remedy"].as_str().unwrap().contains("sallyport serve"));
-        let answer: Value = serde_json::from_slice(&Trouble::TooMany(64).answer(&json!(1))).unwrap();
+        assert!(
+            answer["error"]["data"]["remedy"]
+                .as_str()
+                .unwrap()
+                .contains("sallyport serve")
+        );
+        let answer: Value =
+            serde_json::from_slice(&Trouble::TooMany(64).answer(&json!(1))).unwrap();
         assert_eq!(answer["error"]["code"], 429);
         assert_eq!(answer["error"].get("data"), None);
     }

@@ -41,16 +41,25 @@ impl Agent {
             return Err(failed(&"no pipes"));
         };
         let output = BufReader::new(output).lines();
-        let mut agent = Self { child, input, output, last: 0 };
+        let mut agent = Self {
+            child,
+            input,
+            output,
+            last: 0,
+        };
         let hello = json!({
             "protocolVersion": "2025-11-25",
             "capabilities": {},
             "clientInfo": { "name": "demo-agent", "version": "1" },
         });
         let answer = agent.request("initialize", hello).await?;
-        let server = answer["result"]["serverInfo"]["name"].as_str().map(str::to_owned);
+        let server = answer["result"]["serverInfo"]["name"]
+            .as_str()
+            .map(str::to_owned);
         let server = server.ok_or_else(|| failed(&answer))?;
-        agent.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await?;
+        agent
+            .send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))
+            .await?;
         Ok((agent, server))
     }
 
@@ -62,7 +71,10 @@ impl Agent {
         let answer = self.request("tools/list", json!({})).await?;
         let tools = answer["result"]["tools"].as_array();
         let tools = tools.ok_or_else(|| Failure::new(format!("no list of tools: {answer}")))?;
-        Ok(tools.iter().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect())
+        Ok(tools
+            .iter()
+            .filter_map(|tool| tool["name"].as_str().map(str::to_owned))
+            .collect())
     }
 
     /// Calls a tool.
@@ -70,8 +82,12 @@ impl Agent {
     /// # Errors
     /// [`Failure`] when there is no answer at all.
     pub(super) async fn call(&mut self, tool: &str, arguments: Value) -> Result<Outcome, Failure> {
-        let answer =
-            self.request("tools/call", json!({ "name": tool, "arguments": arguments })).await?;
+        let answer = self
+            .request(
+                "tools/call",
+                json!({ "name": tool, "arguments": arguments }),
+            )
+            .await?;
         if let Some(error) = answer.get("error") {
             let rule = error["data"]["rule"].as_str().unwrap_or("unknown_rule");
             let reason = error["message"].as_str().unwrap_or_default();
@@ -83,7 +99,10 @@ impl Agent {
             // The server refused, not Sallyport: the story must not take that for its own.
             return Ok(Outcome::refused("server_error", text));
         }
-        Ok(Outcome::Allowed(format!("“{}”", text.lines().last().unwrap_or_default())))
+        Ok(Outcome::Allowed(format!(
+            "“{}”",
+            text.lines().last().unwrap_or_default()
+        )))
     }
 
     /// Goes away, as an agent does whose work is done.
@@ -91,11 +110,18 @@ impl Agent {
     /// # Errors
     /// [`Failure`] when the connector does not end.
     pub(super) async fn leave(self) -> Result<(), Failure> {
-        let Self { mut child, input, output, .. } = self;
+        let Self {
+            mut child,
+            input,
+            output,
+            ..
+        } = self;
         drop((input, output));
         match tokio::time::timeout(ANSWER, child.wait()).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Failure::new("the connector did not end when its client went away")),
+            _ => Err(Failure::new(
+                "the connector did not end when its client went away",
+            )),
         }
     }
 
@@ -111,8 +137,9 @@ impl Agent {
                     Ok(None) => return Err(Failure::new("the connector went away")),
                     Err(error) => return Err(Failure::new(format!("the connector: {error}"))),
                 };
-                let message: Value = serde_json::from_str(&line)
-                    .map_err(|error| Failure::new(format!("the connector wrote no JSON: {error}")))?;
+                let message: Value = serde_json::from_str(&line).map_err(|error| {
+                    Failure::new(format!("the connector wrote no JSON: {error}"))
+                })?;
                 if message["id"] == id && message.get("method").is_none() {
                     return Ok(message);
                 }

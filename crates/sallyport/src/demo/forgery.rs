@@ -10,28 +10,41 @@ use crate::failure::Failure;
 /// # Errors
 /// [`Failure`] when the word is nowhere, or the file cannot be written.
 pub(super) fn change_one_byte(log: &Path, word: &str) -> Result<PathBuf, Failure> {
-    let failed = |error: std::io::Error| Failure::new(format!("the log cannot be changed: {error}"));
+    let failed =
+        |error: std::io::Error| Failure::new(format!("the log cannot be changed: {error}"));
     let mut folders = vec![log.join("tile/entries")];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
-    files.sort();
+    let mut best: Option<(PathBuf, Vec<u8>, usize)> = None;
     for file in files {
-        let mut bytes = std::fs::read(&file).map_err(failed)?;
-        let Some(at) = bytes.windows(word.len()).position(|window| window == word.as_bytes()) else {
-            continue;
-        };
-        // Another letter of the same length: the entry still looks like one.
-        bytes[at] ^= 1;
-        make_writable(&file).map_err(failed)?;
-        std::fs::write(&file, bytes).map_err(failed)?;
-        return Ok(file);
+        let bytes = std::fs::read(&file).map_err(failed)?;
+        let at = bytes
+            .windows(word.len())
+            .position(|window| window == word.as_bytes());
+        // Shorter ones are from before it was longer, and nobody reads them any more.
+        let longer = best
+            .as_ref()
+            .is_none_or(|(_, best, _)| bytes.len() > best.len());
+        if let Some(at) = at.filter(|_| longer) {
+            best = Some((file, bytes, at));
+        }
     }
-    Err(Failure::new(format!("`{word}` is nowhere in the log")))
+    let (file, mut bytes, at) =
+        best.ok_or_else(|| Failure::new(format!("`{word}` is nowhere in the log")))?;
+    // Another letter: the entry still looks like one.
+    bytes[at] ^= 1;
+    make_writable(&file).map_err(failed)?;
+    std::fs::write(&file, bytes).map_err(failed)?;
+    Ok(file)
 }
 
 fn make_writable(file: &Path) -> std::io::Result<()> {
@@ -52,5 +65,8 @@ mod tests {
         assert_eq!(change_one_byte(home.path(), "payroll").unwrap(), file);
         assert_eq!(std::fs::read(&file).unwrap(), b"\0\x09a qayroll");
         assert!(change_one_byte(home.path(), "payroll").is_err());
+        let longer = home.path().join("tile/entries/001");
+        std::fs::write(&longer, b"\0\x0bqqqqq and more").unwrap();
+        assert_eq!(change_one_byte(home.path(), "qqqqq").unwrap(), longer);
     }
 }

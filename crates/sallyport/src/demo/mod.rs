@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::output::{self, CODE, FAINT, GOOD, STRONG, paint};
 use agent::Agent;
-use stage::{Answer, Stage};
+use stage::{Answer, Stage, first_line};
 use table::{Expected, Outcome, Table};
 use theft::Theft;
 
@@ -28,14 +28,14 @@ const SPONSOR: &str = "ada@company.example";
 
 /// Arguments of the demonstration.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The command of an MCP server that shows the files of a folder; the folder is added to it
     #[arg(last = true, required = true)]
     server_command: Vec<String>,
 }
 
 /// Tells the story.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -59,7 +59,10 @@ async fn story(stage: &mut Stage) -> Result<(), Failure> {
     let millis = stage.start().await?.as_millis();
     output::line(format_args!(
         "\n{}\n{}",
-        paint(GOOD.bold(), "One agent, one ticket, and everything that must not work"),
+        paint(
+            GOOD.bold(),
+            "One agent, one ticket, and everything that must not work"
+        ),
         paint(
             FAINT,
             format_args!(
@@ -88,16 +91,24 @@ fn waiting(what: &str) {
 async fn identity(stage: &Stage, table: &mut Table) -> Result<PathBuf, Failure> {
     table.part("An identity of its own")?;
     let registered = stage
-        .run(&["agent", "register", AGENT, "--sponsor", SPONSOR, "--json"], &[])
+        .run(
+            &["agent", "register", AGENT, "--sponsor", SPONSOR, "--json"],
+            &[],
+        )
         .await?
         .ok()?;
-    let identity = registered["agent"]["spiffe_id"].as_str().unwrap_or_default();
+    let identity = registered["agent"]["spiffe_id"]
+        .as_str()
+        .unwrap_or_default();
     table.step(
         &format!("{SPONSOR} registers {AGENT}"),
         Expected::Allowed("spiffe://company.example/agent/support-bot"),
         &Outcome::Allowed(identity.to_owned()),
     )?;
-    let token = registered["enrolment"]["token"].as_str().unwrap_or_default().to_owned();
+    let token = registered["enrolment"]["token"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let first = stage.path("instance");
     let enrolled = enroll(stage, &first, &token).await?;
     let about = std::fs::read_to_string(first.join("instance.json")).unwrap_or_default();
@@ -109,7 +120,7 @@ async fn identity(stage: &Stage, table: &mut Table) -> Result<PathBuf, Failure> 
         &if enrolled.code == 0 {
             Outcome::Allowed(format!("{id}, with a key that never leaves it"))
         } else {
-            Outcome::refused("enrolment_refused", enrolled.said)
+            Outcome::refused("enrolment_refused", first_line(&enrolled.said))
         },
     )?;
     let again = enroll(stage, &stage.path("second"), &token).await?;
@@ -119,7 +130,13 @@ async fn identity(stage: &Stage, table: &mut Table) -> Result<PathBuf, Failure> 
         &if again.code == 0 {
             Outcome::Allowed("enrolled".to_owned())
         } else {
-            Outcome::refused("enrolment_refused", first_line(&again.said))
+            Outcome::refused(
+                "enrolment_refused",
+                first_line(&again.said)
+                    .rsplit("): ")
+                    .next()
+                    .unwrap_or_default(),
+            )
         },
     )?;
     Ok(first)
@@ -127,8 +144,17 @@ async fn identity(stage: &Stage, table: &mut Table) -> Result<PathBuf, Failure> 
 
 async fn enroll(stage: &Stage, folder: &Path, token: &str) -> Result<Answer, Failure> {
     let folder = folder.to_string_lossy();
-    let arguments = ["agent", "enroll", "--control", &stage.control, "--instance", &folder];
-    stage.run(&arguments, &[("SALLYPORT_ENROLMENT_TOKEN", token)]).await
+    let arguments = [
+        "agent",
+        "enroll",
+        "--control",
+        &stage.control,
+        "--instance",
+        &folder,
+    ];
+    stage
+        .run(&arguments, &[("SALLYPORT_ENROLMENT_TOKEN", token)])
+        .await
 }
 
 /// The agent does the work of one ticket.
@@ -141,30 +167,60 @@ async fn work(
     waiting("starting the MCP server");
     let folder = instance.to_string_lossy();
     let connector = stage.command(&[
-        "connect", "files", "--instance", &folder, "--template", "ticket", "--param", "ticket=4711",
-        "--purpose", "Answer Bo's question",
+        "connect",
+        "files",
+        "--instance",
+        &folder,
+        "--template",
+        "ticket",
+        "--param",
+        "ticket=4711",
+        "--purpose",
+        "Answer Bo's question",
     ]);
     let (mut agent, server) = Agent::connect(connector).await?;
-    let tasks = stage.run(&["task", "list", "--agent", AGENT, "--json"], &[]).await?.ok()?;
+    let tasks = stage
+        .run(&["task", "list", "--agent", AGENT, "--json"], &[])
+        .await?
+        .ok()?;
     let id = tasks[0]["id"].as_str().unwrap_or_default();
     let task = TaskId::parse(id).map_err(|error| Failure::new(error.to_string()))?;
-    let until = tasks[0]["expires_at"].as_str().unwrap_or_default();
+    let until = tasks[0]["expires_at"]
+        .as_str()
+        .and_then(|until| until.parse().ok());
+    let until = until.map(output::instant).unwrap_or_default();
     table.step(
         "opens a task: template `ticket`, ticket=4711",
         Expected::Allowed("task_"),
         &Outcome::Allowed(format!("{task} until {until}")),
     )?;
-    let tools = agent.tools().await?;
+    let mut tools = agent.tools().await?;
+    tools.sort();
     table.step(
         &format!("lists the tools of {server}"),
         Expected::Allowed("sees only list_directory, read_text_file"),
         &Outcome::Allowed(format!("sees only {}", tools.join(", "))),
     )?;
     let ticket = stage.company().join("tickets/4711");
-    let listed = agent.call("list_directory", json!({ "path": ticket })).await?;
-    table.step("list_directory tickets/4711", Expected::Allowed("ticket.txt"), &listed)?;
-    let read = agent.call("read_text_file", json!({ "path": ticket.join("ticket.txt") })).await?;
-    table.step("read_text_file tickets/4711/ticket.txt", Expected::Allowed("lamp"), &read)?;
+    let listed = agent
+        .call("list_directory", json!({ "path": ticket }))
+        .await?;
+    table.step(
+        "list_directory tickets/4711",
+        Expected::Allowed("ticket.txt"),
+        &listed,
+    )?;
+    let read = agent
+        .call(
+            "read_text_file",
+            json!({ "path": ticket.join("ticket.txt") }),
+        )
+        .await?;
+    table.step(
+        "read_text_file tickets/4711/ticket.txt",
+        Expected::Allowed("lamp"),
+        &read,
+    )?;
     Ok((agent, task))
 }
 
@@ -178,18 +234,30 @@ async fn outside(stage: &Stage, table: &mut Table, agent: &mut Agent) -> Result<
             "tickets/4711/../../payroll/salaries.csv",
             company.join("tickets/4711/../../payroll/salaries.csv"),
         ),
-        ("tickets/4712/ticket.txt", company.join("tickets/4712/ticket.txt")),
+        (
+            "tickets/4712/ticket.txt",
+            company.join("tickets/4712/ticket.txt"),
+        ),
     ] {
-        let refused = agent.call("read_text_file", json!({ "path": path })).await?;
+        let refused = agent
+            .call("read_text_file", json!({ "path": path }))
+            .await?;
         let tried = format!("read_text_file {shown}");
         table.step(&tried, Expected::Refused("argument_refused"), &refused)?;
     }
     let written = company.join("tickets/4711/reply.txt");
-    let refused =
-        agent.call("write_file", json!({ "path": written, "content": "Yes." })).await?;
-    table.step("write_file tickets/4711/reply.txt", Expected::Refused("not_granted"), &refused)?;
+    let refused = agent
+        .call("write_file", json!({ "path": written, "content": "Yes." }))
+        .await?;
+    table.step(
+        "write_file tickets/4711/reply.txt",
+        Expected::Refused("not_granted"),
+        &refused,
+    )?;
     if written.exists() {
-        return Err(Failure::new("the file was written although the call was refused"));
+        return Err(Failure::new(
+            "the file was written although the call was refused",
+        ));
     }
     Ok(())
 }
@@ -205,9 +273,21 @@ async fn stolen(
     let theft = Theft::new(stage, instance, task).await?;
     let (own, again) = theft.replay().await?;
     let refused = Expected::Refused("unauthenticated");
-    table.step("the agent calls, with a proof for this call", Expected::Allowed("200"), &own)?;
-    table.step("the same request again, recorded on the way", refused, &again)?;
-    table.step("the token, with a proof by another key", refused, &theft.other_key().await?)?;
+    table.step(
+        "the agent calls, with a proof for this call",
+        Expected::Allowed("200"),
+        &own,
+    )?;
+    table.step(
+        "the same request again, recorded on the way",
+        refused,
+        &again,
+    )?;
+    table.step(
+        "the token, with a proof by another key",
+        refused,
+        &theft.other_key().await?,
+    )?;
     table.step("the token alone", refused, &theft.bare().await?)
 }
 
@@ -220,11 +300,20 @@ async fn afterwards(
 ) -> Result<(), Failure> {
     table.part("The work is done, and so is the access")?;
     let id = task.to_string();
-    let completed = stage.run(&["task", "complete", &id, "--json"], &[]).await?.ok()?;
+    let completed = stage
+        .run(&["task", "complete", &id, "--json"], &[])
+        .await?
+        .ok()?;
     let status = completed["status"].as_str().unwrap_or_default().to_owned();
-    table.step("the task is completed", Expected::Allowed("completed"), &Outcome::Allowed(status))?;
+    table.step(
+        "the task is completed",
+        Expected::Allowed("completed"),
+        &Outcome::Allowed(status),
+    )?;
     let path = stage.company().join("tickets/4711/ticket.txt");
-    let late = agent.call("read_text_file", json!({ "path": path })).await?;
+    let late = agent
+        .call("read_text_file", json!({ "path": path }))
+        .await?;
     table.step(
         "read_text_file tickets/4711/ticket.txt, once more",
         Expected::Refused("task_not_open"),
@@ -239,13 +328,21 @@ async fn evidence(stage: &mut Stage, table: &mut Table) -> Result<(), Failure> {
     // In the log of a stopped process nothing moves any more.
     stage.stop().await?;
     let denied = stage
-        .run(&["audit", "query", "--agent", AGENT, "--text", "payroll", "--json"], &[])
+        .run(
+            &[
+                "audit", "query", "--agent", AGENT, "--text", "payroll", "--json",
+            ],
+            &[],
+        )
         .await?;
     let record = denied.json["index"].as_u64();
     let verified = stage.run(&["audit", "verify", "--json"], &[]).await?;
     let records = verified.json["records"].as_u64().unwrap_or_default();
     if verified.code != 0 || records == 0 {
-        return Err(Failure::new(format!("the log does not verify: {}", verified.said)));
+        return Err(Failure::new(format!(
+            "the log does not verify: {}",
+            verified.said
+        )));
     }
     table.seen(
         "an auditor verifies the whole log",
@@ -253,19 +350,37 @@ async fn evidence(stage: &mut Stage, table: &mut Table) -> Result<(), Failure> {
         &format!("{records} records, signed checkpoint"),
     )?;
     let file = forgery::change_one_byte(&stage.path("data/log"), "payroll")?;
-    let name = file.strip_prefix(stage.path("data/log")).unwrap_or(&file).display().to_string();
-    table.seen("somebody changes one byte on the disk", "changed", &format!("in {name}"))?;
+    let name = file
+        .strip_prefix(stage.path("data/log"))
+        .unwrap_or(&file)
+        .display()
+        .to_string();
+    table.seen(
+        "somebody changes one byte on the disk",
+        "changed",
+        &format!("in {name}"),
+    )?;
     let broken = stage.run(&["audit", "verify", "--json"], &[]).await?;
-    let problems = broken.json["problems"].as_array().cloned().unwrap_or_default();
+    let problems = broken.json["problems"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let problem = problems.iter().find(|problem| problem["record"].is_u64());
     let named = problem.and_then(|problem| problem["record"].as_u64());
     if broken.code != 3 || named.is_none() {
-        return Err(Failure::new(format!("the change was not noticed: {}", broken.said)));
+        return Err(Failure::new(format!(
+            "the change was not noticed: {}",
+            broken.said
+        )));
     }
     if named != record {
-        return Err(Failure::new(format!("record {record:?} was changed, but {named:?} is named")));
+        return Err(Failure::new(format!(
+            "record {record:?} was changed, but {named:?} is named"
+        )));
     }
-    let what = problem.and_then(|problem| problem["problem"].as_str()).unwrap_or_default();
+    let what = problem
+        .and_then(|problem| problem["problem"].as_str())
+        .unwrap_or_default();
     let told = format!("record {}: {what}", named.unwrap_or_default());
     table.seen("the auditor verifies again", "broken", &told)
 }
@@ -273,16 +388,21 @@ async fn evidence(stage: &mut Stage, table: &mut Table) -> Result<(), Failure> {
 fn what_next() -> Result<(), Failure> {
     output::line(format_args!("\n{}", paint(STRONG, "Try it yourself:")))?;
     for (command, what) in [
-        ("cargo run -p sallyport -- init my-gateway", "a commented configuration to start from"),
+        (
+            "cargo run -p sallyport -- init my-gateway",
+            "a commented configuration to start from",
+        ),
         ("cargo run -p sallyport -- --help", "every command"),
-        ("docs/", "what can be configured, and what each decision follows from"),
+        (
+            "docs/",
+            "what can be configured, and what each decision follows from",
+        ),
     ] {
-        output::line(format_args!("  {}  {}", paint(CODE, format_args!("{command:<42}")), paint(FAINT, what)))?;
+        output::line(format_args!(
+            "  {}  {}",
+            paint(CODE, format_args!("{command:<42}")),
+            paint(FAINT, what)
+        ))?;
     }
     Ok(())
-}
-
-fn first_line(text: &str) -> String {
-    let line = text.lines().next().unwrap_or_default();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }

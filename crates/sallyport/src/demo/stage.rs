@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use crate::connect::http::Http;
 use crate::failure::Failure;
 
 /// How long Sallyport may take to start.
@@ -16,7 +17,8 @@ const START: Duration = Duration::from_secs(20);
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(20);
 
-const TICKET: &str = "From: Bo Lindqvist\nThe lamp that I bought on Friday flickers. Can I send it back?\n";
+const TICKET: &str =
+    "From: Bo Lindqvist\nThe lamp that I bought on Friday flickers. Can I send it back?\n";
 const OTHER: &str = "From: Kim Osei\nPlease change my delivery address.\n";
 const SALARIES: &str = "name,salary\nAda,91000\n";
 
@@ -39,7 +41,10 @@ impl Stage {
     /// [`Failure`] when they cannot be written.
     pub(super) fn new(server_command: &[String]) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::new(format!("no stage: {error}"));
-        let home = tempfile::Builder::new().prefix("sallyport-demo-").tempdir().map_err(failed)?;
+        let home = tempfile::Builder::new()
+            .prefix("sallyport-demo-")
+            .tempdir()
+            .map_err(failed)?;
         let program = std::env::current_exe().map_err(failed)?;
         let root = home.path().canonicalize().map_err(failed)?.join("company");
         let (control, gateway) = (free_port().map_err(failed)?, free_port().map_err(failed)?);
@@ -74,7 +79,11 @@ impl Stage {
 
     /// The folder that the protected server shows.
     pub(super) fn company(&self) -> PathBuf {
-        self.home.path().canonicalize().unwrap_or_else(|_| self.home.path().to_owned()).join("company")
+        self.home
+            .path()
+            .canonicalize()
+            .unwrap_or_else(|_| self.home.path().to_owned())
+            .join("company")
     }
 
     /// A path in the folder.
@@ -88,7 +97,8 @@ impl Stage {
     /// [`Failure`] when it does not become ready; with what it said.
     pub(super) async fn start(&mut self) -> Result<Duration, Failure> {
         let log = self.path("serve.log");
-        let failed = |error: std::io::Error| Failure::new(format!("Sallyport did not start: {error}"));
+        let failed =
+            |error: std::io::Error| Failure::new(format!("Sallyport did not start: {error}"));
         let file = std::fs::File::create(&log).map_err(failed)?;
         let begun = Instant::now();
         let mut child = self
@@ -98,20 +108,25 @@ impl Stage {
             .stderr(file)
             .spawn()
             .map_err(failed)?;
-        let address = self.control.trim_start_matches("http://").to_owned();
-        loop {
-            if tokio::net::TcpStream::connect(&address).await.is_ok() {
-                break;
-            }
+        let http = Http::new(None)?;
+        while !self.is_ready(&http).await? {
             let ended = child.try_wait().map_err(failed)?;
             if ended.is_some() || begun.elapsed() > START {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 return Err(Failure::new(format!("Sallyport did not start:\n{said}")));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.serve = Some(child);
         Ok(begun.elapsed())
+    }
+
+    async fn is_ready(&self, http: &Http) -> Result<bool, Failure> {
+        let request = http::Request::get(format!("{}/readyz", self.control))
+            .body(http_body_util::Full::default())
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let answer = http.ask("Sallyport", request).await;
+        Ok(answer.is_ok_and(|answer| answer.status().is_success()))
     }
 
     /// Ends it as a service manager does, and waits for that.
@@ -119,7 +134,9 @@ impl Stage {
     /// # Errors
     /// [`Failure`] when it does not end in order.
     pub(super) async fn stop(&mut self) -> Result<(), Failure> {
-        let Some(mut child) = self.serve.take() else { return Ok(()) };
+        let Some(mut child) = self.serve.take() else {
+            return Ok(());
+        };
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let pid = rustix::process::Pid::from_raw(pid);
             if let Some(pid) = pid {
@@ -128,7 +145,9 @@ impl Stage {
         }
         match tokio::time::timeout(END, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
-            _ => Err(Failure::new("Sallyport did not end in order when it was asked to")),
+            _ => Err(Failure::new(
+                "Sallyport did not end in order when it was asked to",
+            )),
         }
     }
 
@@ -164,7 +183,9 @@ impl Stage {
             .stdin(Stdio::null())
             .output()
             .await
-            .map_err(|error| Failure::new(format!("`sallyport {}`: {error}", arguments.join(" "))))?;
+            .map_err(|error| {
+                Failure::new(format!("`sallyport {}`: {error}", arguments.join(" ")))
+            })?;
         Ok(Answer {
             code: output.status.code().unwrap_or(-1),
             json: first_json(&output.stdout),
@@ -177,6 +198,12 @@ impl Stage {
 fn first_json(output: &[u8]) -> Value {
     let mut values = serde_json::Deserializer::from_slice(output).into_iter::<Value>();
     values.next().and_then(Result::ok).unwrap_or_default()
+}
+
+/// The first line of what a command said on standard error, without the word that it begins with.
+pub(super) fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// How a command ended.
@@ -195,7 +222,11 @@ impl Answer {
     /// # Errors
     /// [`Failure`] with what it said.
     pub(super) fn ok(self) -> Result<Value, Failure> {
-        if self.code == 0 { Ok(self.json) } else { Err(Failure::new(self.said)) }
+        if self.code == 0 {
+            Ok(self.json)
+        } else {
+            Err(Failure::new(first_line(&self.said)))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use anstyle::Style;
 use crate::failure::Failure;
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint, visible};
 
-const TRIED: usize = 50;
+const TRIED: usize = 56;
 const OUTCOME: usize = 10;
 
 /// What became of something that was tried.
@@ -25,7 +25,10 @@ pub(super) enum Outcome {
 impl Outcome {
     /// A refusal.
     pub(super) fn refused(rule: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Refused { rule: rule.into(), reason: reason.into() }
+        Self::Refused {
+            rule: rule.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -84,8 +87,11 @@ impl Table {
             Expected::Allowed(_) => "it had to be allowed".to_owned(),
             Expected::Refused(rule) => format!("it had to be refused by `{rule}`"),
         };
-        Err(Failure::new(format!("step {} went otherwise than told: {wanted}", self.step))
-            .hint("the demonstration shows what really happens; this is a defect"))
+        Err(Failure::new(format!(
+            "step {} went otherwise than told: {wanted}",
+            self.step
+        ))
+        .hint("the demonstration shows what really happens; this is a defect"))
     }
 
     /// Tells a step that was checked already.
@@ -119,19 +125,46 @@ mod tests {
     fn a_step_that_goes_otherwise_ends_the_story() {
         let mut table = Table::default();
         let allowed = Outcome::Allowed("read 12 bytes".to_owned());
-        table.step("reads", Expected::Allowed("12"), &allowed).unwrap();
-        let failure = table.step("writes", Expected::Refused("not_granted"), &allowed).unwrap_err();
-        assert!(failure.message().starts_with("step 2 went otherwise"), "{failure}");
+        table
+            .step("reads", Expected::Allowed("12"), &allowed)
+            .unwrap();
+        let failure = table
+            .step("writes", Expected::Refused("not_granted"), &allowed)
+            .unwrap_err();
+        assert!(
+            failure.message().starts_with("step 2 went otherwise"),
+            "{failure}"
+        );
         let refused = Outcome::refused("argument_refused", "no");
-        assert!(table.step("writes", Expected::Refused("not_granted"), &refused).is_err());
-        assert!(table.step("reads", Expected::Allowed("13"), &allowed).is_err());
+        assert!(
+            table
+                .step("writes", Expected::Refused("not_granted"), &refused)
+                .is_err()
+        );
+        assert!(
+            table
+                .step("reads", Expected::Allowed("13"), &allowed)
+                .is_err()
+        );
     }
 
     #[test]
     fn lines_are_aligned() {
         let lines = [
-            line(1, "reads tickets/4711/ticket.txt", "allowed", GOOD, "“The lamp”"),
-            line(12, "reads payroll", "refused", BAD, "argument_refused: not below"),
+            line(
+                1,
+                "reads tickets/4711/ticket.txt",
+                "allowed",
+                GOOD,
+                "“The lamp”",
+            ),
+            line(
+                12,
+                "reads payroll",
+                "refused",
+                BAD,
+                "argument_refused: not below",
+            ),
         ];
         let text = anstream::adapter::strip_str(&lines.join("\n")).to_string();
         insta::assert_snapshot!(text);

@@ -32,7 +32,11 @@ impl Theft {
     ///
     /// # Errors
     /// [`Failure`] when the agent gets none.
-    pub(super) async fn new(stage: &Stage, instance: &std::path::Path, task: TaskId) -> Result<Self, Failure> {
+    pub(super) async fn new(
+        stage: &Stage,
+        instance: &std::path::Path,
+        task: TaskId,
+    ) -> Result<Self, Failure> {
         let (about, key) = InstanceFolder::open(instance)?;
         let http = Http::new(None)?;
         let other = InstanceKey::generate()
@@ -41,7 +45,13 @@ impl Theft {
         let thief = Authority::new(http.clone(), about, other);
         let resource = format!("{}/mcp/files", stage.gateway);
         let token = agent.token(&resource, task).await.map_err(failed)?;
-        Ok(Self { http, resource, agent, thief, token })
+        Ok(Self {
+            http,
+            resource,
+            agent,
+            thief,
+            token,
+        })
     }
 
     /// The agent calls with a proof; then the thief sends the very same request again, with the
@@ -51,7 +61,9 @@ impl Theft {
     /// [`Failure`] when the gateway does not answer at all.
     pub(super) async fn replay(&self) -> Result<(Outcome, Outcome), Failure> {
         let mut request = self.hello()?;
-        self.agent.authorise(&mut request, &self.token, None).map_err(failed)?;
+        self.agent
+            .authorise(&mut request, &self.token, None)
+            .map_err(failed)?;
         let copy = request.clone();
         Ok((self.send(request).await?, self.send(copy).await?))
     }
@@ -62,7 +74,9 @@ impl Theft {
     /// [`Failure`] when the gateway does not answer at all.
     pub(super) async fn other_key(&self) -> Result<Outcome, Failure> {
         let mut request = self.hello()?;
-        self.thief.authorise(&mut request, &self.token, None).map_err(failed)?;
+        self.thief
+            .authorise(&mut request, &self.token, None)
+            .map_err(failed)?;
         self.send(request).await
     }
 
@@ -72,7 +86,9 @@ impl Theft {
     /// [`Failure`] when the gateway does not answer at all.
     pub(super) async fn bare(&self) -> Result<Outcome, Failure> {
         let mut request = self.hello()?;
-        self.agent.authorise(&mut request, &self.token, None).map_err(failed)?;
+        self.agent
+            .authorise(&mut request, &self.token, None)
+            .map_err(failed)?;
         let headers = request.headers_mut();
         headers.remove("dpop");
         let bearer = headers
@@ -112,7 +128,10 @@ fn outcome(answer: &Response<Bytes>) -> Outcome {
         return Outcome::Allowed(format!("HTTP {}", answer.status().as_u16()));
     }
     let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-    let rule = body["error"]["data"]["rule"].as_str().unwrap_or("unknown_rule").to_owned();
+    let rule = body["error"]["data"]["rule"]
+        .as_str()
+        .unwrap_or("unknown_rule")
+        .to_owned();
     let reason = body["error"]["message"].as_str().unwrap_or_default();
     Outcome::refused(rule, reason)
 }
@@ -127,10 +146,14 @@ mod tests {
 
     #[test]
     fn a_challenge_is_a_refusal() {
-        let body = json!({ "error": { "message": "seen before", "data": { "rule": "unauthenticated" } } });
+        let body =
+            json!({ "error": { "message": "seen before", "data": { "rule": "unauthenticated" } } });
         let mut answer = Response::new(Bytes::from(body.to_string()));
         *answer.status_mut() = http::StatusCode::UNAUTHORIZED;
-        assert_eq!(outcome(&answer), Outcome::refused("unauthenticated", "seen before"));
+        assert_eq!(
+            outcome(&answer),
+            Outcome::refused("unauthenticated", "seen before")
+        );
         let ok = Response::new(Bytes::new());
         assert!(matches!(outcome(&ok), Outcome::Allowed(_)));
     }

@@ -20,11 +20,21 @@ impl DataDir {
     /// [`Failure`] when others can look into it, another process uses it, or it cannot be written.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let failed = |error: &std::io::Error| {
-            Failure::new(format!("the data directory {} cannot be used: {error}", path.display()))
-                .hint("set `data_dir` to a folder that this user may write")
+            Failure::new(format!(
+                "the data directory {} cannot be used: {error}",
+                path.display()
+            ))
+            .hint("set `data_dir` to a folder that this user may write")
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed(&error))?;
-        let mode = std::fs::metadata(path).map_err(|error| failed(&error))?.permissions().mode();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|error| failed(&error))?;
+        let mode = std::fs::metadata(path)
+            .map_err(|error| failed(&error))?
+            .permissions()
+            .mode();
         if mode & 0o077 != 0 {
             return Err(Failure::new(format!(
                 "others can look into the data directory {} (mode {:o}), where the keys are",
@@ -46,13 +56,16 @@ impl DataDir {
                 path.display()
             ))
             .hint("stop it first, or give this one a `data_dir` of its own"),
-            TryLockError::Error(error) if error.kind() == ErrorKind::Unsupported => {
-                Failure::new(format!("the file system of {} cannot lock files", path.display()))
-                    .hint("set `data_dir` to a folder on a local disk")
-            }
+            TryLockError::Error(error) if error.kind() == ErrorKind::Unsupported => Failure::new(
+                format!("the file system of {} cannot lock files", path.display()),
+            )
+            .hint("set `data_dir` to a folder on a local disk"),
             TryLockError::Error(error) => failed(&error),
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// The folder itself, where the store is.
@@ -77,7 +90,7 @@ impl DataDir {
 }
 
 /// The audit log in a data directory.
-pub fn log_dir(data: &Path) -> PathBuf {
+pub(crate) fn log_dir(data: &Path) -> PathBuf {
     data.join("log")
 }
 

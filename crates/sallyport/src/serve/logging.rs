@@ -12,7 +12,7 @@ const VARIABLE: &str = "SALLYPORT_LOG";
 
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Lines for people.
     Text,
     /// One JSON object on each line.
@@ -43,9 +43,16 @@ pub(super) fn start(format: LogFormat, verbose: u8) -> Result<(), Failure> {
     };
     started.map_err(|error| Failure::new(format!("logging cannot be started: {error}")))?;
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("unknown");
-        tracing::error!(place, what, "a part of the process panicked; this is a defect in Sallyport");
+        tracing::error!(
+            place,
+            what,
+            "a part of the process panicked; this is a defect in Sallyport"
+        );
     }));
     Ok(())
 }
@@ -53,7 +60,9 @@ pub(super) fn start(format: LogFormat, verbose: u8) -> Result<(), Failure> {
 fn level(verbose: u8) -> &'static str {
     match verbose {
         0 => "info",
-        1 => "info,sallyport=debug,gateway=debug,control=debug,audit=debug,identity=debug,store=debug",
+        1 => {
+            "info,sallyport=debug,gateway=debug,control=debug,audit=debug,identity=debug,store=debug"
+        }
         _ => "debug",
     }
 }

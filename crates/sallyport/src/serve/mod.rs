@@ -36,8 +36,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-pub use data::log_dir;
-pub use logging::LogFormat;
+pub(crate) use data::log_dir;
+pub(crate) use logging::LogFormat;
 
 use crate::failure::Failure;
 use crate::output;
@@ -58,11 +58,13 @@ const BLOCKING_THREADS: usize = 32;
 ///
 /// # Errors
 /// [`Failure`] when it cannot start, or did not end in order.
-pub fn run(file: &Path, format: LogFormat, verbose: u8) -> Result<(), Failure> {
+pub(crate) fn run(file: &Path, format: LogFormat, verbose: u8) -> Result<(), Failure> {
     let begun = Instant::now();
     logging::start(format, verbose)?;
     let read = setup::read(file);
-    let Some(setup) = read.setup.clone() else { return Err(refused(file, &read)) };
+    let Some(setup) = read.setup.clone() else {
+        return Err(refused(file, &read));
+    };
     for advice in &read.remarks {
         let mistake = &advice.mistake;
         tracing::warn!(file = %mistake.file.display(), "{}", mistake.message);
@@ -83,11 +85,18 @@ pub fn run(file: &Path, format: LogFormat, verbose: u8) -> Result<(), Failure> {
 }
 
 fn refused(file: &Path, read: &Read) -> Failure {
-    for remark in read.remarks.iter().filter(|remark| remark.severity == Severity::Mistake) {
+    for remark in read
+        .remarks
+        .iter()
+        .filter(|remark| remark.severity == Severity::Mistake)
+    {
         output::note(format_args!("{}\n", report::show(remark, &read.texts)));
     }
     let tally = report::tally(read.count(Severity::Mistake), 0);
-    Failure::new(format!("Sallyport does not start with {tally} in its setup")).hint(format!(
+    Failure::new(format!(
+        "Sallyport does not start with {tally} in its setup"
+    ))
+    .hint(format!(
         "correct what is said above; `sallyport check --config {}` looks again",
         file.display()
     ))
@@ -117,15 +126,22 @@ impl Bound {
     async fn new(name: &str, listener: &mut Listener) -> Result<Self, Failure> {
         let certificate = listener.tls.as_ref().map(Certificate::read).transpose()?;
         let bound = TcpListener::bind(listener.listen).await.map_err(|error| {
-            Failure::new(format!("{name} cannot listen on {}: {error}", listener.listen)).hint(
-                format!("see what uses the address, or change `listen` in `[{name}]`"),
-            )
+            Failure::new(format!(
+                "{name} cannot listen on {}: {error}",
+                listener.listen
+            ))
+            .hint(format!(
+                "see what uses the address, or change `listen` in `[{name}]`"
+            ))
         })?;
         // Port 0 is whatever the operating system chose.
         if let Ok(address) = bound.local_addr() {
             listener.listen = SocketAddr::new(listener.listen.ip(), address.port());
         }
-        Ok(Self { listener: bound, certificate })
+        Ok(Self {
+            listener: bound,
+            certificate,
+        })
     }
 
     fn options(&self, config: &Config) -> Result<Options, Failure> {
@@ -133,7 +149,11 @@ impl Bound {
             connections: config.limits.connections,
             head: Duration::from_secs(config.limits.request_seconds),
             grace: GRACE,
-            tls: self.certificate.as_ref().map(Certificate::server).transpose()?,
+            tls: self
+                .certificate
+                .as_ref()
+                .map(Certificate::server)
+                .transpose()?,
         })
     }
 }
@@ -168,13 +188,14 @@ impl Running {
             Bound::new("gateway", &mut config.gateway).await?,
         ];
         let audit = open_log(&config, data).await?;
-        let keys = KeyRing::open(&data.keys(), Timestamp::now()).map_err(|error| {
-            Failure::new(format!("the signing keys cannot be used: {error}"))
-        })?;
+        let keys = KeyRing::open(&data.keys(), Timestamp::now())
+            .map_err(|error| Failure::new(format!("the signing keys cannot be used: {error}")))?;
         let keys = Arc::new(keys);
-        let operator = OperatorToken::open(data.path())
+        let operator =
+            OperatorToken::open(data.path()).map_err(|error| Failure::new(error.to_string()))?;
+        let store = Store::open(data.path())
+            .await
             .map_err(|error| Failure::new(error.to_string()))?;
-        let store = Store::open(data.path()).await.map_err(|error| Failure::new(error.to_string()))?;
         let upstreams = Arc::new(Upstreams::new(&config).map_err(|errors| several(&errors))?);
         let world = policy::World::new(Arc::clone(&setup.policies));
         let live = Arc::new(Live::new(world, Arc::clone(&audit)));
@@ -183,10 +204,15 @@ impl Running {
             config.control.base_url(),
             dpop::Proofs::new(PROOFS),
         );
-        let redactor = Redactor::new(&config.redaction)
-            .map_err(|error| Failure::new(format!("a redaction pattern cannot be used: {error}")))?;
-        let pipeline =
-            Arc::new(Pipeline::new(live, authenticator, redactor, Arc::new(Metrics::default())));
+        let redactor = Redactor::new(&config.redaction).map_err(|error| {
+            Failure::new(format!("a redaction pattern cannot be used: {error}"))
+        })?;
+        let pipeline = Arc::new(Pipeline::new(
+            live,
+            authenticator,
+            redactor,
+            Arc::new(Metrics::default()),
+        ));
         let endpoint = Arc::new(Endpoint::new(
             Arc::clone(&pipeline),
             Arc::clone(&upstreams),
@@ -230,14 +256,39 @@ impl Running {
                 })),
             },
         ));
-        Ok(Self { config, audit, store, engine, upstreams, endpoint, control, reload, listeners, signals })
+        Ok(Self {
+            config,
+            audit,
+            store,
+            engine,
+            upstreams,
+            endpoint,
+            control,
+            reload,
+            listeners,
+            signals,
+        })
     }
 
     /// Serves until a signal says to end, then ends in order.
     async fn until_told(self, begun: Instant) -> Result<(), Failure> {
-        let Self { config, audit, store, engine, upstreams, endpoint, control, reload, listeners, mut signals } = self;
+        let Self {
+            config,
+            audit,
+            store,
+            engine,
+            upstreams,
+            endpoint,
+            control,
+            reload,
+            listeners,
+            mut signals,
+        } = self;
         let stop = CancellationToken::new();
-        let options = [listeners[0].options(&config)?, listeners[1].options(&config)?];
+        let options = [
+            listeners[0].options(&config)?,
+            listeners[1].options(&config)?,
+        ];
         let [control_listener, gateway_listener] = listeners.map(|bound| bound.listener);
         let [control_options, gateway_options] = options;
         let serving = tokio::spawn(gateway::serve::serve(
@@ -330,8 +381,9 @@ async fn open_log(config: &Config, data: &DataDir) -> Result<Arc<AuditLog>, Fail
         Failure::new(format!("the audit log cannot be used: {error}"))
             .hint("`sallyport audit verify` looks closer; nothing is served without a log")
     };
-    let (audit, recovery) =
-        opened.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let (audit, recovery) = opened
+        .map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))?;
     if recovery.torn_bytes > 0 {
         tracing::warn!(
             torn_bytes = recovery.torn_bytes,

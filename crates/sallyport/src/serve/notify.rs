@@ -5,7 +5,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Tells whoever started this process, if it asked for that with `NOTIFY_SOCKET`.
 pub(super) fn tell(message: &str) {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
     if let Err(error) = send(name.as_encoded_bytes(), message) {
         tracing::warn!(%error, "the service manager was not told: {message}");
     }
@@ -19,7 +21,9 @@ fn send(name: &[u8], message: &str) -> std::io::Result<()> {
             SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name))?
         }
     };
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address).map(drop)
+    UnixDatagram::unbound()?
+        .send_to_addr(message.as_bytes(), &address)
+        .map(drop)
 }
 
 #[cfg(test)]

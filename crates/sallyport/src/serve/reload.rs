@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 
 use super::tls::Certificate;
 use super::{endpoint_settings, engine_setup};
-use crate::setup::{self, Read, Severity, Setup};
+use crate::setup::{self, Read, Setup, Severity};
 
 /// Most mistakes that are put into one record.
 const RECORDED: usize = 20;
@@ -52,7 +52,11 @@ impl Reload {
         endpoint: Arc<Endpoint>,
         certificates: [Option<Arc<Certificate>>; 2],
     ) -> Self {
-        let state = State { config: setup.config, started, texts };
+        let state = State {
+            config: setup.config,
+            started,
+            texts,
+        };
         Self {
             file: setup.file,
             engine,
@@ -139,7 +143,9 @@ impl Reload {
         let listeners = [&state.started.control, &state.started.gateway];
         for (certificate, listener) in self.certificates.iter().zip(listeners) {
             if let (Some(certificate), Some(files)) = (certificate, &listener.tls) {
-                certificate.renew(files).map_err(|failure| ReloadError::Failed(failure.to_string()))?;
+                certificate
+                    .renew(files)
+                    .map_err(|failure| ReloadError::Failed(failure.to_string()))?;
             }
         }
         self.upstreams.reload(&setup.config).map_err(|errors| {
@@ -183,9 +189,14 @@ impl Reload {
         )));
         let shown: Vec<String> = all.iter().take(RECORDED).cloned().collect();
         let subject = self.engine.settings().trust_domain.to_string();
-        let record = Record::change(Timestamp::now(), actor.to_string(), "setup.refused", subject)
-            .with("mistakes", all.len())
-            .with("first", shown);
+        let record = Record::change(
+            Timestamp::now(),
+            actor.to_string(),
+            "setup.refused",
+            subject,
+        )
+        .with("mistakes", all.len())
+        .with("first", shown);
         if let Err(error) = self.engine.live().record(&record).await {
             tracing::error!(%error, "the refused change was not recorded");
         }
@@ -229,7 +240,10 @@ fn mistakes(read: &Read) -> Vec<String> {
         .filter(|remark| remark.severity == Severity::Mistake)
         .map(|remark| {
             let mistake = &remark.mistake;
-            let line = read.texts.get(&mistake.file).and_then(|text| mistake.line_in(text));
+            let line = read
+                .texts
+                .get(&mistake.file)
+                .and_then(|text| mistake.line_in(text));
             match line {
                 Some(line) => format!("{}:{line}: {}", mistake.file.display(), mistake.message),
                 None => format!("{}: {}", mistake.file.display(), mistake.message),
@@ -255,7 +269,10 @@ mod tests {
              [limits]\nconnections = 1\nsessions = 7\n",
         );
         let kept = keep_what_is_fixed(&mut changed, &started);
-        assert_eq!(kept, ["trust_domain", "data_dir", "limits.connections", "gateway"]);
+        assert_eq!(
+            kept,
+            ["trust_domain", "data_dir", "limits.connections", "gateway"]
+        );
         assert_eq!(changed.gateway.listen, started.gateway.listen);
         assert_eq!(changed.gateway.allowed_origins, ["https://x.example"]);
         assert_eq!(changed.limits.sessions, 7);

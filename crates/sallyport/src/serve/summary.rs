@@ -26,12 +26,19 @@ fn text(status: &Status, config: &Config, file: &Path) -> String {
         String::new(),
     ];
     let mut row = |name: &str, value: String| {
-        lines.push(format!("  {}  {value}", paint(FAINT, format_args!("{name:<9}"))));
+        lines.push(format!(
+            "  {}  {value}",
+            paint(FAINT, format_args!("{name:<9}"))
+        ));
     };
     row("control", status.control.clone());
     row("gateway", status.gateway.clone());
     let names: Vec<&str> = config.servers.keys().map(|name| name.as_str()).collect();
-    let mut servers = if names.is_empty() { "none yet".to_owned() } else { names.join(", ") };
+    let mut servers = if names.is_empty() {
+        "none yet".to_owned()
+    } else {
+        names.join(", ")
+    };
     if status.servers.disabled > 0 {
         let disabled = format!(" ({} disabled)", status.servers.disabled);
         servers.push_str(&paint(WARN, disabled));
@@ -54,7 +61,10 @@ fn text(status: &Status, config: &Config, file: &Path) -> String {
             "to let a first agent in",
         )
     } else {
-        (format!("sallyport audit tail -f{option}"), "to see what agents do")
+        (
+            format!("sallyport audit tail -f{option}"),
+            "to see what agents do",
+        )
     };
     lines.push(format!("  {} {what}:", paint(STRONG, "Next,")));
     lines.push(format!("    {}", paint(CODE, command)));
@@ -86,7 +96,10 @@ mod tests {
             policy_version: "7c".to_owned(),
             policies: 1,
             templates: 2,
-            servers: Count { total: 1, disabled: 0 },
+            servers: Count {
+                total: 1,
+                disabled: 0,
+            },
             agents: BTreeMap::new(),
             open_tasks: 0,
             log_size: 3,

@@ -63,14 +63,21 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 
 fn certified(files: &TlsFiles) -> Result<CertifiedKey, Failure> {
     let failed = |what: &str, path: &Path, why: String| {
-        Failure::new(format!("no {what} can be read from {}: {why}", path.display()))
-            .hint("it must be a PEM file that this user can read")
+        Failure::new(format!(
+            "no {what} can be read from {}: {why}",
+            path.display()
+        ))
+        .hint("it must be a PEM file that this user can read")
     };
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect)
         .map_err(|error| failed("certificate", &files.cert, error.to_string()))?;
     if chain.is_empty() {
-        return Err(failed("certificate", &files.cert, "the file holds none".to_owned()));
+        return Err(failed(
+            "certificate",
+            &files.cert,
+            "the file holds none".to_owned(),
+        ));
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| failed("private key", &files.key, error.to_string()))?;

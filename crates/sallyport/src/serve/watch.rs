@@ -35,7 +35,10 @@ impl Watch {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let concerns = event.is_ok_and(|event| {
                 !matches!(event.kind, EventKind::Access(_))
-                    && event.paths.iter().any(|path| concerns(path, config.as_deref()))
+                    && event
+                        .paths
+                        .iter()
+                        .any(|path| concerns(path, config.as_deref()))
             });
             if concerns {
                 // Full: a change is waiting already.
@@ -43,7 +46,11 @@ impl Watch {
             }
         })?;
         let folder = std::path::absolute(crate::setup::folder_of(file))?;
-        let mut watch = Self { watcher, changes, folder };
+        let mut watch = Self {
+            watcher,
+            changes,
+            folder,
+        };
         let folder = watch.folder.clone();
         watch.watcher.watch(&folder, RecursiveMode::NonRecursive)?;
         watch.watch_folders();
@@ -78,7 +85,9 @@ impl Watch {
 
 /// Whether a path is one that a setup is read from.
 fn concerns(path: &Path, config: Option<&std::ffi::OsStr>) -> bool {
-    let Some(name) = path.file_name() else { return false };
+    let Some(name) = path.file_name() else {
+        return false;
+    };
     if name.as_encoded_bytes().starts_with(b".") {
         return false;
     }
@@ -98,7 +107,9 @@ mod tests {
     use super::*;
 
     async fn is_noticed(watch: &mut Watch) -> bool {
-        tokio::time::timeout(Duration::from_secs(5), watch.changed()).await.is_ok()
+        tokio::time::timeout(Duration::from_secs(5), watch.changed())
+            .await
+            .is_ok()
     }
 
     #[tokio::test]
@@ -122,10 +133,21 @@ mod tests {
     #[test]
     fn only_what_is_read_concerns() {
         let config = Some(std::ffi::OsStr::new("sallyport.toml"));
-        for path in ["/x/sallyport.toml", "/x/templates", "/x/templates/a.toml", "/x/policies/a.cedar"] {
+        for path in [
+            "/x/sallyport.toml",
+            "/x/templates",
+            "/x/templates/a.toml",
+            "/x/policies/a.cedar",
+        ] {
             assert!(concerns(Path::new(path), config), "{path}");
         }
-        for path in ["/x/data", "/x/other.toml", "/x/templates/a.toml~", "/x/templates/.a.toml", "/x/policies/4913"] {
+        for path in [
+            "/x/data",
+            "/x/other.toml",
+            "/x/templates/a.toml~",
+            "/x/templates/.a.toml",
+            "/x/policies/4913",
+        ] {
             assert!(!concerns(Path::new(path), config), "{path}");
         }
     }

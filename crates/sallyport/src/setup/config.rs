@@ -11,14 +11,22 @@ use super::Remark;
 use super::toml_text::place;
 
 /// Checks everything about a configuration that its format cannot say.
-pub fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Remark> {
-    let mut checking = Checking { file, text, folder, remarks: Vec::new() };
+pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Remark> {
+    let mut checking = Checking {
+        file,
+        text,
+        folder,
+        remarks: Vec::new(),
+    };
     checking.listener("control", &config.control);
     checking.listener("gateway", &config.gateway);
     if collide(config.control.listen, config.gateway.listen) {
         checking.mistake(
             &["gateway", "listen"],
-            format!("control and gateway both listen on {}", config.gateway.listen),
+            format!(
+                "control and gateway both listen on {}",
+                config.gateway.listen
+            ),
             "give each a port of its own",
         );
     }
@@ -27,7 +35,10 @@ pub fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Rem
         if let Err(error) = regex::Regex::new(pattern) {
             checking.mistake(
                 &["redaction", "patterns", &index.to_string()],
-                format!("not a regular expression: {}", last_line(&error.to_string())),
+                format!(
+                    "not a regular expression: {}",
+                    last_line(&error.to_string())
+                ),
                 "see https://docs.rs/regex for the syntax",
             );
         }
@@ -51,7 +62,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// The last line of an error that draws pictures.
-pub fn last_line(text: &str) -> &str {
+pub(crate) fn last_line(text: &str) -> &str {
     let line = text.lines().last().unwrap_or(text).trim();
     line.strip_prefix("error: ").unwrap_or(line)
 }
@@ -65,7 +76,9 @@ struct Checking<'a> {
 
 impl Checking<'_> {
     fn at(&self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Mistake {
-        Mistake::new(self.file, message).at(place(self.text, path)).hint(hint)
+        Mistake::new(self.file, message)
+            .at(place(self.text, path))
+            .hint(hint)
     }
 
     fn mistake(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
@@ -204,7 +217,10 @@ impl Checking<'_> {
             if http::HeaderName::try_from(credential.header.as_str()).is_err() {
                 self.mistake(
                     &["servers", name.as_str(), "credential", "header"],
-                    format!("`{}` is not a header name", credential.header.escape_debug()),
+                    format!(
+                        "`{}` is not a header name",
+                        credential.header.escape_debug()
+                    ),
                     "leave it out to have `authorization`",
                 );
             }
@@ -213,10 +229,16 @@ impl Checking<'_> {
 
     fn http_server(&mut self, name: &ServerName, url: &str, server: &Server) {
         let path = ["servers", name.as_str(), "url"];
-        let uri = url.parse::<http::Uri>().ok().filter(|uri| uri.host().is_some());
+        let uri = url
+            .parse::<http::Uri>()
+            .ok()
+            .filter(|uri| uri.host().is_some());
         match uri {
             Some(uri) if matches!(uri.scheme_str(), Some("http" | "https")) => {
-                if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+                if uri
+                    .authority()
+                    .is_some_and(|authority| authority.as_str().contains('@'))
+                {
                     self.mistake(
                         &path,
                         "the URL has a user name or password in it",
@@ -270,11 +292,16 @@ impl Checking<'_> {
             );
         }
         let program = &server.command[0];
-        let start = self.folder.join(server.directory.as_deref().unwrap_or(Path::new("")));
+        let start = self
+            .folder
+            .join(server.directory.as_deref().unwrap_or(Path::new("")));
         if !is_program(program, &start) {
             self.advice(
                 &["servers", name.as_str(), "command", "0"],
-                format!("the program `{}` was not found on this machine", program.escape_debug()),
+                format!(
+                    "the program `{}` was not found on this machine",
+                    program.escape_debug()
+                ),
                 "install it, or give its full path",
             );
         }
@@ -306,7 +333,9 @@ impl Checking<'_> {
 /// A URL without path, query, fragment, user or trailing slash.
 fn check_base_url(text: &str) -> Result<(), String> {
     let shown = text.escape_debug();
-    let uri: http::Uri = text.parse().map_err(|_| format!("`{shown}` is not a URL"))?;
+    let uri: http::Uri = text
+        .parse()
+        .map_err(|_| format!("`{shown}` is not a URL"))?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     match uri.scheme_str() {
         Some(scheme @ ("http" | "https")) if text == format!("{scheme}://{authority}") => {
@@ -316,15 +345,15 @@ fn check_base_url(text: &str) -> Result<(), String> {
                 Ok(())
             }
         }
-        Some("http" | "https") => {
-            Err(format!("`{shown}` has more than scheme, host and port, or a trailing slash"))
-        }
+        Some("http" | "https") => Err(format!(
+            "`{shown}` has more than scheme, host and port, or a trailing slash"
+        )),
         _ => Err(format!("`{shown}` is not an http or https URL")),
     }
 }
 
 /// Whether a URL points at this machine.
-pub fn is_loopback_host(uri: &http::Uri) -> bool {
+pub(crate) fn is_loopback_host(uri: &http::Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     host == "localhost"
         || host
@@ -336,9 +365,18 @@ pub fn is_loopback_host(uri: &http::Uri) -> bool {
 
 fn sounds_secret(variable: &str) -> bool {
     let name = variable.to_ascii_lowercase();
-    ["token", "secret", "password", "passwd", "api_key", "apikey", "private_key", "credential"]
-        .iter()
-        .any(|word| name.contains(word))
+    [
+        "token",
+        "secret",
+        "password",
+        "passwd",
+        "api_key",
+        "apikey",
+        "private_key",
+        "credential",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }
 
 fn is_program(name: &str, start: &Path) -> bool {
@@ -350,7 +388,7 @@ fn is_program(name: &str, start: &Path) -> bool {
 }
 
 /// Makes the paths of a configuration independent of where the process runs.
-pub fn make_absolute(config: &mut Config, folder: &Path) {
+pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let fix = |path: &mut PathBuf| *path = folder.join(&*path);
     let fix_secret = |secret: &mut Secret| {
@@ -396,7 +434,12 @@ mod tests {
     #[test]
     fn a_listener_that_others_can_reach_needs_tls() {
         let found = remarks("trust_domain = \"a\"\n[gateway]\nlisten = \"0.0.0.0:8601\"\n");
-        assert!(found.iter().any(|(line, what)| *line == 3 && what.contains("no TLS")), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .any(|(line, what)| *line == 3 && what.contains("no TLS")),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -411,16 +454,29 @@ mod tests {
         for line in [3, 4, 7] {
             assert!(lines.contains(&line), "line {line}: {found:?}");
         }
-        assert!(!found.iter().any(|(_, what)| what.contains("hunter2") || what.contains("MODE")));
+        assert!(
+            !found
+                .iter()
+                .any(|(_, what)| what.contains("hunter2") || what.contains("MODE"))
+        );
     }
 
     #[test]
     fn base_urls_have_one_form() {
-        for good in ["https://a.example", "http://127.0.0.1:8600", "https://[::1]:1"] {
+        for good in [
+            "https://a.example",
+            "http://127.0.0.1:8600",
+            "https://[::1]:1",
+        ] {
             assert_eq!(check_base_url(good), Ok(()), "{good}");
         }
         for bad in [
-            "https://a.example/", "https://a.example/x", "a.example", "ftp://a", "https://u@a", "",
+            "https://a.example/",
+            "https://a.example/x",
+            "a.example",
+            "ftp://a",
+            "https://u@a",
+            "",
         ] {
             assert!(check_base_url(bad).is_err(), "{bad}");
         }

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 
 /// A gateway's whole setup, free of mistakes.
 #[derive(Clone)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// The configuration file.
     pub file: PathBuf,
     /// The configuration, with its paths made absolute.
@@ -32,7 +32,7 @@ pub struct Setup {
 /// How bad a remark is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Sallyport does not start with it.
     Mistake,
     /// It works, but probably not as meant.
@@ -41,7 +41,7 @@ pub enum Severity {
 
 /// Something to say about what was written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Remark {
+pub(crate) struct Remark {
     /// How bad it is.
     pub severity: Severity,
     /// What, where, and what to do.
@@ -67,7 +67,7 @@ impl Remark {
 }
 
 /// What reading a setup gave.
-pub struct Read {
+pub(crate) struct Read {
     /// The setup, if there is no mistake in it.
     pub setup: Option<Setup>,
     /// All remarks, by file and place.
@@ -78,8 +78,11 @@ pub struct Read {
 
 impl Read {
     /// How many remarks of one severity there are.
-    pub fn count(&self, severity: Severity) -> usize {
-        self.remarks.iter().filter(|remark| remark.severity == severity).count()
+    pub(crate) fn count(&self, severity: Severity) -> usize {
+        self.remarks
+            .iter()
+            .filter(|remark| remark.severity == severity)
+            .count()
     }
 }
 
@@ -87,14 +90,19 @@ impl Read {
 const FILE_BYTES: u64 = 4 << 20;
 
 /// Reads the configuration file and the folders `templates` and `policies` beside it.
-pub fn read(file: &Path) -> Read {
+pub(crate) fn read(file: &Path) -> Read {
     let mut reading = Reading::default();
     let folder = folder_of(file);
     let config = reading.config(file, &folder);
     let templates = reading.templates(&folder.join("templates"), config.as_ref());
     let policies = reading.policies(&folder.join("policies"));
     if let Some(config) = &config {
-        reading.remarks.extend(templates::unused_servers(file, &reading.texts[file], config, &templates));
+        reading.remarks.extend(templates::unused_servers(
+            file,
+            &reading.texts[file],
+            config,
+            &templates,
+        ));
     }
     let Reading { mut remarks, texts } = reading;
     remarks.sort_by_key(|remark| {
@@ -102,7 +110,9 @@ pub fn read(file: &Path) -> Read {
         (remark.mistake.file.clone(), place)
     });
     remarks.dedup();
-    let clean = remarks.iter().all(|remark| remark.severity == Severity::Advice);
+    let clean = remarks
+        .iter()
+        .all(|remark| remark.severity == Severity::Advice);
     let setup = match (config, policies) {
         (Some(config), Some(policies)) if clean => Some(Setup {
             file: file.to_owned(),
@@ -112,34 +122,42 @@ pub fn read(file: &Path) -> Read {
         }),
         _ => None,
     };
-    Read { setup, remarks, texts }
+    Read {
+        setup,
+        remarks,
+        texts,
+    }
 }
 
 /// Reads the configuration file alone, for commands that only need to know where things are.
 ///
 /// # Errors
 /// [`Failure`] when it is not there, or cannot be understood.
-pub fn config_alone(file: &Path) -> Result<Config, Failure> {
+pub(crate) fn config_alone(file: &Path) -> Result<Config, Failure> {
     let read = std::fs::read_to_string(file);
     let text = read.map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Failure::new(format!("there is no configuration file {}", file.display())).hint(
-                "go to its folder, name it with `--config FILE`, or write one with `sallyport init`",
-            )
-        }
+        std::io::ErrorKind::NotFound => Failure::new(format!(
+            "there is no configuration file {}",
+            file.display()
+        ))
+        .hint("go to its folder, name it with `--config FILE`, or write one with `sallyport init`"),
         _ => Failure::new(format!("{} cannot be read: {error}", file.display())),
     })?;
     let mut config = Config::parse(file, &text).map_err(|mistakes| {
-        let first = mistakes.first().map_or("unknown", |mistake| mistake.message.as_str());
-        Failure::new(format!("{} has a mistake: {first}", file.display()))
-            .hint(format!("`sallyport check --config {}` shows where", file.display()))
+        let first = mistakes
+            .first()
+            .map_or("unknown", |mistake| mistake.message.as_str());
+        Failure::new(format!("{} has a mistake: {first}", file.display())).hint(format!(
+            "`sallyport check --config {}` shows where",
+            file.display()
+        ))
     })?;
     config::make_absolute(&mut config, &folder_of(file));
     Ok(config)
 }
 
 /// The folder that a file is in.
-pub fn folder_of(file: &Path) -> PathBuf {
+pub(crate) fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(folder) if folder != Path::new("") => folder.to_owned(),
         _ => PathBuf::from("."),
@@ -188,7 +206,8 @@ impl Reading {
         let text = self.text(file)?;
         match toml_text::read(file, &text, |text| Config::parse(file, text)) {
             Ok(mut config) => {
-                self.remarks.extend(config::check(file, &text, folder, &config));
+                self.remarks
+                    .extend(config::check(file, &text, folder, &config));
                 config::make_absolute(&mut config, folder);
                 Some(config)
             }
@@ -206,7 +225,11 @@ impl Reading {
     ) -> BTreeMap<TemplateName, Template> {
         let mut templates = BTreeMap::new();
         for file in self.files(folder, "toml") {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let stem = file
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let name = match TemplateName::parse(&stem) {
                 Ok(name) => name,
                 Err(error) => {
@@ -216,14 +239,17 @@ impl Reading {
                     continue;
                 }
             };
-            let Some(text) = self.text(&file) else { continue };
+            let Some(text) = self.text(&file) else {
+                continue;
+            };
             let parse = |text: &str| {
                 Template::parse(name.clone(), &file, text)
                     .map_err(|mistakes| templates::with_places(text, mistakes))
             };
             match toml_text::read(&file, &text, parse) {
                 Ok(template) => {
-                    self.remarks.extend(templates::check(&file, &text, &template, config));
+                    self.remarks
+                        .extend(templates::check(&file, &text, &template, config));
                     templates.insert(name, template);
                 }
                 Err(mistakes) => self.remarks.extend(mistakes.into_iter().map(Remark::from)),
@@ -268,7 +294,11 @@ impl Reading {
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
             .filter(|path| path.extension().is_some_and(|end| end == ending))
             // Editors keep their own files beside the one that is edited.
-            .filter(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.'))
+            .filter(|path| {
+                !path
+                    .file_name()
+                    .is_some_and(|name| name.as_encoded_bytes()[0] == b'.')
+            })
             .collect();
         files.sort();
         files

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 const ESCAPES: [&str; 6] = ["..", "../..", "x/..", "x/../..", "/", "../x"];
 
 /// Adds the places that the parser of templates does not know itself.
-pub fn with_places(text: &str, mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
+pub(crate) fn with_places(text: &str, mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
     for mistake in &mut mistakes {
         if mistake.span.is_none() && mistake.message.ends_with("is not a duration") {
             mistake.span = place(text, &["ttl"]);
@@ -30,7 +30,7 @@ pub fn with_places(text: &str, mut mistakes: Vec<Mistake>) -> Vec<Mistake> {
 }
 
 /// Checks everything about a template that its format cannot say.
-pub fn check(
+pub(crate) fn check(
     file: &Path,
     text: &str,
     template: &Template,
@@ -53,7 +53,7 @@ pub fn check(
 }
 
 /// Servers that no template mentions: nobody can use them.
-pub fn unused_servers(
+pub(crate) fn unused_servers(
     file: &Path,
     text: &str,
     config: &Config,
@@ -69,12 +69,17 @@ pub fn unused_servers(
         .flat_map(|template| &template.grant.permissions)
         .map(|permission| permission.server.as_str())
         .collect();
-    let unused = config.servers.keys().filter(|name| !granted.contains(name.as_str()));
+    let unused = config
+        .servers
+        .keys()
+        .filter(|name| !granted.contains(name.as_str()));
     unused
         .map(|name| {
             let mistake = Mistake::new(file, format!("no template grants the server `{name}`"))
                 .at(place(text, &["servers", name.as_str()]))
-                .hint(format!("add `[[allow]]` with `server = \"{name}\"` to a template"));
+                .hint(format!(
+                    "add `[[allow]]` with `server = \"{name}\"` to a template"
+                ));
             Remark::advice(mistake)
         })
         .collect()
@@ -92,7 +97,9 @@ struct Checking<'a> {
 
 impl Checking<'_> {
     fn at(&self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Mistake {
-        Mistake::new(self.file, message).at(place(self.text, path)).hint(hint)
+        Mistake::new(self.file, message)
+            .at(place(self.text, path))
+            .hint(hint)
     }
 
     fn mistake(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
@@ -207,8 +214,13 @@ impl Checking<'_> {
 
     /// Whether an `[[allow]]` has a key: what was parsed does not tell when there are no tools.
     fn is_written(&self, index: &str, key: &str) -> bool {
-        let Ok(document) = toml::de::DeTable::parse(self.text) else { return false };
-        let allow = document.get_ref().get("allow").and_then(|all| all.get_ref().as_array());
+        let Ok(document) = toml::de::DeTable::parse(self.text) else {
+            return false;
+        };
+        let allow = document
+            .get_ref()
+            .get("allow")
+            .and_then(|all| all.get_ref().as_array());
         allow
             .zip(index.parse::<usize>().ok())
             .and_then(|(all, index)| all.get(index))
@@ -239,7 +251,11 @@ impl Checking<'_> {
             );
         }
         for (argument, constraint) in &tool.arguments {
-            self.constraint(&["allow", index, "arguments", argument], argument, constraint);
+            self.constraint(
+                &["allow", index, "arguments", argument],
+                argument,
+                constraint,
+            );
         }
     }
 
@@ -275,7 +291,11 @@ impl Checking<'_> {
         if let Some(below) = &constraint.below {
             self.filled(&under("below"), below);
             if below.split(['/', '\\']).any(|segment| segment == "..") {
-                self.mistake(&under("below"), "`..` in a folder can be read two ways", "write the folder out");
+                self.mistake(
+                    &under("below"),
+                    "`..` in a folder can be read two ways",
+                    "write the folder out",
+                );
             }
             for name in parameters_in(below) {
                 self.stays_inside(&under("below"), &name);
@@ -287,7 +307,10 @@ impl Checking<'_> {
             if let Err(error) = regex::Regex::new(&format!("^(?:{sample})$")) {
                 self.mistake(
                     &under("regex"),
-                    format!("not a regular expression: {}", last_line(&error.to_string())),
+                    format!(
+                        "not a regular expression: {}",
+                        last_line(&error.to_string())
+                    ),
                     "see https://docs.rs/regex for the syntax",
                 );
             }
@@ -309,8 +332,12 @@ impl Checking<'_> {
     fn filled(&mut self, path: &[&str], text: &str) {
         for name in parameters_in(text) {
             if !self.template.parameters.contains_key(&name) {
-                let known: Vec<&str> =
-                    self.template.parameters.keys().map(String::as_str).collect();
+                let known: Vec<&str> = self
+                    .template
+                    .parameters
+                    .keys()
+                    .map(String::as_str)
+                    .collect();
                 let hint = match closest(&name, &known) {
                     Some(close) => format!("did you mean `${{{close}}}`?"),
                     None => format!("add `[parameters.{name}]`"),
@@ -321,14 +348,22 @@ impl Checking<'_> {
             self.used.insert(name);
         }
         if text.matches("${").count() > parameters_in(text).len() {
-            self.mistake(path, "`${` begins a parameter, but no `}` ends it", "write `${name}`");
+            self.mistake(
+                path,
+                "`${` begins a parameter, but no `}` ends it",
+                "write `${name}`",
+            );
         }
     }
 
     /// A parameter in a folder's name must not be able to lead out of it.
     fn stays_inside(&mut self, path: &[&str], name: &str) {
-        let Some(parameter) = self.template.parameters.get(name) else { return };
-        let Ok(pattern) = whole(&parameter.pattern) else { return };
+        let Some(parameter) = self.template.parameters.get(name) else {
+            return;
+        };
+        let Ok(pattern) = whole(&parameter.pattern) else {
+            return;
+        };
         if let Some(escape) = ESCAPES.iter().find(|value| pattern.is_match(value)) {
             self.mistake(
                 path,
@@ -347,7 +382,10 @@ impl Checking<'_> {
             match whole(&parameter.pattern) {
                 Err(error) => self.mistake(
                     &["parameters", name, "pattern"],
-                    format!("not a regular expression: {}", last_line(&error.to_string())),
+                    format!(
+                        "not a regular expression: {}",
+                        last_line(&error.to_string())
+                    ),
                     "see https://docs.rs/regex for the syntax",
                 ),
                 Ok(pattern) => {
@@ -356,7 +394,10 @@ impl Checking<'_> {
                     {
                         self.mistake(
                             &["parameters", name, "default"],
-                            format!("the default does not match the pattern `{}`", parameter.pattern),
+                            format!(
+                                "the default does not match the pattern `{}`",
+                                parameter.pattern
+                            ),
                             "change one of them; without a default the parameter must be given",
                         );
                     }
@@ -382,7 +423,9 @@ fn parameters_in(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once("${") {
-        let Some((name, after)) = after.split_once('}') else { break };
+        let Some((name, after)) = after.split_once('}') else {
+            break;
+        };
         names.push(name.to_owned());
         rest = after;
     }
@@ -394,7 +437,9 @@ fn without_parameters(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
-        let Some((_, after)) = after.split_once('}') else { break };
+        let Some((_, after)) = after.split_once('}') else {
+            break;
+        };
         plain.push_str(before);
         plain.push('x');
         rest = after;
@@ -403,10 +448,24 @@ fn without_parameters(text: &str) -> String {
 }
 
 fn is_like_path(argument: &str, prefix: &str) -> bool {
-    let name = argument.rsplit('/').next().unwrap_or(argument).to_ascii_lowercase();
-    let named = ["path", "file", "folder", "dir", "directory", "url", "uri", "source", "destination"]
-        .iter()
-        .any(|word| name == *word || name.ends_with(&format!("_{word}")));
+    let name = argument
+        .rsplit('/')
+        .next()
+        .unwrap_or(argument)
+        .to_ascii_lowercase();
+    let named = [
+        "path",
+        "file",
+        "folder",
+        "dir",
+        "directory",
+        "url",
+        "uri",
+        "source",
+        "destination",
+    ]
+    .iter()
+    .any(|word| name == *word || name.ends_with(&format!("_{word}")));
     named || prefix.starts_with(['/', '~', '.']) || prefix.contains("://")
 }
 
@@ -443,24 +502,126 @@ mod tests {
     #[test]
     fn each_mistake_is_found_where_it_is() {
         for (from, to, line, severity, words) in [
-            ("server = \"files\"", "server = \"fils\"", 7, Severity::Mistake, "no server `fils`"),
-            ("${ticket}", "${tickt}", 9, Severity::Mistake, "no parameter `tickt`"),
-            ("${ticket}", "${ticket", 9, Severity::Mistake, "no `}` ends it"),
-            ("below = \"/srv/${ticket}\"", "below = \"/srv\"", 4, Severity::Advice, "narrows nothing"),
-            ("[0-9]{1,6}", "[0-9", 5, Severity::Mistake, "not a regular expression"),
-            ("[0-9]{1,6}", "[./]+", 9, Severity::Mistake, "lead out of the folder"),
-            ("{1,6}\"", "{1,6}\"\ndefault = \"x\"", 6, Severity::Mistake, "does not match"),
-            ("below", "prefix", 9, Severity::Advice, "`prefix` does not keep"),
-            ("below = \"/srv/", "below = \"/srv/../", 9, Severity::Mistake, "read two ways"),
-            ("below = \"/srv/${ticket}\"", "regex = \"(${ticket}\"", 9, Severity::Mistake, "not a regular"),
-            ("path = {", "n = { min = 3, max = 2 }, path = {", 9, Severity::Mistake, "no number"),
-            ("path = {", "n = { one_of = [] }, path = {", 9, Severity::Mistake, "one of none"),
-            ("tools = [\"read_text_file\"]", "tools = [\"a\", \"r_${ticket}\"]", 8, Severity::Mistake, "only within"),
-            ("tools = [\"read_text_file\"]", "resources = [\"*\"]", 9, Severity::Mistake, "no tools are allowed"),
-            ("agents = [\"support-*\"]", "agents = []", 0, Severity::Advice, "no agent may open"),
+            (
+                "server = \"files\"",
+                "server = \"fils\"",
+                7,
+                Severity::Mistake,
+                "no server `fils`",
+            ),
+            (
+                "${ticket}",
+                "${tickt}",
+                9,
+                Severity::Mistake,
+                "no parameter `tickt`",
+            ),
+            (
+                "${ticket}",
+                "${ticket",
+                9,
+                Severity::Mistake,
+                "no `}` ends it",
+            ),
+            (
+                "below = \"/srv/${ticket}\"",
+                "below = \"/srv\"",
+                4,
+                Severity::Advice,
+                "narrows nothing",
+            ),
+            (
+                "[0-9]{1,6}",
+                "[0-9",
+                5,
+                Severity::Mistake,
+                "not a regular expression",
+            ),
+            (
+                "[0-9]{1,6}",
+                "[./]+",
+                9,
+                Severity::Mistake,
+                "lead out of the folder",
+            ),
+            (
+                "{1,6}\"",
+                "{1,6}\"\ndefault = \"x\"",
+                6,
+                Severity::Mistake,
+                "does not match",
+            ),
+            (
+                "below",
+                "prefix",
+                9,
+                Severity::Advice,
+                "`prefix` does not keep",
+            ),
+            (
+                "below = \"/srv/",
+                "below = \"/srv/../",
+                9,
+                Severity::Mistake,
+                "read two ways",
+            ),
+            (
+                "below = \"/srv/${ticket}\"",
+                "regex = \"(${ticket}\"",
+                9,
+                Severity::Mistake,
+                "not a regular",
+            ),
+            (
+                "path = {",
+                "n = { min = 3, max = 2 }, path = {",
+                9,
+                Severity::Mistake,
+                "no number",
+            ),
+            (
+                "path = {",
+                "n = { one_of = [] }, path = {",
+                9,
+                Severity::Mistake,
+                "one of none",
+            ),
+            (
+                "tools = [\"read_text_file\"]",
+                "tools = [\"a\", \"r_${ticket}\"]",
+                8,
+                Severity::Mistake,
+                "only within",
+            ),
+            (
+                "tools = [\"read_text_file\"]",
+                "resources = [\"*\"]",
+                9,
+                Severity::Mistake,
+                "no tools are allowed",
+            ),
+            (
+                "agents = [\"support-*\"]",
+                "agents = []",
+                0,
+                Severity::Advice,
+                "no agent may open",
+            ),
             ("30m", "72h", 3, Severity::Advice, "longer than a day"),
-            ("ttl = \"30m\"", "ttl = \"30m\"\nproof = \"bearer\"", 4, Severity::Advice, "whoever holds"),
-            ("server = \"files\"", "server = \"files\"\nmax_calls = 0", 8, Severity::Mistake, "max_calls = 0"),
+            (
+                "ttl = \"30m\"",
+                "ttl = \"30m\"\nproof = \"bearer\"",
+                4,
+                Severity::Advice,
+                "whoever holds",
+            ),
+            (
+                "server = \"files\"",
+                "server = \"files\"\nmax_calls = 0",
+                8,
+                Severity::Mistake,
+                "max_calls = 0",
+            ),
         ] {
             let found = remarks(&GOOD.replacen(from, to, 1));
             assert!(

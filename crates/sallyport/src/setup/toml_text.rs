@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 const MISTAKES: usize = 64;
 
 /// Reads a text with `parse`, or finds every mistake in it.
-pub fn read<T>(
+pub(crate) fn read<T>(
     file: &Path,
     text: &str,
     parse: impl Fn(&str) -> Result<T, Vec<Mistake>>,
@@ -23,7 +23,9 @@ pub fn read<T>(
     let (_, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         let mistakes = errors.iter().map(|error| {
-            Mistake::new(file, error.message()).at(error.span()).hint("this is not valid TOML")
+            Mistake::new(file, error.message())
+                .at(error.span())
+                .hint("this is not valid TOML")
         });
         return Err(mistakes.take(MISTAKES).collect());
     }
@@ -36,15 +38,27 @@ pub fn read<T>(
     let mut rest = text.to_owned();
     let mut mistakes = first;
     while found.len() < MISTAKES {
-        // What is missing because it was blanked out is no further mistake, and ends the search.
-        mistakes.retain(|mistake| {
-            !blanked.iter().any(|key| mistake.message == format!("missing field `{key}`"))
-        });
-        let Some(mistake) = mistakes.first().cloned() else { break };
-        found.append(&mut mistakes);
-        let Some(entry) = mistake.span.and_then(|span| entry_at(&rest, &span)) else { break };
-        blanked.push(entry.key);
-        blank(&mut rest, entry.range);
+        // What is missing because it was blanked out is no further mistake.
+        let is_owed = |mistake: &Mistake| {
+            blanked.iter().any(|key| mistake.message == format!("missing field `{key}`"))
+        };
+        let owed = mistakes.iter().find(|mistake| is_owed(mistake)).cloned();
+        mistakes.retain(|mistake| !is_owed(mistake));
+        let range = match (mistakes.first().cloned(), owed) {
+            (Some(mistake), _) => {
+                found.append(&mut mistakes);
+                let entry = mistake.span.and_then(|span| entry_at(&rest, &span));
+                entry.map(|entry| {
+                    blanked.push(entry.key);
+                    entry.range
+                })
+            }
+            // Its table says nothing more without it: whatever else is wrong there was told before.
+            (None, Some(owed)) => owed.span.and_then(|span| section_at(&rest, span.start)),
+            (None, None) => None,
+        };
+        let Some(range) = range else { break };
+        blank(&mut rest, range);
         mistakes = match parse(&rest) {
             Ok(_) => break,
             Err(mistakes) => mistakes,
@@ -87,7 +101,7 @@ fn unknown_field(message: &str) -> Option<(&str, impl Iterator<Item = &str>)> {
 }
 
 /// The known word that is nearest to what was written, if it is near enough to be meant.
-pub fn closest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|word| (distance(written, word), *word))
@@ -130,7 +144,10 @@ fn entry_at(text: &str, place: &Range<usize>) -> Option<Entry> {
                 .take_while(|b| *b != b'\n')
                 .all(|b| b == b' ' || b == b'\t');
             if inside && own_line {
-                *best = Some(Entry { key: key.get_ref().to_string(), range });
+                *best = Some(Entry {
+                    key: key.get_ref().to_string(),
+                    range,
+                });
             }
             below(value, place, text, best);
         }
@@ -155,6 +172,25 @@ fn entry_at(text: &str, place: &Range<usize>) -> Option<Entry> {
     best
 }
 
+/// The table with a header of its own that a place is in, with its header.
+fn section_at(text: &str, place: usize) -> Option<Range<usize>> {
+    let mut section = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_start().starts_with('[') {
+            if at > place {
+                break;
+            }
+            section = Some(at..at);
+        }
+        at += line.len();
+        if let Some(section) = &mut section {
+            section.end = at;
+        }
+    }
+    section.filter(|section| section.contains(&place))
+}
+
 fn blank(text: &mut String, range: Range<usize>) {
     let blanks: String = text[range.clone()]
         .bytes()
@@ -165,22 +201,33 @@ fn blank(text: &mut String, range: Range<usize>) {
 
 /// The place of the value at a path of keys, with positions for elements of arrays; if there is no
 /// such value, that of the last key on the way that is there.
-pub fn place(text: &str, path: &[&str]) -> Option<Range<usize>> {
+pub(crate) fn place(text: &str, path: &[&str]) -> Option<Range<usize>> {
     let document = DeTable::parse(text).ok()?;
     let mut found = None;
     let mut table = Some(document.get_ref());
     let mut value: Option<&Spanned<DeValue<'_>>> = None;
     for step in path {
         let next = match (table, value.map(Spanned::get_ref)) {
-            (Some(table), _) => table.iter().find(|(key, _)| key.get_ref() == step).map(|(key, next)| {
-                found = Some(if next.get_ref().is_table() { key.span() } else { next.span() });
-                next
-            }),
-            (None, Some(DeValue::Array(items))) => {
-                step.parse::<usize>().ok().and_then(|index| items.get(index)).inspect(|next| {
-                    found = Some(next.span());
-                })
+            (Some(table), _) => {
+                table
+                    .iter()
+                    .find(|(key, _)| key.get_ref() == step)
+                    .map(|(key, next)| {
+                        found = Some(if next.get_ref().is_table() {
+                            key.span()
+                        } else {
+                            next.span()
+                        });
+                        next
+                    })
             }
+            (None, Some(DeValue::Array(items))) => step
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| items.get(index))
+                .inspect(|next| {
+                    found = Some(next.span());
+                }),
             _ => None,
         };
         let Some(next) = next else { break };
@@ -205,11 +252,16 @@ mod tests {
                     [servers.files.environment]\nA = { fille = \"x\" }\n";
         let file = Path::new("sallyport.toml");
         let mistakes = read(file, text, |text| Config::parse(file, text)).unwrap_err();
-        let mut lines: Vec<usize> =
-            mistakes.iter().map(|mistake| mistake.line_in(text).unwrap()).collect();
+        let mut lines: Vec<usize> = mistakes
+            .iter()
+            .map(|mistake| mistake.line_in(text).unwrap())
+            .collect();
         lines.sort_unstable();
         assert_eq!(lines, [2, 4, 6, 7, 9, 11], "{mistakes:#?}");
-        let hints: Vec<_> = mistakes.iter().filter_map(|mistake| mistake.hint.as_deref()).collect();
+        let hints: Vec<_> = mistakes
+            .iter()
+            .filter_map(|mistake| mistake.hint.as_deref())
+            .collect();
         assert!(hints.contains(&"did you mean `data_dir`?"), "{hints:?}");
         assert!(hints.contains(&"did you mean `file`?"), "{hints:?}");
     }

@@ -26,7 +26,9 @@ tools = ["get_current_time"]
 
 /// How many calls a task has used, as the gateway counts them.
 async fn used(gateway: &Gateway, task: &str) -> u64 {
-    let task = gateway.managed("GET", &format!("/v1/tasks/{task}"), Value::Null).await;
+    let task = gateway
+        .managed("GET", &format!("/v1/tasks/{task}"), Value::Null)
+        .await;
     task["calls"].as_u64().unwrap()
 }
 
@@ -34,7 +36,11 @@ async fn used(gateway: &Gateway, task: &str) -> u64 {
 async fn what_was_answered_is_on_record_however_the_process_ends() {
     let server = time_server();
     let server: Vec<&str> = server.iter().map(String::as_str).collect();
-    let mut gateway = Setup::new().stdio("clock", &server).template("clock", CLOCK).start().await;
+    let mut gateway = Setup::new()
+        .stdio("clock", &server)
+        .template("clock", CLOCK)
+        .start()
+        .await;
     let agent = Arc::new(gateway.agent("agent").await);
     let task = agent.open_task("clock", json!({})).await;
     let mut decisions = BTreeSet::new();
@@ -49,7 +55,8 @@ async fn what_was_answered_is_on_record_however_the_process_ends() {
                     loop {
                         // Every other call is refused, so that its decision's id is known.
                         for tool in ["get_current_time", "convert_time"] {
-                            let params = json!({ "name": tool, "arguments": { "timezone": "UTC" } });
+                            let params =
+                                json!({ "name": tool, "arguments": { "timezone": "UTC" } });
                             let call = request(&token.resource, "tools/call", params);
                             let Ok(answer) = agent.authorise(call, &token).send().await else {
                                 return (served, denied);
@@ -66,7 +73,7 @@ async fn what_was_answered_is_on_record_however_the_process_ends() {
             })
             .collect();
         // A different moment each time.
-        tokio::time::sleep(Duration::from_millis(150 + 137 * round % 500)).await;
+        tokio::time::sleep(Duration::from_millis(1_300 + 137 * round % 500)).await;
         gateway.kill();
         for caller in callers {
             let (served, denied) = caller.await.unwrap();
@@ -75,18 +82,28 @@ async fn what_was_answered_is_on_record_however_the_process_ends() {
         }
         gateway.restart().await;
         gateway.verify();
-        assert!(used(&gateway, &task).await >= answered, "round {round}: the budget forgot calls");
+        assert!(
+            used(&gateway, &task).await >= answered,
+            "round {round}: the budget forgot calls"
+        );
     }
     assert!(answered > 0 && !decisions.is_empty());
     let records = gateway.records();
-    let recorded: BTreeSet<&str> =
-        records.iter().filter_map(|record| record["decision"].as_str()).collect();
-    let lost: Vec<&String> =
-        decisions.iter().filter(|id| !recorded.contains(id.as_str())).collect();
+    let recorded: BTreeSet<&str> = records
+        .iter()
+        .filter_map(|record| record["decision"].as_str())
+        .collect();
+    let lost: Vec<&String> = decisions
+        .iter()
+        .filter(|id| !recorded.contains(id.as_str()))
+        .collect();
     assert!(lost.is_empty(), "acknowledged but lost: {lost:?}");
     let permitted = records
         .iter()
         .filter(|r| r["event"] == "intent" && r["method"] == "tools/call" && r["permitted"] == true)
         .count() as u64;
-    assert!(permitted >= answered, "{answered} calls were answered, {permitted} are on record");
+    assert!(
+        permitted >= answered,
+        "{answered} calls were answered, {permitted} are on record"
+    );
 }

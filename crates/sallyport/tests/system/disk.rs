@@ -21,18 +21,28 @@ tools = ["get_current_time"]
 "#;
 
 async fn call(agent: &Agent, token: &Token) -> Value {
-    agent.call(token, "get_current_time", json!({ "timezone": "UTC" })).await
+    agent
+        .call(token, "get_current_time", json!({ "timezone": "UTC" }))
+        .await
 }
 
 async fn ready(gateway: &Gateway) -> u16 {
-    Call::get(&format!("{}/readyz", gateway.control)).send().await.unwrap().status
+    Call::get(&format!("{}/readyz", gateway.control))
+        .send()
+        .await
+        .unwrap()
+        .status
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_writable_log_everything_is_denied_and_service_resumes() {
     let server = time_server();
     let server: Vec<&str> = server.iter().map(String::as_str).collect();
-    let mut gateway = Setup::new().stdio("clock", &server).template("clock", CLOCK).start().await;
+    let mut gateway = Setup::new()
+        .stdio("clock", &server)
+        .template("clock", CLOCK)
+        .start()
+        .await;
     let agent = gateway.agent("agent").await;
     let task = agent.open_task("clock", json!({})).await;
     let token = agent.token("clock", &task, true).await;
@@ -42,7 +52,16 @@ async fn without_a_writable_log_everything_is_denied_and_service_resumes() {
         let pid = gateway.pid().to_string();
         let inject = format!("inject=fdatasync,fsync:error={error}");
         let mut disk = Command::new("strace")
-            .args(["-f", "-qq", "-e", "trace=fdatasync,fsync", "-e", &inject, "-p", &pid])
+            .args([
+                "-f",
+                "-qq",
+                "-e",
+                "trace=fdatasync,fsync",
+                "-e",
+                &inject,
+                "-p",
+                &pid,
+            ])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -53,19 +72,35 @@ async fn without_a_writable_log_everything_is_denied_and_service_resumes() {
             .await;
         let denied = call(&agent, &token).await;
         assert_eq!(denied["error"]["code"], 503, "{denied}");
-        assert!(denied["error"]["data"]["remedy"].as_str().unwrap().contains("log"), "{denied}");
+        assert!(
+            denied["error"]["data"]["remedy"]
+                .as_str()
+                .unwrap()
+                .contains("log"),
+            "{denied}"
+        );
         assert_eq!(ready(&gateway).await, 503);
         // The operator can still take things away.
-        let held = gateway.manage("POST", "/v1/servers/clock/disable", json!({})).await;
+        let held = gateway
+            .manage("POST", "/v1/servers/clock/disable", json!({}))
+            .await;
         assert!(held.is_success(), "{held:?}");
         // But nothing is given while it cannot be recorded.
-        let given = gateway.manage("POST", "/v1/servers/clock/enable", json!({})).await;
+        let given = gateway
+            .manage("POST", "/v1/servers/clock/enable", json!({}))
+            .await;
         assert!(!given.is_success(), "{given:?}");
 
         crate::support::signal(disk.id(), "TERM");
         disk.wait().unwrap();
-        gateway.wait_until("the log is written again", async |this| ready(this).await == 200).await;
-        gateway.managed("POST", "/v1/servers/clock/enable", json!({})).await;
+        gateway
+            .wait_until("the log is written again", async |this| {
+                ready(this).await == 200
+            })
+            .await;
+        gateway
+            .managed("POST", "/v1/servers/clock/enable", json!({}))
+            .await;
         assert!(call(&agent, &token).await["result"].is_object());
     }
     gateway.verify();
@@ -77,9 +112,15 @@ async fn without_a_writable_log_everything_is_denied_and_service_resumes() {
         .filter_map(|record| record["decision"].as_str())
         .collect();
     for result in records.iter().filter(|record| record["event"] == "result") {
-        assert!(permitted.contains(&result["decision"].as_str().unwrap()), "{result}");
+        assert!(
+            permitted.contains(&result["decision"].as_str().unwrap()),
+            "{result}"
+        );
     }
     // The restriction that could not be recorded then is on record now.
-    let disabled = records.iter().filter(|record| record["change"] == "server.disabled").count();
+    let disabled = records
+        .iter()
+        .filter(|record| record["change"] == "server.disabled")
+        .count();
     assert_eq!(disabled, 2);
 }

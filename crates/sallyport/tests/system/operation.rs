@@ -24,7 +24,11 @@ const FORBID: &str = "permit(principal, action, resource);\n\
 async fn clock() -> (Gateway, Agent, Token) {
     let server = time_server();
     let server: Vec<&str> = server.iter().map(String::as_str).collect();
-    let gateway = Setup::new().stdio("clock", &server).template("clock", CLOCK).start().await;
+    let gateway = Setup::new()
+        .stdio("clock", &server)
+        .template("clock", CLOCK)
+        .start()
+        .await;
     let agent = gateway.agent("agent").await;
     let task = agent.open_task("clock", json!({})).await;
     let token = agent.token("clock", &task, true).await;
@@ -32,14 +36,17 @@ async fn clock() -> (Gateway, Agent, Token) {
 }
 
 async fn call(agent: &Agent, token: &Token) -> Value {
-    agent.call(token, "get_current_time", json!({ "timezone": "UTC" })).await
+    agent
+        .call(token, "get_current_time", json!({ "timezone": "UTC" }))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_files_are_taken_up_and_broken_ones_are_not() {
     let (mut gateway, agent, token) = clock().await;
     let file = gateway.dir().join("policies/test.cedar");
-    assert!(call(&agent, &token).await["result"].is_object());
+    let before = call(&agent, &token).await;
+    assert!(before["result"].is_object(), "{before}");
 
     std::fs::write(&file, FORBID).unwrap();
     gateway
@@ -56,11 +63,14 @@ async fn changed_files_are_taken_up_and_broken_ones_are_not() {
     gateway
         .wait_until("the broken change is told", async |gateway| {
             let status = gateway.managed("GET", "/v1/status", Value::Null).await;
-            status["problems"].to_string().contains("test.cedar")
+            status["setup_problem"].to_string().contains("test.cedar")
         })
         .await;
     let answer = call(&agent, &token).await;
-    assert_eq!(answer["error"]["data"]["rule"], "policy_forbids", "the last good state is kept");
+    assert_eq!(
+        answer["error"]["data"]["rule"], "policy_forbids",
+        "the last good state is kept"
+    );
     let checked = gateway.run(&["check"]);
     assert_eq!(checked.status.code(), Some(1));
 
@@ -78,10 +88,20 @@ async fn changed_files_are_taken_up_and_broken_ones_are_not() {
             call(&agent, &token).await["error"]["data"]["rule"] == "policy_forbids"
         })
         .await;
-    let changes: Vec<Value> =
-        gateway.records().into_iter().filter(|record| record["event"] == "change").collect();
-    assert!(changes.iter().any(|change| change["change"] == "policy.reloaded"
-        || change["change"].as_str().is_some_and(|name| name.contains("reload"))), "{changes:?}");
+    let changes: Vec<Value> = gateway
+        .records()
+        .into_iter()
+        .filter(|record| record["event"] == "change")
+        .collect();
+    assert!(
+        changes
+            .iter()
+            .any(|change| change["change"] == "policy.reloaded"
+                || change["change"]
+                    .as_str()
+                    .is_some_and(|name| name.contains("reload"))),
+        "{changes:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,26 +109,49 @@ async fn it_tells_how_it_is() {
     let (gateway, agent, token) = clock().await;
     call(&agent, &token).await;
     for path in ["/livez", "/readyz"] {
-        let answer = Call::get(&format!("{}{path}", gateway.control)).send().await.unwrap();
+        let answer = Call::get(&format!("{}{path}", gateway.control))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status, 200, "{path}");
     }
-    let metrics = Call::get(&format!("{}/metrics", gateway.control)).send().await.unwrap();
+    let metrics = Call::get(&format!("{}/metrics", gateway.control))
+        .send()
+        .await
+        .unwrap();
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
-    for name in ["sallyport_actions_permitted_total", "sallyport_action_seconds_bucket"] {
+    for name in [
+        "sallyport_actions_permitted_total",
+        "sallyport_action_seconds_bucket",
+    ] {
         assert!(text.contains(name), "{name}: {text}");
     }
-    let metadata = Call::get(&format!("{}/.well-known/oauth-authorization-server", gateway.control));
+    let metadata = Call::get(&format!(
+        "{}/.well-known/oauth-authorization-server",
+        gateway.control
+    ));
     let metadata = metadata.send().await.unwrap().json();
     assert_eq!(metadata["issuer"], gateway.control.as_str());
-    let resource = format!("{}/.well-known/oauth-protected-resource/mcp/clock", gateway.gateway);
+    let resource = format!(
+        "{}/.well-known/oauth-protected-resource/mcp/clock",
+        gateway.gateway
+    );
     let resource = Call::get(&resource).send().await.unwrap().json();
-    assert_eq!(resource["resource"], format!("{}/mcp/clock", gateway.gateway));
+    assert_eq!(
+        resource["resource"],
+        format!("{}/mcp/clock", gateway.gateway)
+    );
     assert_eq!(resource["authorization_servers"], json!([gateway.control]));
     // Without a token the client is told where to go.
     let bare = Call::post(&format!("{}/mcp/clock", gateway.gateway)).json(&json!({}));
     let answer = bare.send().await.unwrap();
     assert_eq!(answer.status, 401);
-    assert!(answer.header("www-authenticate").contains("resource_metadata="), "{answer:?}");
+    assert!(
+        answer
+            .header("www-authenticate")
+            .contains("resource_metadata="),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,7 +164,10 @@ async fn an_orderly_end_finishes_what_is_in_flight() {
     let records = gateway.records();
     let last = records.last().unwrap();
     assert_eq!(last["event"], "change", "{last}");
-    let permitted = records.iter().filter(|r| r["event"] == "intent" && r["permitted"] == true).count();
+    let permitted = records
+        .iter()
+        .filter(|r| r["event"] == "intent" && r["permitted"] == true)
+        .count();
     let results = records.iter().filter(|r| r["event"] == "result").count();
     assert_eq!(permitted, results);
 }
@@ -164,7 +210,10 @@ async fn one_changed_byte_is_found_and_named() {
     let bundle = entries(&gateway.log_dir().join("tile/entries"));
     let bytes = std::fs::read(&bundle).unwrap();
     let needle = b"get_current_time";
-    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap();
     // Which record that is.
     let (mut index, mut offset) = (0, 0);
     loop {
@@ -185,7 +234,10 @@ async fn one_changed_byte_is_found_and_named() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(said.contains(&index.to_string()), "record {index} is not named: {said}");
+    assert!(
+        said.contains(&index.to_string()),
+        "record {index} is not named: {said}"
+    );
     std::fs::write(&bundle, &bytes).unwrap();
     gateway.verify();
 }
@@ -197,12 +249,21 @@ fn entries(folder: &std::path::Path) -> std::path::PathBuf {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     // The widest partial bundle is the one that the checkpoint is about.
     let width = |path: &std::path::PathBuf| {
-        path.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap_or(0)
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap_or(0)
     };
     files.sort_by_key(width);
     files.pop().unwrap()

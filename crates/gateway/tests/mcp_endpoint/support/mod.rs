@@ -87,12 +87,17 @@ impl Answered {
 
     /// The code of the JSON-RPC error.
     pub fn code(&self) -> i64 {
-        self.json()["error"]["code"].as_i64().unwrap_or_else(|| panic!("{}", self.text()))
+        self.json()["error"]["code"]
+            .as_i64()
+            .unwrap_or_else(|| panic!("{}", self.text()))
     }
 
     /// The rule that denied.
     pub fn rule(&self) -> String {
-        self.json()["error"]["data"]["rule"].as_str().unwrap_or_default().to_owned()
+        self.json()["error"]["data"]["rule"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -137,8 +142,7 @@ impl Gateway {
         let log_dir = dir.path().join("log");
         let options = audit::Options::new("test.example.org/audit", dir.path().join("log.key"));
         let (audit, _) = AuditLog::open(&log_dir, options).unwrap();
-        let keys =
-            Arc::new(KeyRing::open(&dir.path().join("keys"), Timestamp::now()).unwrap());
+        let keys = Arc::new(KeyRing::open(&dir.path().join("keys"), Timestamp::now()).unwrap());
         let policies = Policies::compile(&[(
             PathBuf::from("permit.cedar"),
             "@id(\"all\") permit (principal, action, resource);".to_owned(),
@@ -151,14 +155,23 @@ impl Gateway {
         };
         let servers = BTreeMap::from([(
             ServerName::parse("files").unwrap(),
-            ServerFacts { segment: None, enabled: true },
+            ServerFacts {
+                segment: None,
+                enabled: true,
+            },
         )]);
         let world = World::new(Arc::new(policies))
-            .with_agent(AgentName::parse("triage").unwrap(), facts(Lifecycle::Active))
+            .with_agent(
+                AgentName::parse("triage").unwrap(),
+                facts(Lifecycle::Active),
+            )
             .with_servers(servers);
         let live = Arc::new(Live::new(world, Arc::clone(&audit)));
-        let authenticator =
-            Authenticator::new(Arc::clone(&keys), ISSUER.to_owned(), dpop::Proofs::new(100_000));
+        let authenticator = Authenticator::new(
+            Arc::clone(&keys),
+            ISSUER.to_owned(),
+            dpop::Proofs::new(100_000),
+        );
         let redactor = Redactor::new(&model::config::Redaction::default()).unwrap();
         let pipeline = Arc::new(Pipeline::new(
             Arc::clone(&live),
@@ -188,7 +201,12 @@ impl Gateway {
             grace: Duration::from_secs(1),
             tls: None,
         };
-        tokio::spawn(serve::serve(listener, Arc::clone(&endpoint), options, stop.clone()));
+        tokio::spawn(serve::serve(
+            listener,
+            Arc::clone(&endpoint),
+            options,
+            stop.clone(),
+        ));
         Self {
             base_url,
             endpoint,
@@ -227,8 +245,13 @@ impl Gateway {
             ended_because: None,
         };
         let id = task.id;
-        self.live.open(task, b"0123456789abcdef0123456789abcdef", Usage::default());
-        Agent { instance, task: id, key: InstanceKey::generate().unwrap() }
+        self.live
+            .open(task, b"0123456789abcdef0123456789abcdef", Usage::default());
+        Agent {
+            instance,
+            task: id,
+            key: InstanceKey::generate().unwrap(),
+        }
     }
 
     /// The URL of the server at the gateway.
@@ -250,7 +273,9 @@ impl Gateway {
             agent: AgentName::parse("triage").unwrap(),
             task: Some(agent.task),
             scope: "mcp".to_owned(),
-            cnf: Some(identity::Cnf { jkt: agent.key.thumbprint() }),
+            cnf: Some(identity::Cnf {
+                jkt: agent.key.thumbprint(),
+            }),
             authorization_details: None,
         };
         change(&mut claims);
@@ -259,10 +284,20 @@ impl Gateway {
 
     /// A proof of possession for one request.
     pub fn proof(&self, agent: &Agent, method: &str, token: &str) -> String {
-        let jti = random().iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let jti = random()
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>();
         agent
             .key
-            .sign_dpop(method, &self.url(), Some(token), None, Timestamp::now(), &jti)
+            .sign_dpop(
+                method,
+                &self.url(),
+                Some(token),
+                None,
+                Timestamp::now(),
+                &jti,
+            )
             .unwrap()
     }
 
@@ -278,10 +313,18 @@ impl Gateway {
     }
 
     /// Sends a request as it is.
-    pub async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Response<Incoming> {
+    pub async fn send(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Response<Incoming> {
         let mut request = Request::builder().method(method).uri(self.url());
         *request.headers_mut().unwrap() = headers;
-        self.client.request(request.body(Full::new(body)).unwrap()).await.unwrap()
+        self.client
+            .request(request.body(Full::new(body)).unwrap())
+            .await
+            .unwrap()
     }
 
     /// Sends a POST as it is and reads the whole answer.
@@ -298,7 +341,12 @@ impl Gateway {
 
     /// Calls a tool of the modern revision.
     pub async fn tool(&self, agent: &Agent, name: &str, arguments: Value) -> Answered {
-        self.call(agent, "tools/call", json!({ "name": name, "arguments": arguments })).await
+        self.call(
+            agent,
+            "tools/call",
+            json!({ "name": name, "arguments": arguments }),
+        )
+        .await
     }
 
     /// Begins a session of an older revision; its id.
@@ -308,8 +356,13 @@ impl Gateway {
             "params": { "protocolVersion": revision, "capabilities": {},
                         "clientInfo": { "name": "test", "version": "1" } },
         });
-        let answered = self.raw(self.signed(agent, "POST", &[]), body.to_string()).await;
-        let id = answered.headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
+        let answered = self
+            .raw(self.signed(agent, "POST", &[]), body.to_string())
+            .await;
+        let id = answered
+            .headers
+            .get("mcp-session-id")
+            .map(|id| id.to_str().unwrap().to_owned());
         (answered, id.unwrap_or_default())
     }
 
@@ -324,7 +377,10 @@ impl Gateway {
 pub fn plain(more: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("application/json"));
-    headers.insert("accept", HeaderValue::from_static("application/json, text/event-stream"));
+    headers.insert(
+        "accept",
+        HeaderValue::from_static("application/json, text/event-stream"),
+    );
     for (name, value) in more {
         headers.append(
             HeaderName::try_from(*name).unwrap(),
@@ -344,7 +400,10 @@ pub fn modern(method: &str, mut params: Value) -> (Vec<(&'static str, String)>, 
         ("mcp-protocol-version", MODERN.to_owned()),
         ("mcp-method", method.to_owned()),
     ];
-    let name = params.get("name").or(params.get("uri")).or(params.get("taskId"));
+    let name = params
+        .get("name")
+        .or(params.get("uri"))
+        .or(params.get("taskId"));
     if let Some(name) = name.and_then(Value::as_str) {
         headers.push(("mcp-name", name.to_owned()));
     }
@@ -360,7 +419,11 @@ pub async fn whole(response: Response<Incoming>) -> Answered {
         .expect("the answer ends")
         .unwrap()
         .to_bytes();
-    Answered { status: parts.status, headers: parts.headers, body }
+    Answered {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    }
 }
 
 /// The next bytes of a stream, as text.
@@ -378,5 +441,7 @@ pub async fn next(body: &mut Incoming) -> String {
 pub fn records(dir: &std::path::Path) -> Vec<model::record::Record> {
     let reader = audit::Reader::open(dir).unwrap();
     let entries = reader.entries(0..reader.size());
-    entries.map(|entry| serde_json::from_slice(&entry.unwrap().1).unwrap()).collect()
+    entries
+        .map(|entry| serde_json::from_slice(&entry.unwrap().1).unwrap())
+        .collect()
 }

@@ -59,9 +59,16 @@ impl Double {
                     let (answer, kept) = (Arc::clone(&answer), Arc::clone(&kept));
                     async move {
                         let (parts, body) = request.into_parts();
-                        let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-                        let seen =
-                            Seen { method: parts.method, headers: parts.headers, body };
+                        let body = body
+                            .collect()
+                            .await
+                            .map(|b| b.to_bytes())
+                            .unwrap_or_default();
+                        let seen = Seen {
+                            method: parts.method,
+                            headers: parts.headers,
+                            body,
+                        };
                         kept.lock().unwrap().push(seen.clone());
                         Ok::<_, Infallible>(answer(seen).await)
                     }
@@ -113,7 +120,10 @@ pub fn json_reply(status: u16, body: &Value) -> Reply {
 
 /// The JSON answer to a request with this result.
 pub fn result_of(seen: &Seen, result: &Value) -> Reply {
-    json_reply(200, &json!({ "jsonrpc": "2.0", "id": seen.json()["id"], "result": result }))
+    json_reply(
+        200,
+        &json!({ "jsonrpc": "2.0", "id": seen.json()["id"], "result": result }),
+    )
 }
 
 /// An empty answer.
@@ -127,7 +137,9 @@ pub fn empty(status: StatusCode) -> Reply {
 pub fn stream() -> (mpsc::UnboundedSender<String>, Reply) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<String>();
     let frames = futures_util::stream::poll_fn(move |context| {
-        receiver.poll_recv(context).map(|text| text.map(|text| Ok(Frame::data(Bytes::from(text)))))
+        receiver
+            .poll_recv(context)
+            .map(|text| text.map(|text| Ok(Frame::data(Bytes::from(text)))))
     });
     let reply = Response::builder()
         .header("content-type", "text/event-stream")

@@ -59,7 +59,11 @@ pub(super) struct CheckpointArgs {
 /// Verifies the log.
 pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let reader = args.log.open(args.vkey.clone())?;
-    let kept = args.checkpoint.as_ref().map(|file| kept(file, &reader)).transpose()?;
+    let kept = args
+        .checkpoint
+        .as_ref()
+        .map(|file| kept(file, &reader))
+        .transpose()?;
     let report = {
         let bar = progress(args.json);
         let report = reader.verify(kept.as_ref(), &mut |done, all| {
@@ -82,9 +86,10 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         1 => ("1 place".to_owned(), "is"),
         many => (format!("{many} places"), "are"),
     };
-    Err(Failure::not_verified(format!("the log does not verify: {count} {verb} not as written")).hint(
-        "keep this log as evidence, find out who could write to it, and restore it from a copy",
+    Err(Failure::not_verified(format!(
+        "the log does not verify: {count} {verb} not as written"
     ))
+    .hint("keep this log as evidence, find out who could write to it, and restore it from a copy"))
 }
 
 /// A bar on a terminal, when it takes longer than a moment.
@@ -92,8 +97,9 @@ fn progress(json: bool) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("verifying {bar:30} {human_pos}/{human_len} records  {eta}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("verifying {bar:30} {human_pos}/{human_len} records  {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(0).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
@@ -104,8 +110,11 @@ fn kept(file: &PathBuf, reader: &Reader) -> Result<Checkpoint, Failure> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Failure::new(format!("{} cannot be read: {error}", file.display())))?;
     Checkpoint::verify(&text, reader.verifier()).map_err(|error| {
-        Failure::not_verified(format!("{} is no checkpoint of this log: {error}", file.display()))
-            .hint("either it is of another log, or this log was replaced by another one")
+        Failure::not_verified(format!(
+            "{} is no checkpoint of this log: {error}",
+            file.display()
+        ))
+        .hint("either it is of another log, or this log was replaced by another one")
     })
 }
 
@@ -115,7 +124,10 @@ fn print(report: &Report, reader: &Reader, kept: Option<&Checkpoint>) -> Result<
     }
     let more = report.more_problems + report.problems.len().saturating_sub(SHOWN) as u64;
     if more > 0 {
-        output::line(paint(FAINT, format_args!("and {more} more; `--json` has them")))?;
+        output::line(paint(
+            FAINT,
+            format_args!("and {more} more; `--json` has them"),
+        ))?;
     }
     if !report.is_good() {
         return Ok(());
@@ -123,12 +135,18 @@ fn print(report: &Report, reader: &Reader, kept: Option<&Checkpoint>) -> Result<
     let mut rows = vec![
         (
             "verified",
-            paint(GOOD.bold(), format_args!("{} records, all as they were written", report.size)),
+            paint(
+                GOOD.bold(),
+                format_args!("{} records, all as they were written", report.size),
+            ),
         ),
         ("checkpoint", format!("over {} records", report.covered)),
     ];
     if report.size > report.covered {
-        let rest = format!("{} newest records are not covered yet", report.size - report.covered);
+        let rest = format!(
+            "{} newest records are not covered yet",
+            report.size - report.covered
+        );
         rows.push(("", paint(WARN, rest)));
     }
     if let Some(root) = report.root {
@@ -136,7 +154,13 @@ fn print(report: &Report, reader: &Reader, kept: Option<&Checkpoint>) -> Result<
     }
     rows.push(("log", reader.verifier().to_string()));
     if let Some(kept) = kept {
-        rows.push(("kept", format!("nothing was rewritten since the checkpoint over {}", kept.size())));
+        rows.push((
+            "kept",
+            format!(
+                "nothing was rewritten since the checkpoint over {}",
+                kept.size()
+            ),
+        ));
     }
     output::sheet(&rows)
 }

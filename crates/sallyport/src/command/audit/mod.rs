@@ -23,7 +23,7 @@ Examples:
   sallyport audit query --agent triage --denied --since 2h
   sallyport audit verify
   sallyport audit checkpoint > checkpoint-$(date +%F)     keep it elsewhere")]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -49,7 +49,7 @@ enum Command {
 /// Which log.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Which log")]
-pub struct LogArgs {
+pub(crate) struct LogArgs {
     #[command(flatten)]
     config: ConfigArg,
     /// The folder of the log, such as a copy; by default `log` in the data directory
@@ -98,12 +98,14 @@ fn verifier(text: &str) -> Result<VerifierKey, String> {
         Err(_) => text.to_owned(),
     };
     text.trim().parse().map_err(|error: ::audit::NoteError| {
-        format!("{error}; give the content of the log's file `log.vkey`, or the name of a copy of it")
+        format!(
+            "{error}; give the content of the log's file `log.vkey`, or the name of a copy of it"
+        )
     })
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Tail(args) => read::tail(args),
         Command::Query(args) => read::query(args),

@@ -57,8 +57,12 @@ pub(super) struct CheckArgs {
 /// Makes a proof.
 pub(super) fn prove(args: &ProveArgs) -> Result<(), Failure> {
     let reader = args.log.open(None)?;
-    let proof = reader.prove(args.index).map_err(|error| Failure::new(error.to_string()))?;
-    let entry = reader.entries(args.index..args.index.saturating_add(1)).next();
+    let proof = reader
+        .prove(args.index)
+        .map_err(|error| Failure::new(error.to_string()))?;
+    let entry = reader
+        .entries(args.index..args.index.saturating_add(1))
+        .next();
     let (_, record) = entry
         .transpose()
         .map_err(|error| unreadable(&error))?
@@ -71,9 +75,21 @@ pub(super) fn prove(args: &ProveArgs) -> Result<(), Failure> {
         .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
         .map_err(|error| Failure::new(format!("{} cannot be written: {error}", file.display())))?;
     let command = format!("sallyport audit check-proof {} --vkey KEY", file.display());
-    output::line(format_args!("{} {}", paint(GOOD, "written to"), file.display()))?;
-    output::line(format_args!("{}  {}", paint(FAINT, "check it with"), paint(CODE, command)))?;
-    output::line(format_args!("{}  {}", paint(FAINT, "this log's key"), reader.verifier()))
+    output::line(format_args!(
+        "{} {}",
+        paint(GOOD, "written to"),
+        file.display()
+    ))?;
+    output::line(format_args!(
+        "{}  {}",
+        paint(FAINT, "check it with"),
+        paint(CODE, command)
+    ))?;
+    output::line(format_args!(
+        "{}  {}",
+        paint(FAINT, "this log's key"),
+        reader.verifier()
+    ))
 }
 
 /// The text of a proof with the record in its extra line.
@@ -91,8 +107,9 @@ fn record_in(text: &str) -> Option<Vec<u8>> {
 
 /// Checks a proof.
 pub(super) fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", args.file.display())))?;
+    let text = std::fs::read_to_string(&args.file).map_err(|error| {
+        Failure::new(format!("{} cannot be read: {error}", args.file.display()))
+    })?;
     let record = record_in(&text).ok_or_else(|| {
         Failure::not_verified(format!("{} has no record in it", args.file.display()))
             .hint("make it with `sallyport audit prove INDEX -o FILE`")

@@ -103,11 +103,20 @@ struct Search {
 
 impl Search {
     fn new(selection: &Selection, next: u64) -> Self {
-        Self { selection: selection.clone(), view: View::default(), next }
+        Self {
+            selection: selection.clone(),
+            view: View::default(),
+            next,
+        }
     }
 
     /// What is wanted of the records before `end`; of these at most the last `most`.
-    fn go_on(&mut self, reader: &Reader, end: u64, most: usize) -> Result<VecDeque<Found>, Failure> {
+    fn go_on(
+        &mut self,
+        reader: &Reader,
+        end: u64,
+        most: usize,
+    ) -> Result<VecDeque<Found>, Failure> {
         let mut found = VecDeque::new();
         for entry in reader.entries(self.next..end) {
             let (index, bytes) = entry.map_err(|error| unreadable(&error))?;
@@ -125,7 +134,12 @@ impl Search {
                     found.pop_front();
                 }
                 if most > 0 {
-                    found.push_back(Found { index, line, record, row });
+                    found.push_back(Found {
+                        index,
+                        line,
+                        record,
+                        row,
+                    });
                 }
             }
         }
@@ -145,9 +159,19 @@ pub(super) fn tail(args: &TailArgs) -> Result<(), Failure> {
     };
     let mut search = Search::new(&args.selection, from);
     let found = search.go_on(&reader, reader.size(), args.lines)?;
-    let columns = print(found, args.json, if args.follow { None } else { Some("no records yet") })?;
+    let columns = print(
+        found,
+        args.json,
+        if args.follow {
+            None
+        } else {
+            Some("no records yet")
+        },
+    )?;
     while args.follow {
-        reader.wait(search.next, WAIT).map_err(|error| unreadable(&error))?;
+        reader
+            .wait(search.next, WAIT)
+            .map_err(|error| unreadable(&error))?;
         for found in search.go_on(&reader, reader.size(), usize::MAX)? {
             if args.json {
                 output::json_line(&found.json())?;
@@ -168,7 +192,10 @@ pub(super) fn query(args: &QueryArgs) -> Result<(), Failure> {
     if !all && !args.json {
         output::note(paint(
             FAINT,
-            format_args!("the latest {}; there may be more before them (--limit)", args.limit),
+            format_args!(
+                "the latest {}; there may be more before them (--limit)",
+                args.limit
+            ),
         ));
     }
     Ok(())

@@ -9,7 +9,7 @@ use model::{AgentName, DecisionId, Rule, ServerName};
 /// Selects records. What is not given does not matter; what is given must hold altogether.
 #[derive(clap::Args, Clone, Default)]
 #[command(next_help_heading = "Which records")]
-pub struct Selection {
+pub(crate) struct Selection {
     /// What this agent did, and what was done to it
     #[arg(long)]
     agent: Option<AgentName>,
@@ -44,7 +44,7 @@ pub struct Selection {
 
 impl Selection {
     /// Whether everything is wanted.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.agent.is_none()
             && self.task.is_none()
             && self.server.is_none()
@@ -58,14 +58,15 @@ impl Selection {
 
     /// Whether a record is wanted. `line` is the record as it stands in the log; records must come
     /// in their order, so that results follow their actions.
-    pub fn wants(&mut self, record: &Record, line: &str) -> bool {
+    pub(crate) fn wants(&mut self, record: &Record, line: &str) -> bool {
         let wanted = self.in_time(record.time)
             && self.of_kind(&record.event)
             && self.refused(&record.event)
             && self.of_task(&record.event)
-            && self.text.as_ref().is_none_or(|text| {
-                line.to_lowercase().contains(&text.to_lowercase())
-            });
+            && self
+                .text
+                .as_ref()
+                .is_none_or(|text| line.to_lowercase().contains(&text.to_lowercase()));
         let about = self.about(&record.event);
         if let Event::Intent(intent) = &record.event
             && about
@@ -104,7 +105,9 @@ impl Selection {
     }
 
     fn of_task(&self, event: &Event) -> bool {
-        let Some(wanted) = &self.task else { return true };
+        let Some(wanted) = &self.task else {
+            return true;
+        };
         let wanted = wanted.trim_start_matches('…');
         let is = |id: &str| !wanted.is_empty() && id.ends_with(wanted);
         match event {
@@ -112,7 +115,11 @@ impl Selection {
             Event::Result(result) => is(&result.task.to_string()),
             Event::Change(change) => {
                 is(&change.subject)
-                    || change.details.get("task").and_then(|task| task.as_str()).is_some_and(is)
+                    || change
+                        .details
+                        .get("task")
+                        .and_then(|task| task.as_str())
+                        .is_some_and(is)
             }
             Event::Refusal(_) => false,
         }
@@ -123,22 +130,41 @@ impl Selection {
         if self.agent.is_none() && self.server.is_none() {
             return true;
         }
-        let agent = |name: &str| self.agent.as_ref().is_none_or(|wanted| wanted.as_str() == name);
-        let server = |name: &str| self.server.as_ref().is_none_or(|wanted| wanted.as_str() == name);
+        let agent = |name: &str| {
+            self.agent
+                .as_ref()
+                .is_none_or(|wanted| wanted.as_str() == name)
+        };
+        let server = |name: &str| {
+            self.server
+                .as_ref()
+                .is_none_or(|wanted| wanted.as_str() == name)
+        };
         match event {
             Event::Intent(intent) => agent(intent.agent.as_str()) && server(intent.server.as_str()),
             Event::Result(result) => self.decisions.contains(&result.decision),
             Event::Refusal(refusal) => {
                 self.agent.is_none()
-                    && refusal.endpoint.rsplit_once("/mcp/").is_some_and(|(_, name)| server(name))
+                    && refusal
+                        .endpoint
+                        .rsplit_once("/mcp/")
+                        .is_some_and(|(_, name)| server(name))
             }
             Event::Change(change) => {
                 let names = |kind: &str, wanted: &str| {
                     (change.change.starts_with(kind) && change.subject == wanted)
-                        || change.details.get(kind).is_some_and(|value| value == wanted)
+                        || change
+                            .details
+                            .get(kind)
+                            .is_some_and(|value| value == wanted)
                 };
-                self.agent.as_ref().is_none_or(|wanted| names("agent", wanted.as_str()))
-                    && self.server.as_ref().is_none_or(|wanted| names("server", wanted.as_str()))
+                self.agent
+                    .as_ref()
+                    .is_none_or(|wanted| names("agent", wanted.as_str()))
+                    && self
+                        .server
+                        .as_ref()
+                        .is_none_or(|wanted| names("server", wanted.as_str()))
             }
         }
     }
@@ -164,8 +190,8 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 mod tests {
     use super::super::view::tests::{at, denial, intent};
     use super::*;
-    use model::record::{ActionResult, Ended};
     use model::TaskId;
+    use model::record::{ActionResult, Ended};
 
     fn wants(selection: &mut Selection, record: &Record) -> bool {
         let line = String::from_utf8(record.to_bytes()).unwrap();
@@ -179,37 +205,112 @@ mod tests {
         let agent = |name| AgentName::parse(name).unwrap();
         let wanted = |selection: Selection| {
             let mut selection = selection;
-            (wants(&mut selection, &permitted), wants(&mut selection, &denied))
+            (
+                wants(&mut selection, &permitted),
+                wants(&mut selection, &denied),
+            )
         };
         let nothing = Selection::default;
         assert_eq!(wanted(nothing()), (true, true));
-        assert_eq!(wanted(Selection { denied: true, ..nothing() }), (false, true));
-        assert_eq!(wanted(Selection { rule: Some("argument_refused".into()), ..nothing() }), (false, true));
-        assert_eq!(wanted(Selection { rule: Some("policy_forbids".into()), ..nothing() }), (false, false));
-        assert_eq!(wanted(Selection { agent: Some(agent("triage")), ..nothing() }), (true, true));
-        assert_eq!(wanted(Selection { agent: Some(agent("other")), ..nothing() }), (false, false));
-        assert_eq!(wanted(Selection { event: Some("change".into()), ..nothing() }), (false, false));
-        assert_eq!(wanted(Selection { since: Some(at(2)), ..nothing() }), (false, false));
-        assert_eq!(wanted(Selection { until: Some(at(2)), ..nothing() }), (true, true));
-        assert_eq!(wanted(Selection { text: Some("NOT BELOW".into()), ..nothing() }), (false, true));
+        assert_eq!(
+            wanted(Selection {
+                denied: true,
+                ..nothing()
+            }),
+            (false, true)
+        );
+        assert_eq!(
+            wanted(Selection {
+                rule: Some("argument_refused".into()),
+                ..nothing()
+            }),
+            (false, true)
+        );
+        assert_eq!(
+            wanted(Selection {
+                rule: Some("policy_forbids".into()),
+                ..nothing()
+            }),
+            (false, false)
+        );
+        assert_eq!(
+            wanted(Selection {
+                agent: Some(agent("triage")),
+                ..nothing()
+            }),
+            (true, true)
+        );
+        assert_eq!(
+            wanted(Selection {
+                agent: Some(agent("other")),
+                ..nothing()
+            }),
+            (false, false)
+        );
+        assert_eq!(
+            wanted(Selection {
+                event: Some("change".into()),
+                ..nothing()
+            }),
+            (false, false)
+        );
+        assert_eq!(
+            wanted(Selection {
+                since: Some(at(2)),
+                ..nothing()
+            }),
+            (false, false)
+        );
+        assert_eq!(
+            wanted(Selection {
+                until: Some(at(2)),
+                ..nothing()
+            }),
+            (true, true)
+        );
+        assert_eq!(
+            wanted(Selection {
+                text: Some("NOT BELOW".into()),
+                ..nothing()
+            }),
+            (false, true)
+        );
         let task = TaskId::new(at(0), [3; 10]).to_string();
         let end = format!("…{}", &task[task.len() - 8..]);
-        assert_eq!(wanted(Selection { task: Some(end), ..nothing() }), (true, true));
-        assert_eq!(wanted(Selection { task: Some("00000000".into()), ..nothing() }), (false, false));
+        assert_eq!(
+            wanted(Selection {
+                task: Some(end),
+                ..nothing()
+            }),
+            (true, true)
+        );
+        assert_eq!(
+            wanted(Selection {
+                task: Some("00000000".into()),
+                ..nothing()
+            }),
+            (false, false)
+        );
     }
 
     #[test]
     fn results_follow_the_actions_that_were_selected() {
-        let result = Record::new(at(2), Event::Result(Box::new(ActionResult {
-            decision: DecisionId::new(at(1), [1; 10]),
-            task: TaskId::new(at(0), [3; 10]),
-            ended: Ended::Answered,
-            micros: 1,
-            bytes: 1,
-            hash: None,
-        })));
+        let result = Record::new(
+            at(2),
+            Event::Result(Box::new(ActionResult {
+                decision: DecisionId::new(at(1), [1; 10]),
+                task: TaskId::new(at(0), [3; 10]),
+                ended: Ended::Answered,
+                micros: 1,
+                bytes: 1,
+                hash: None,
+            })),
+        );
         let agent = AgentName::parse("triage").ok();
-        let mut selection = Selection { agent, ..Selection::default() };
+        let mut selection = Selection {
+            agent,
+            ..Selection::default()
+        };
         assert!(!wants(&mut selection, &result));
         assert!(wants(&mut selection, &intent(None)));
         assert!(wants(&mut selection, &result));
@@ -217,7 +318,10 @@ mod tests {
 
     #[test]
     fn times_are_points_or_ages() {
-        assert_eq!(moment("2026-11-24").unwrap().to_string(), "2026-11-24T00:00:00Z");
+        assert_eq!(
+            moment("2026-11-24").unwrap().to_string(),
+            "2026-11-24T00:00:00Z"
+        );
         assert!(moment("2h").unwrap() < Timestamp::now());
         assert!(moment("yesterday-ish").is_err());
     }

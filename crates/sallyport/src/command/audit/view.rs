@@ -6,7 +6,7 @@ use std::time::Duration;
 use anstyle::Style;
 use jiff::Timestamp;
 use model::record::{ActionResult, Change, Ended, Event, Intent, Record, Refusal};
-use model::{Denial, DecisionId, TaskId};
+use model::{DecisionId, Denial, TaskId};
 use serde_json::Value;
 
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, WARN, instant, paint, visible};
@@ -17,7 +17,7 @@ const REMEMBERED: usize = 4_096;
 const CELL: usize = 60;
 
 /// One record as a line in a table.
-pub struct Row {
+pub(crate) struct Row {
     cells: [(String, Style); 7],
 }
 
@@ -27,16 +27,21 @@ const NARROWEST: [usize; 7] = [4, 20, 12, 9, 24, 9, 0];
 
 /// Turns records into rows; remembers actions, so that their results can say whose they are.
 #[derive(Default)]
-pub struct View {
+pub(crate) struct View {
     actions: BTreeMap<DecisionId, (String, String)>,
     order: VecDeque<DecisionId>,
 }
 
 impl View {
     /// The row of the record at a position; `None` stands for one that cannot be read.
-    pub fn row(&mut self, index: u64, record: Option<&Record>) -> Row {
+    pub(crate) fn row(&mut self, index: u64, record: Option<&Record>) -> Row {
         let Some(record) = record else {
-            return Row::new(index, None, ["", "", "a record that this version does not know", "", ""], BAD);
+            return Row::new(
+                index,
+                None,
+                ["", "", "a record that this version does not know", "", ""],
+                BAD,
+            );
         };
         let time = Some(record.time);
         match &record.event {
@@ -57,7 +62,12 @@ impl View {
             Some(denial) => ("denied", BAD, because(denial)),
         };
         let task = short_task(&intent.task);
-        Row::new(index, time, [intent.agent.as_str(), &task, &what, outcome, &why], style)
+        Row::new(
+            index,
+            time,
+            [intent.agent.as_str(), &task, &what, outcome, &why],
+            style,
+        )
     }
 
     fn remember(&mut self, decision: DecisionId, agent: String, what: String) {
@@ -76,30 +86,61 @@ impl View {
             .remove(&result.decision)
             .unwrap_or_else(|| (String::new(), format!("result of {}", result.decision)));
         let (word, style) = ended(result.ended);
-        let why = format!("{} in {}", output::bytes(result.bytes), micros(result.micros));
+        let why = format!(
+            "{} in {}",
+            output::bytes(result.bytes),
+            micros(result.micros)
+        );
         let what = format!("  {what}");
-        Row::new(index, time, [&agent, &short_task(&result.task), &what, word, &why], style)
+        Row::new(
+            index,
+            time,
+            [&agent, &short_task(&result.task), &what, word, &why],
+            style,
+        )
     }
 }
 
 fn refused(index: u64, time: Option<Timestamp>, refusal: &Refusal) -> Row {
     let who = refusal.caller.as_deref().unwrap_or("unknown");
     let why = because(&refusal.denial);
-    Row::new(index, time, [&short(who), "", &refusal.endpoint, "refused", &why], BAD)
+    Row::new(
+        index,
+        time,
+        [&short(who), "", &refusal.endpoint, "refused", &why],
+        BAD,
+    )
 }
 
 fn changed(index: u64, time: Option<Timestamp>, change: &Change) -> Row {
     let (task, what) = match TaskId::parse(&change.subject) {
         Ok(task) => (short_task(&task), change.change.clone()),
-        Err(_) => (String::new(), format!("{} {}", change.change, short(&change.subject))),
+        Err(_) => (
+            String::new(),
+            format!("{} {}", change.change, short(&change.subject)),
+        ),
     };
-    let details: Vec<String> =
-        change.details.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+    let details: Vec<String> = change
+        .details
+        .iter()
+        .map(|(name, value)| format!("{name}={}", plain(value)))
+        .collect();
     let style = match change.change.rsplit_once('.').map(|(_, verb)| verb) {
         Some("quarantined" | "retired" | "revoked" | "disabled" | "failed" | "refused") => WARN,
         _ => Style::new(),
     };
-    Row::new(index, time, [&short(&change.actor), &task, &what, "changed", &details.join(" ")], style)
+    Row::new(
+        index,
+        time,
+        [
+            &short(&change.actor),
+            &task,
+            &what,
+            "changed",
+            &details.join(" "),
+        ],
+        style,
+    )
 }
 
 impl Row {
@@ -121,11 +162,11 @@ impl Row {
 }
 
 /// The widths of the columns.
-pub struct Columns([usize; 7]);
+pub(crate) struct Columns([usize; 7]);
 
 impl Columns {
     /// Wide enough for these rows.
-    pub fn fit(rows: &[Row]) -> Self {
+    pub(crate) fn fit(rows: &[Row]) -> Self {
         let mut widths = NARROWEST;
         for row in rows {
             for (width, (text, _)) in widths.iter_mut().zip(&row.cells) {
@@ -136,13 +177,13 @@ impl Columns {
     }
 
     /// The heading.
-    pub fn heading(&self) -> String {
+    pub(crate) fn heading(&self) -> String {
         let cells = HEADING.map(|title| (title.to_owned(), FAINT));
         self.line(&Row { cells })
     }
 
     /// One row.
-    pub fn line(&self, row: &Row) -> String {
+    pub(crate) fn line(&self, row: &Row) -> String {
         let mut line = String::new();
         for (position, ((text, style), width)) in row.cells.iter().zip(self.0).enumerate() {
             let blanks = " ".repeat(width.saturating_sub(text.chars().count()));
@@ -158,8 +199,11 @@ impl Columns {
 }
 
 /// Everything of a record, for reading one closely.
-pub fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> {
-    let mut rows = vec![("record", index.to_string()), ("time", record.time.to_string())];
+pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> {
+    let mut rows = vec![
+        ("record", index.to_string()),
+        ("time", record.time.to_string()),
+    ];
     let mut add = |name: &'static str, value: String| {
         if !value.is_empty() {
             rows.push((name, visible(&value)));
@@ -182,19 +226,40 @@ pub fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> {
             add("server", intent.server.to_string());
             add("method", intent.method.clone());
             add("target", intent.target.clone());
-            add("arguments", intent.arguments.as_ref().map(ToString::to_string).unwrap_or_default());
-            add("arguments hash", intent.arguments_hash.clone().unwrap_or_default());
-            add("outcome", if intent.permitted { "permitted" } else { "denied" }.to_owned());
+            add(
+                "arguments",
+                intent
+                    .arguments
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            );
+            add(
+                "arguments hash",
+                intent.arguments_hash.clone().unwrap_or_default(),
+            );
+            add(
+                "outcome",
+                if intent.permitted {
+                    "permitted"
+                } else {
+                    "denied"
+                }
+                .to_owned(),
+            );
             for (name, value) in intent.denial.iter().flat_map(denial) {
                 add(name, value);
             }
             add("policies", intent.policies.join(", "));
             add("policy version", intent.policy_version.clone());
-            add("permission", match intent.permission {
-                Some((permission, Some(tool))) => format!("{permission}, tool {tool}"),
-                Some((permission, None)) => permission.to_string(),
-                None => String::new(),
-            });
+            add(
+                "permission",
+                match intent.permission {
+                    Some((permission, Some(tool))) => format!("{permission}, tool {tool}"),
+                    Some((permission, None)) => permission.to_string(),
+                    None => String::new(),
+                },
+            );
             add("decision", intent.decision.to_string());
         }
         Event::Result(result) => {
@@ -207,9 +272,18 @@ pub fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> {
             add("decision", result.decision.to_string());
         }
         Event::Refusal(refusal) => {
-            add("event", "a request was refused before it became an action".to_owned());
+            add(
+                "event",
+                "a request was refused before it became an action".to_owned(),
+            );
             add("endpoint", refusal.endpoint.clone());
-            add("caller", refusal.caller.clone().unwrap_or_else(|| "unknown".to_owned()));
+            add(
+                "caller",
+                refusal
+                    .caller
+                    .clone()
+                    .unwrap_or_else(|| "unknown".to_owned()),
+            );
             for (name, value) in denial(&refusal.denial) {
                 add(name, value);
             }
@@ -219,8 +293,11 @@ pub fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> {
             add("actor", change.actor.clone());
             add("change", change.change.clone());
             add("subject", change.subject.clone());
-            let details: Vec<String> =
-                change.details.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+            let details: Vec<String> = change
+                .details
+                .iter()
+                .map(|(name, value)| format!("{name}={}", plain(value)))
+                .collect();
             add("details", details.join(" "));
         }
     }
@@ -229,7 +306,11 @@ pub fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> {
 
 /// What was attempted, in a few words: where, what, and the arguments that may be seen.
 fn action(intent: &Intent) -> String {
-    let what = if intent.target.is_empty() { &intent.method } else { &intent.target };
+    let what = if intent.target.is_empty() {
+        &intent.method
+    } else {
+        &intent.target
+    };
     let mut text = format!("{} {what}", intent.server);
     if let Some(Value::Object(arguments)) = &intent.arguments {
         for (name, value) in arguments {
@@ -348,20 +429,32 @@ pub(super) mod tests {
     fn records_are_readable_lines() {
         let refusal = Refusal {
             endpoint: "/mcp/files".to_owned(),
-            denial: Denial { rule: Rule::Unauthenticated, reason: "no token".to_owned(), remedy: String::new() },
+            denial: Denial {
+                rule: Rule::Unauthenticated,
+                reason: "no token".to_owned(),
+                remedy: String::new(),
+            },
             caller: None,
         };
         let records = [
-            Record::change(at(0), "operator", "agent.registered", "triage").with("sponsor", "ada@example.org"),
-            Record::change(at(0), "operator", "task.opened", TaskId::new(at(0), [3; 10]).to_string()),
+            Record::change(at(0), "operator", "agent.registered", "triage")
+                .with("sponsor", "ada@example.org"),
+            Record::change(
+                at(0),
+                "operator",
+                "task.opened",
+                TaskId::new(at(0), [3; 10]).to_string(),
+            ),
             intent(None),
             result(),
             intent(Some(denial())),
             Record::new(at(3), Event::Refusal(Box::new(refusal))),
         ];
         let mut view = View::default();
-        let mut rows: Vec<Row> =
-            (7u64..).zip(&records).map(|(index, record)| view.row(index, Some(record))).collect();
+        let mut rows: Vec<Row> = (7u64..)
+            .zip(&records)
+            .map(|(index, record)| view.row(index, Some(record)))
+            .collect();
         rows.push(view.row(13, None));
         let columns = Columns::fit(&rows);
         let mut lines = vec![columns.heading()];
@@ -374,8 +467,10 @@ pub(super) mod tests {
     #[test]
     fn a_sheet_has_everything_of_a_decision() {
         let rows = sheet(7, &intent(Some(denial())));
-        let text: Vec<String> =
-            rows.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let text: Vec<String> = rows
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
         insta::assert_snapshot!(text.join("\n"));
     }
 }

@@ -14,7 +14,9 @@ fn args(control: &str, dir: &Path) -> Args {
 }
 
 async fn enrol(args: Args) -> Result<(), Failure> {
-    tokio::task::spawn_blocking(move || run(&args)).await.unwrap()
+    tokio::task::spawn_blocking(move || run(&args))
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,13 +65,22 @@ async fn nothing_is_sent_in_clear_or_without_a_token() {
     let fake = Fake::start(|_| Reply::status(500)).await;
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("instance");
-    let clear = enrol(args("http://sallyport.example.org:8600", &dir)).await.unwrap_err();
+    let clear = enrol(args("http://sallyport.example.org:8600", &dir))
+        .await
+        .unwrap_err();
     assert!(clear.message().contains("plain HTTP"));
-    let other = Args { token: Some("spo_operator".to_owned()), ..args(fake.url(), &dir) };
+    let other = Args {
+        token: Some("spo_operator".to_owned()),
+        ..args(fake.url(), &dir)
+    };
     assert!(enrol(other).await.unwrap_err().message().contains("spe_"));
     let path = home.path().join("token");
     std::fs::write(&path, "spe_filed\n").unwrap();
-    let filed = Args { token: None, token_file: Some(path), ..args(fake.url(), &dir) };
+    let filed = Args {
+        token: None,
+        token_file: Some(path),
+        ..args(fake.url(), &dir)
+    };
     assert!(enrol(filed).await.is_err());
     let sent = fake.seen("POST", "/v1/enroll");
     assert_eq!(sent.len(), 1);

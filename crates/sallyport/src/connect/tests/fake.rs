@@ -40,14 +40,24 @@ impl Seen {
 /// What is answered.
 pub(crate) enum Reply {
     /// A whole answer.
-    Whole { status: u16, headers: Vec<(&'static str, String)>, body: String, after: Duration },
+    Whole {
+        status: u16,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+        after: Duration,
+    },
     /// Nothing, until the other side hangs up.
     Hang,
 }
 
 impl Reply {
     pub(crate) fn status(status: u16) -> Self {
-        Self::Whole { status, headers: Vec::new(), body: String::new(), after: Duration::ZERO }
+        Self::Whole {
+            status,
+            headers: Vec::new(),
+            body: String::new(),
+            after: Duration::ZERO,
+        }
     }
 
     pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
@@ -81,11 +91,15 @@ impl Reply {
 }
 
 pub(crate) fn json_reply(body: &Value) -> Reply {
-    Reply::status(200).with("content-type", "application/json").with_body(body.to_string())
+    Reply::status(200)
+        .with("content-type", "application/json")
+        .with_body(body.to_string())
 }
 
 pub(crate) fn events(all: &[String]) -> Reply {
-    Reply::status(200).with("content-type", "text/event-stream").with_body(all.concat())
+    Reply::status(200)
+        .with("content-type", "text/event-stream")
+        .with_body(all.concat())
 }
 
 pub(crate) fn event(id: Option<&str>, data: &Value) -> String {
@@ -96,9 +110,15 @@ pub(crate) fn event(id: Option<&str>, data: &Value) -> String {
 /// Whether a proof carries this nonce.
 pub(crate) fn accept(seen: &Seen, nonce: Option<&str>) -> bool {
     use base64::Engine as _;
-    let claims = seen.header("dpop").and_then(|proof| proof.split('.').nth(1));
+    let claims = seen
+        .header("dpop")
+        .and_then(|proof| proof.split('.').nth(1));
     let claims = claims
-        .and_then(|text| base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok())
+        .and_then(|text| {
+            base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .decode(text)
+                .ok()
+        })
         .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     claims.is_some_and(|claims| claims["nonce"].as_str() == nonce)
 }
@@ -160,7 +180,10 @@ impl Fake {
     /// What arrived with a method on a path.
     pub(crate) fn seen(&self, method: &str, path: &str) -> Vec<Seen> {
         let all = self.shared.seen.lock().unwrap();
-        all.iter().filter(|seen| seen.method == method && seen.path == path).cloned().collect()
+        all.iter()
+            .filter(|seen| seen.method == method && seen.path == path)
+            .cloned()
+            .collect()
     }
 
     /// Waits until so many have arrived.
@@ -184,10 +207,18 @@ impl Fake {
         let proofs = Proofs::new(0);
         let all = self.shared.seen.lock().unwrap();
         for seen in all.iter() {
-            let token = seen.header("authorization").and_then(|v| v.strip_prefix("DPoP "));
+            let token = seen
+                .header("authorization")
+                .and_then(|v| v.strip_prefix("DPoP "));
             let url = format!("{}{}", self.base, seen.path);
-            let request = Request { method: &seen.method, url: &url, access_token: token };
-            proofs.verify(seen.header("dpop").unwrap(), &request, Timestamp::now()).unwrap();
+            let request = Request {
+                method: &seen.method,
+                url: &url,
+                access_token: token,
+            };
+            proofs
+                .verify(seen.header("dpop").unwrap(), &request, Timestamp::now())
+                .unwrap();
         }
         all.len()
     }
@@ -209,9 +240,17 @@ impl Shared {
         if self.refusing.load(Ordering::SeqCst) {
             return;
         }
-        let Some(seen) = self.read(&mut stream).await else { return };
+        let Some(seen) = self.read(&mut stream).await else {
+            return;
+        };
         let reply = self.reply(&seen);
-        let Reply::Whole { status, headers, body, after } = reply else {
+        let Reply::Whole {
+            status,
+            headers,
+            body,
+            after,
+        } = reply
+        else {
             let mut end = [0];
             let _ = stream.read(&mut end).await;
             self.hang_ups.fetch_add(1, Ordering::SeqCst);
@@ -236,18 +275,33 @@ impl Shared {
         loop {
             let mut line = String::new();
             stream.read_line(&mut line).await.ok()?;
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            let Some((name, value)) = line.trim_end().split_once(':') else {
+                break;
+            };
             let twice = headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
             assert_eq!(twice, None, "{name} was sent twice");
         }
-        let length = headers.get("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
+        let length = headers
+            .get("content-length")
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(0);
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.ok()?;
         let text = String::from_utf8(body).ok()?;
         let body: Value = serde_json::from_str(&text).unwrap_or_default();
         let mut all = self.seen.lock().unwrap();
-        let earlier = all.iter().filter(|seen| seen.body["method"] == body["method"]).count();
-        let seen = Seen { method, path, headers, text, body, earlier };
+        let earlier = all
+            .iter()
+            .filter(|seen| seen.body["method"] == body["method"])
+            .count();
+        let seen = Seen {
+            method,
+            path,
+            headers,
+            text,
+            body,
+            earlier,
+        };
         all.push(seen.clone());
         Some(seen)
     }

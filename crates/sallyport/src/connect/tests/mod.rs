@@ -1,5 +1,6 @@
 //! The connector against a control listener and a gateway that say what each test wants.
 
+mod failures;
 pub(crate) mod fake;
 
 use std::time::Duration;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use fake::{Fake, Reply, Seen, TASK, accept, event, events, json_reply};
+use fake::{Fake, Reply, Seen, TASK, event, events, json_reply};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -49,9 +50,17 @@ impl Running {
             }
         };
         let ended = tokio::spawn(async move {
-            connect(channel, opened, lines, out, out_ended, async { drop(signalled.await) }).await;
+            connect(channel, opened, lines, out, out_ended, async {
+                drop(signalled.await)
+            })
+            .await;
         });
-        Self { input: Some(input), output, signal: Some(signal), ended }
+        Self {
+            input: Some(input),
+            output,
+            signal: Some(signal),
+            ended,
+        }
     }
 
     async fn say(&self, message: Value) {
@@ -60,7 +69,10 @@ impl Running {
     }
 
     async fn hear(&mut self) -> Value {
-        let line = tokio::time::timeout(WAIT, self.output.recv()).await.unwrap().unwrap();
+        let line = tokio::time::timeout(WAIT, self.output.recv())
+            .await
+            .unwrap()
+            .unwrap();
         assert!(!line.contains(&b'\n'));
         serde_json::from_slice(&line).unwrap()
     }
@@ -69,7 +81,10 @@ impl Running {
     async fn finish(mut self) -> Vec<Value> {
         drop(self.input.take());
         let mut rest = Vec::new();
-        while let Some(line) = tokio::time::timeout(WAIT, self.output.recv()).await.unwrap() {
+        while let Some(line) = tokio::time::timeout(WAIT, self.output.recv())
+            .await
+            .unwrap()
+        {
             rest.push(serde_json::from_slice(&line).unwrap());
         }
         self.ended.await.unwrap();
@@ -79,7 +94,8 @@ impl Running {
     async fn initialize(&mut self) {
         self.say(initialize()).await;
         assert_eq!(self.hear().await["id"], 0);
-        self.say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+        self.say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))
+            .await;
     }
 }
 
@@ -112,10 +128,13 @@ fn legacy(seen: &Seen) -> Reply {
     match (seen.method.as_str(), seen.body["method"].as_str()) {
         ("GET", _) => Reply::status(405),
         ("DELETE", _) => Reply::status(200),
-        (_, Some("initialize")) => json_reply(&result(id, json!({
+        (_, Some("initialize")) => json_reply(&result(
+            id,
+            json!({
             "protocolVersion": "2025-11-25", "capabilities": {},
-            "serverInfo": { "name": "s", "version": "1" } })))
-            .with("mcp-session-id", "s1"),
+            "serverInfo": { "name": "s", "version": "1" } }),
+        ))
+        .with("mcp-session-id", "s1"),
         (_, Some("tools/call")) => json_reply(&result(id, json!({ "content": [] }))),
         _ => Reply::status(202),
     }
@@ -141,11 +160,21 @@ async fn a_legacy_session_from_beginning_to_end() {
         assert_eq!(later.header("mcp-protocol-version"), Some("2025-11-25"));
     }
     let tokens = fake.seen("POST", "/oauth/token");
-    let for_calls = tokens.iter().filter(|seen| seen.text.contains("%2Fmcp%2Ffiles")).count();
+    let for_calls = tokens
+        .iter()
+        .filter(|seen| seen.text.contains("%2Fmcp%2Ffiles"))
+        .count();
     assert_eq!(for_calls, 1, "a token is used while it is good");
     assert_eq!(fake.seen("GET", "/mcp/files").len(), 1, "405 is final");
-    assert_eq!(fake.seen("DELETE", "/mcp/files")[0].header("mcp-session-id"), Some("s1"));
-    assert_eq!(fake.seen("POST", &format!("/v1/tasks/{TASK}/complete")).len(), 1);
+    assert_eq!(
+        fake.seen("DELETE", "/mcp/files")[0].header("mcp-session-id"),
+        Some("s1")
+    );
+    assert_eq!(
+        fake.seen("POST", &format!("/v1/tasks/{TASK}/complete"))
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -157,10 +186,17 @@ async fn messages_that_were_piped_in_are_answered_before_the_end() {
     .await;
     let running = Running::start(&fake).await;
     running.say(initialize()).await;
-    running.say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+    running
+        .say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))
+        .await;
     running.say(call(1)).await;
     running.say(call(2)).await;
-    let mut ids: Vec<_> = running.finish().await.iter().map(|m| m["id"].as_u64()).collect();
+    let mut ids: Vec<_> = running
+        .finish()
+        .await
+        .iter()
+        .map(|m| m["id"].as_u64())
+        .collect();
     ids.sort_unstable();
     assert_eq!(ids, [Some(0), Some(1), Some(2)]);
 }
@@ -181,7 +217,12 @@ async fn requests_run_side_by_side() {
     running.say(call("slow")).await;
     running.say(call("slow")).await;
     let refused = running.hear().await;
-    assert!(refused["error"]["message"].as_str().unwrap().contains("under way"));
+    assert!(
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("under way")
+    );
     running.finish().await;
 }
 
@@ -189,8 +230,14 @@ async fn requests_run_side_by_side() {
 async fn a_stream_brings_everything_and_the_servers_requests_are_answered() {
     let fake = Fake::start(|seen| match seen.body["method"].as_str() {
         Some("tools/call") => events(&[
-            event(None, &json!({ "jsonrpc": "2.0", "method": "notifications/progress" })),
-            event(None, &json!({ "jsonrpc": "2.0", "id": 7, "method": "roots/list" })),
+            event(
+                None,
+                &json!({ "jsonrpc": "2.0", "method": "notifications/progress" }),
+            ),
+            event(
+                None,
+                &json!({ "jsonrpc": "2.0", "id": 7, "method": "roots/list" }),
+            ),
             event(None, &result(&seen.body["id"], json!({ "content": [] }))),
         ]),
         _ => legacy(seen),
@@ -211,21 +258,27 @@ async fn a_stream_brings_everything_and_the_servers_requests_are_answered() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_off_is_taken_up_again() {
-    let fake = Fake::start(|seen| match (seen.method.as_str(), seen.header("last-event-id")) {
-        ("GET", Some("e1")) => {
-            events(&[event(Some("e2"), &result(&json!(1), json!({ "content": [] })))])
-        }
-        ("GET", _) => Reply::status(405),
-        _ if seen.body["method"] == "tools/call" => {
-            events(&["id: e1\nretry: 10\ndata: \n\n".to_owned()])
-        }
-        _ => legacy(seen),
-    })
+    let fake = Fake::start(
+        |seen| match (seen.method.as_str(), seen.header("last-event-id")) {
+            ("GET", Some("e1")) => events(&[event(
+                Some("e2"),
+                &result(&json!(1), json!({ "content": [] })),
+            )]),
+            ("GET", _) => Reply::status(405),
+            _ if seen.body["method"] == "tools/call" => {
+                events(&["id: e1\nretry: 10\ndata: \n\n".to_owned()])
+            }
+            _ => legacy(seen),
+        },
+    )
     .await;
     let mut running = Running::start(&fake).await;
     running.initialize().await;
     running.say(call(1)).await;
-    assert_eq!(running.hear().await, result(&json!(1), json!({ "content": [] })));
+    assert_eq!(
+        running.hear().await,
+        result(&json!(1), json!({ "content": [] }))
+    );
     running.finish().await;
 }
 
@@ -240,45 +293,62 @@ async fn a_stream_that_ends_without_an_answer_is_told() {
     running.initialize().await;
     running.say(call(1)).await;
     let answer = running.hear().await;
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(502)));
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!(1), &json!(502))
+    );
     running.finish().await;
 }
 
 #[tokio::test]
 async fn the_servers_own_stream_is_listened_to_and_found_again() {
-    let fake = Fake::start(|seen| match (seen.method.as_str(), seen.header("last-event-id")) {
-        ("GET", None) => events(&[
-            "retry: 10\n\n".to_owned(),
-            event(Some("e1"), &json!({ "jsonrpc": "2.0", "method": "one" })),
-        ]),
-        ("GET", Some("e1")) => {
-            events(&[event(Some("e2"), &json!({ "jsonrpc": "2.0", "method": "two" }))])
-        }
-        ("GET", _) => Reply::Hang,
-        _ => legacy(seen),
-    })
+    let fake = Fake::start(
+        |seen| match (seen.method.as_str(), seen.header("last-event-id")) {
+            ("GET", None) => events(&[
+                "retry: 10\n\n".to_owned(),
+                event(Some("e1"), &json!({ "jsonrpc": "2.0", "method": "one" })),
+            ]),
+            ("GET", Some("e1")) => events(&[event(
+                Some("e2"),
+                &json!({ "jsonrpc": "2.0", "method": "two" }),
+            )]),
+            ("GET", _) => Reply::Hang,
+            _ => legacy(seen),
+        },
+    )
     .await;
     let mut running = Running::start(&fake).await;
     running.initialize().await;
     assert_eq!(running.hear().await["method"], "one");
     assert_eq!(running.hear().await["method"], "two");
     running.finish().await;
-    assert_eq!(fake.seen("GET", "/mcp/files")[0].header("mcp-session-id"), Some("s1"));
+    assert_eq!(
+        fake.seen("GET", "/mcp/files")[0].header("mcp-session-id"),
+        Some("s1")
+    );
 }
 
 #[tokio::test]
 async fn a_lost_session_is_replaced() {
-    let fake = Fake::start(|seen| match (seen.body["method"].as_str(), seen.header("mcp-session-id")) {
-        (Some("initialize"), _) if seen.earlier > 0 => legacy(seen).with("mcp-session-id", "s2"),
-        (Some("tools/call"), Some("s1")) => Reply::status(404),
-        _ => legacy(seen),
-    })
-    .await;
+    let fake =
+        Fake::start(
+            |seen| match (seen.body["method"].as_str(), seen.header("mcp-session-id")) {
+                (Some("initialize"), _) if seen.earlier > 0 => {
+                    legacy(seen).with("mcp-session-id", "s2")
+                }
+                (Some("tools/call"), Some("s1")) => Reply::status(404),
+                _ => legacy(seen),
+            },
+        )
+        .await;
     let mut running = Running::start(&fake).await;
     running.initialize().await;
     running.say(call(1)).await;
     // The client sees its answer and no second one to `initialize`.
-    assert_eq!(running.hear().await, result(&json!(1), json!({ "content": [] })));
+    assert_eq!(
+        running.hear().await,
+        result(&json!(1), json!({ "content": [] }))
+    );
     assert_eq!(running.finish().await, [] as [Value; 0]);
     let methods: Vec<_> = fake
         .seen("POST", "/mcp/files")
@@ -286,8 +356,14 @@ async fn a_lost_session_is_replaced() {
         .map(|seen| seen.body["method"].as_str().unwrap().to_owned())
         .collect();
     let init = ["initialize", "notifications/initialized"];
-    assert_eq!(methods, [&init[..], &["tools/call"], &init[..], &["tools/call"]].concat());
-    assert_eq!(fake.seen("DELETE", "/mcp/files")[0].header("mcp-session-id"), Some("s2"));
+    assert_eq!(
+        methods,
+        [&init[..], &["tools/call"], &init[..], &["tools/call"]].concat()
+    );
+    assert_eq!(
+        fake.seen("DELETE", "/mcp/files")[0].header("mcp-session-id"),
+        Some("s2")
+    );
 }
 
 #[tokio::test]
@@ -302,16 +378,22 @@ async fn a_session_that_cannot_be_replaced_is_told() {
     running.initialize().await;
     running.say(call(1)).await;
     let answer = running.hear().await;
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(404)));
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!(1), &json!(404))
+    );
     running.finish().await;
 }
 
 #[tokio::test]
 async fn a_stateless_request_has_its_headers_and_no_session() {
     let fake = Fake::start(|seen| match seen.body["method"].as_str() {
-        Some("tools/list") => json_reply(&result(&seen.body["id"], json!({ "tools": [{
+        Some("tools/list") => json_reply(&result(
+            &seen.body["id"],
+            json!({ "tools": [{
             "name": "sql", "inputSchema": { "type": "object", "properties": {
-                "region": { "type": "string", "x-mcp-header": "Region" } } } }] }))),
+                "region": { "type": "string", "x-mcp-header": "Region" } } } }] }),
+        )),
         _ => json_reply(&result(&seen.body["id"], json!({ "content": [] }))),
     })
     .await;
@@ -336,14 +418,24 @@ async fn a_stateless_request_has_its_headers_and_no_session() {
 async fn cancelling_a_stateless_request_closes_its_connection() {
     let fake = Fake::start(|_| Reply::Hang).await;
     let running = Running::start(&fake).await;
-    running.say(modern(1, "tools/call", json!({ "name": "slow" }))).await;
+    running
+        .say(modern(1, "tools/call", json!({ "name": "slow" })))
+        .await;
     fake.wait_for("POST", "/mcp/files", 1).await;
     let cancelled = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled",
         "params": { "requestId": 1 } });
     running.say(cancelled).await;
     fake.wait_for_hang_up().await;
-    assert_eq!(running.finish().await, [] as [Value; 0], "no answer to what was cancelled");
-    assert_eq!(fake.seen("POST", "/mcp/files").len(), 1, "the cancellation itself is not sent");
+    assert_eq!(
+        running.finish().await,
+        [] as [Value; 0],
+        "no answer to what was cancelled"
+    );
+    assert_eq!(
+        fake.seen("POST", "/mcp/files").len(),
+        1,
+        "the cancellation itself is not sent"
+    );
 }
 
 #[tokio::test]
@@ -357,138 +449,17 @@ async fn cancelling_a_legacy_request_is_told_to_the_server() {
     running.initialize().await;
     running.say(call(1)).await;
     running
-        .say(json!({ "jsonrpc": "2.0", "method": "notifications/cancelled",
-            "params": { "requestId": 1 } }))
+        .say(
+            json!({ "jsonrpc": "2.0", "method": "notifications/cancelled",
+            "params": { "requestId": 1 } }),
+        )
         .await;
     assert_eq!(running.hear().await["id"], 1);
     running.finish().await;
     let posts = fake.seen("POST", "/mcp/files");
-    assert!(posts.iter().any(|seen| seen.body["method"] == "notifications/cancelled"));
-}
-
-#[tokio::test]
-async fn refusals_reach_the_request() {
-    let fake = Fake::start(|seen| match seen.body["params"]["name"].as_str() {
-        Some("denied") => json_reply(&json!({ "jsonrpc": "2.0", "id": null, "error": {
-            "code": 403, "message": "not granted", "data": { "rule": "not_granted" } } }))
-            .with_status(403),
-        _ => Reply::status(500),
-    })
-    .await;
-    let mut running = Running::start(&fake).await;
-    running.say(modern("a", "tools/call", json!({ "name": "denied" }))).await;
-    let refused = running.hear().await;
-    assert_eq!(refused["id"], "a");
-    assert_eq!(refused["error"]["data"]["rule"], "not_granted");
-    running.say(modern("b", "tools/call", json!({ "name": "broken" }))).await;
-    let refused = running.hear().await;
-    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!("b"), &json!(403)));
-    assert!(refused["error"]["message"].as_str().unwrap().contains("500"));
-    running.finish().await;
-}
-
-#[tokio::test]
-async fn what_is_no_message_is_answered_and_the_rest_goes_on() {
-    let fake = Fake::start(legacy).await;
-    let mut running = Running::start(&fake).await;
-    let input = running.input.clone().unwrap();
-    input.send(Input::Line(Bytes::from_static(b"{nonsense"))).await.unwrap();
-    assert_eq!(running.hear().await["error"]["code"], -32700);
-    input.send(Input::TooLong).await.unwrap();
-    assert_eq!(running.hear().await["error"]["code"], -32600);
-    drop(input);
-    running.initialize().await;
-    running.finish().await;
-}
-
-#[tokio::test]
-async fn an_unreachable_gateway_is_told_and_tried_again() {
-    let fake = Fake::start(legacy).await;
-    let mut running = Running::start(&fake).await;
-    running.initialize().await;
-    fake.refuse_connections(true).await;
-    running.say(call(1)).await;
-    let answer = running.hear().await;
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(503)));
-    fake.refuse_connections(false).await;
-    running.say(call(2)).await;
-    assert!(running.hear().await["result"].is_object());
-    running.finish().await;
-}
-
-#[tokio::test]
-async fn a_nonce_that_is_asked_for_is_given_and_kept() {
-    let fake = Fake::start(|seen| {
-        if accept(seen, Some("n1")) { legacy(seen) } else { Reply::status(401).with("dpop-nonce", "n1") }
-    })
-    .await;
-    let mut running = Running::start(&fake).await;
-    running.initialize().await;
-    running.say(call(1)).await;
-    assert!(running.hear().await["result"].is_object());
-    running.finish().await;
-    let calls = fake.seen("POST", "/mcp/files");
-    let without = calls.iter().filter(|seen| !accept(seen, Some("n1"))).count();
-    assert_eq!(without, 1, "only the first one did not know it");
-}
-
-#[tokio::test]
-async fn a_token_that_is_not_accepted_is_replaced_once() {
-    let fake = Fake::start(|seen| {
-        if seen.header("authorization") == Some("DPoP token-2") { Reply::status(401) } else { legacy(seen) }
-    })
-    .await;
-    // Token 1 opens the task, token 2 is refused, token 3 is good.
-    let mut running = Running::start(&fake).await;
-    running.initialize().await;
-    running.finish().await;
-    let calls = fake.seen("POST", "/mcp/files");
-    assert_eq!(calls[0].header("authorization"), Some("DPoP token-2"));
-    assert!(calls[1..].iter().all(|seen| seen.header("authorization") == Some("DPoP token-3")));
-}
-
-#[tokio::test]
-async fn every_request_has_a_proof_of_its_own() {
-    let fake = Fake::start(legacy).await;
-    let mut running = Running::start(&fake).await;
-    running.initialize().await;
-    for id in 1..5 {
-        running.say(call(id)).await;
-        running.hear().await;
-    }
-    running.finish().await;
-    let verified = fake.verify_proofs();
-    assert!(verified >= 10, "{verified}");
-}
-
-#[tokio::test]
-async fn a_signal_ends_everything_soon() {
-    let fake = Fake::start(|seen| match seen.body["method"].as_str() {
-        Some("tools/call") => Reply::Hang,
-        _ => legacy(seen),
-    })
-    .await;
-    let mut running = Running::start(&fake).await;
-    running.initialize().await;
-    running.say(call(1)).await;
-    fake.wait_for("POST", "/mcp/files", 3).await;
-    let before = std::time::Instant::now();
-    drop(running.signal.take());
-    while running.output.recv().await.is_some() {}
-    running.ended.await.unwrap();
-    assert!(before.elapsed() < PATIENCE);
-    assert_eq!(fake.seen("DELETE", "/mcp/files").len(), 1);
-    assert_eq!(fake.seen("POST", &format!("/v1/tasks/{TASK}/complete")).len(), 1);
-}
-
-#[tokio::test]
-async fn a_client_that_reads_no_more_ends_everything() {
-    let fake = Fake::start(legacy).await;
-    let mut running = Running::start(&fake).await;
-    running.initialize().await;
-    let Running { input, output, ended, signal } = running;
-    drop(output);
-    tokio::time::timeout(WAIT, ended).await.unwrap().unwrap();
-    assert_eq!(fake.seen("DELETE", "/mcp/files").len(), 1);
-    drop((input, signal));
+    assert!(
+        posts
+            .iter()
+            .any(|seen| seen.body["method"] == "notifications/cancelled")
+    );
 }

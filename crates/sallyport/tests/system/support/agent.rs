@@ -67,12 +67,16 @@ impl Agent {
 
     /// A client assertion (RFC 7523).
     pub fn assertion(&self) -> String {
-        self.key.sign_assertion(&self.id, &self.control, Timestamp::now(), &unique()).unwrap()
+        self.key
+            .sign_assertion(&self.id, &self.control, Timestamp::now(), &unique())
+            .unwrap()
     }
 
     /// A DPoP proof (RFC 9449).
     pub fn proof(&self, method: &str, url: &str, token: Option<&str>) -> String {
-        self.key.sign_dpop(method, url, token, None, Timestamp::now(), &unique()).unwrap()
+        self.key
+            .sign_dpop(method, url, token, None, Timestamp::now(), &unique())
+            .unwrap()
     }
 
     /// Opens a task as this instance, as the connector does.
@@ -85,7 +89,9 @@ impl Agent {
 
     /// Says that a task is done.
     pub async fn complete(&self, task: &str) {
-        let answer = self.manage(&format!("/v1/tasks/{task}/complete"), &json!({})).await;
+        let answer = self
+            .manage(&format!("/v1/tasks/{task}/complete"), &json!({}))
+            .await;
         assert!(answer.is_success(), "{answer:?}");
     }
 
@@ -112,7 +118,10 @@ impl Agent {
         let assertion = self.assertion();
         let mut fields = vec![
             ("grant_type", "client_credentials"),
-            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            (
+                "client_assertion_type",
+                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            ),
             ("client_assertion", assertion.as_str()),
         ];
         fields.extend_from_slice(more);
@@ -127,12 +136,19 @@ impl Agent {
     pub async fn token(&self, server: &str, task: &str, dpop: bool) -> Token {
         let resource = self.resource(server);
         let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
-        let fields =
-            [("resource", resource.as_str()), ("scope", "mcp"), ("authorization_details", &details)];
+        let fields = [
+            ("resource", resource.as_str()),
+            ("scope", "mcp"),
+            ("authorization_details", &details),
+        ];
         let answer = self.ask_token(&fields, dpop).await;
         assert!(answer.is_success(), "{answer:?}");
         let text = answer.json()["access_token"].as_str().unwrap().to_owned();
-        Token { text, resource, dpop }
+        Token {
+            text,
+            resource,
+            dpop,
+        }
     }
 
     /// Adds the token, and a fresh proof if it is bound to the key.
@@ -141,17 +157,24 @@ impl Agent {
             return call.header("authorization", &format!("Bearer {}", token.text));
         }
         let proof = self.proof(call.method(), call.url(), Some(&token.text));
-        call.header("authorization", &format!("DPoP {}", token.text)).header("dpop", &proof)
+        call.header("authorization", &format!("DPoP {}", token.text))
+            .header("dpop", &proof)
     }
 
     /// One request of the stateless revision.
     pub async fn ask(&self, token: &Token, method: &str, params: Value) -> Answer {
-        self.authorise(request(&token.resource, method, params), token).send().await.unwrap()
+        self.authorise(request(&token.resource, method, params), token)
+            .send()
+            .await
+            .unwrap()
     }
 
     /// The same, with the answer's body still coming.
     pub async fn listen(&self, token: &Token, method: &str, params: Value) -> Stream {
-        self.authorise(request(&token.resource, method, params), token).open().await.unwrap()
+        self.authorise(request(&token.resource, method, params), token)
+            .open()
+            .await
+            .unwrap()
     }
 
     /// Calls a tool.

@@ -71,13 +71,17 @@ impl Call {
     }
 
     pub fn json(self, body: &Value) -> Self {
-        self.header("content-type", "application/json").body(body.to_string())
+        self.header("content-type", "application/json")
+            .body(body.to_string())
     }
 
     pub fn form(self, fields: &[(&str, &str)]) -> Self {
-        let text: Vec<String> =
-            fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
-        self.header("content-type", "application/x-www-form-urlencoded").body(text.join("&"))
+        let text: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={}", encode(value)))
+            .collect();
+        self.header("content-type", "application/x-www-form-urlencoded")
+            .body(text.join("&"))
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -90,7 +94,11 @@ impl Call {
         let whole = async {
             let stream = self.open().await?;
             let body = stream.body.collect().await?.to_bytes();
-            Ok(Answer { status: stream.status, headers: stream.headers, body })
+            Ok(Answer {
+                status: stream.status,
+                headers: stream.headers,
+                body,
+            })
         };
         tokio::time::timeout(PATIENCE, whole).await?
     }
@@ -113,9 +121,16 @@ impl Call {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let response = sender.send_request(request.body(Full::new(self.body))?).await?;
+        let response = sender
+            .send_request(request.body(Full::new(self.body))?)
+            .await?;
         let (head, body) = response.into_parts();
-        Ok(Stream { status: head.status.as_u16(), headers: head.headers, body, buffer: Vec::new() })
+        Ok(Stream {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            buffer: Vec::new(),
+        })
     }
 }
 
@@ -127,13 +142,18 @@ impl Answer {
     /// The body as JSON; of an event stream, the last event's data.
     pub fn json(&self) -> Value {
         let text = String::from_utf8_lossy(&self.body);
-        let last = text.lines().filter_map(|line| line.strip_prefix("data:")).next_back();
+        let last = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .next_back();
         serde_json::from_str(last.unwrap_or(&text))
             .unwrap_or_else(|error| panic!("{error}: {} {text}", self.status))
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -144,8 +164,10 @@ impl Stream {
             while let Some(end) = self.buffer.windows(2).position(|w| w == b"\n\n") {
                 let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 let text = String::from_utf8(event).unwrap();
-                let data: String =
-                    text.lines().filter_map(|line| line.strip_prefix("data:")).collect();
+                let data: String = text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("data:"))
+                    .collect();
                 if !data.trim().is_empty() {
                     return Some(serde_json::from_str(&data).unwrap());
                 }

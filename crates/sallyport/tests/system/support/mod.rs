@@ -46,13 +46,15 @@ impl Setup {
     /// Adds a server that the gateway starts.
     pub fn stdio(mut self, name: &str, command: &[&str]) -> Self {
         let command = serde_json::to_string(command).unwrap();
-        self.servers.push_str(&format!("[servers.{name}]\ncommand = {command}\n"));
+        self.servers
+            .push_str(&format!("[servers.{name}]\ncommand = {command}\n"));
         self
     }
 
     /// Adds a server over HTTP.
     pub fn http(mut self, name: &str, url: &str) -> Self {
-        self.servers.push_str(&format!("[servers.{name}]\nurl = \"{url}\"\n"));
+        self.servers
+            .push_str(&format!("[servers.{name}]\nurl = \"{url}\"\n"));
         self
     }
 
@@ -112,7 +114,10 @@ impl Setup {
 
 /// An address that was free a moment ago.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// A running gateway. Dropped, it is killed and its folder removed.
@@ -166,8 +171,12 @@ impl Gateway {
             .append(true)
             .open(self.dir().join("stderr.txt"))
             .unwrap();
-        let words: Vec<&str> =
-            self.wrapper.iter().map(String::as_str).chain([SALLYPORT, "serve"]).collect();
+        let words: Vec<&str> = self
+            .wrapper
+            .iter()
+            .map(String::as_str)
+            .chain([SALLYPORT, "serve"])
+            .collect();
         let child = Command::new(words[0])
             .args(&words[1..])
             .arg("--config")
@@ -191,7 +200,11 @@ impl Gateway {
     pub async fn wait_until(&mut self, what: &str, mut holds: impl AsyncFnMut(&mut Self) -> bool) {
         let begun = Instant::now();
         while !holds(self).await {
-            assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}:\n{}", self.stderr());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "waited in vain until {what}:\n{}",
+                self.stderr()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -206,7 +219,9 @@ impl Gateway {
         if let Some(mut child) = self.child.take() {
             if !self.wrapper.is_empty() {
                 // The wrapper's child is the gateway.
-                let _ = Command::new("pkill").args(["-9", "-P", &child.id().to_string()]).status();
+                let _ = Command::new("pkill")
+                    .args(["-9", "-P", &child.id().to_string()])
+                    .status();
             }
             let _ = child.kill();
             let _ = child.wait();
@@ -225,7 +240,11 @@ impl Gateway {
         let token = std::fs::read_to_string(self.dir().join("data/operator.token")).unwrap();
         let call = Call::new(method, &format!("{}{path}", self.control))
             .header("authorization", &format!("Bearer {}", token.trim()));
-        let call = if method == "GET" { call } else { call.json(&body) };
+        let call = if method == "GET" {
+            call
+        } else {
+            call.json(&body)
+        };
         call.send().await.unwrap()
     }
 
@@ -245,25 +264,38 @@ impl Gateway {
 
     /// Enrols a further instance of an agent.
     pub async fn instance(&self, name: &str) -> Agent {
-        let made = self.managed("POST", &format!("/v1/agents/{name}/enrolment"), json!({})).await;
+        let made = self
+            .managed("POST", &format!("/v1/agents/{name}/enrolment"), json!({}))
+            .await;
         let token = made["token"].as_str().unwrap();
         let mut random = [0; 8];
         getrandom::fill(&mut random).unwrap();
-        let folder = self.dir().join(format!("instance-{:016x}", u64::from_ne_bytes(random)));
+        let folder = self
+            .dir()
+            .join(format!("instance-{:016x}", u64::from_ne_bytes(random)));
         let output = Command::new(SALLYPORT)
             .args(["agent", "enroll", "--control", &self.control, "--instance"])
             .arg(&folder)
             .env("SALLYPORT_ENROLMENT_TOKEN", token)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Agent::open(self, folder)
     }
 
     /// Runs a command of the program against this gateway.
     pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(SALLYPORT);
-        command.args(arguments).current_dir(self.dir()).env("NO_COLOR", "1").output().unwrap()
+        command
+            .args(arguments)
+            .current_dir(self.dir())
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap()
     }
 
     /// Runs a command that must succeed, and reads its JSON.
@@ -281,7 +313,11 @@ impl Gateway {
     /// All records of the log, as the command line gives them.
     pub fn records(&self) -> Vec<Value> {
         let output = self.run(&["audit", "query", "--json", "--limit", "1000000"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout)
             .unwrap()
             .lines()
@@ -312,6 +348,9 @@ impl Drop for Gateway {
 
 /// Sends a signal to a process.
 pub fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }

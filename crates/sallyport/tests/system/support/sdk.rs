@@ -10,8 +10,14 @@ use serde_json::Value;
 pub fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
-        let output = Command::new(folder().join("install")).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "the official clients cannot be installed");
+        let output = Command::new(folder().join("install"))
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "the official clients cannot be installed"
+        );
         PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
     })
 }
@@ -27,7 +33,11 @@ fn text(path: PathBuf) -> String {
 /// The command of the official file server (revisions before 2026-07-28), serving a folder.
 pub fn file_server(serves: &Path) -> Vec<String> {
     let program = "node_modules/@modelcontextprotocol/server-filesystem/dist/index.js";
-    vec![text(home().join("bin/node")), text(home().join(program)), text(serves.to_owned())]
+    vec![
+        text(home().join("bin/node")),
+        text(home().join(program)),
+        text(serves.to_owned()),
+    ]
 }
 
 /// The command of the official time server (speaks 2026-07-28 too).
@@ -72,7 +82,12 @@ impl Client {
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
-            child.stdin.take().unwrap().write_all(plan.as_bytes()).unwrap();
+            child
+                .stdin
+                .take()
+                .unwrap()
+                .write_all(plan.as_bytes())
+                .unwrap();
             let output = child.wait_with_output().unwrap();
             assert!(
                 output.status.success(),
