@@ -558,7 +558,10 @@ async fn servers_are_enabled_unless_disabled() {
     assert!(store.disabled_servers().await.unwrap().is_empty());
     assert!(store.set_server_enabled(&files, false, None).await.unwrap());
     assert!(!store.set_server_enabled(&files, false, None).await.unwrap());
-    assert_eq!(store.disabled_servers().await.unwrap(), [files.clone()]);
+    assert_eq!(
+        store.disabled_servers().await.unwrap(),
+        std::slice::from_ref(&files)
+    );
     assert!(store.set_server_enabled(&files, true, None).await.unwrap());
     assert!(store.disabled_servers().await.unwrap().is_empty());
 }

@@ -1,7 +1,7 @@
 //! `sallyport agent`: who there is, and who may act.
 
 use clap::Subcommand;
-use control::api::{Agent, Changed, Enrolment, Instance, MakeEnrolment, RegisterAgent};
+use control::api::{Agent, Because, Changed, Enrolment, Instance, MakeEnrolment, RegisterAgent};
 use model::{AgentName, InstanceId, SegmentName};
 use serde_json::json;
 
@@ -32,11 +32,11 @@ enum Command {
     /// Show one agent and its instances
     Show(One),
     /// Stop an agent: nothing of it is forwarded any more
-    Quarantine(One),
+    Quarantine(Change),
     /// Let a quarantined agent act again
-    Release(One),
+    Release(Change),
     /// Retire an agent for good; its name is not used again
-    Retire(One),
+    Retire(Change),
     /// Make a new enrolment token for a further instance
     Enrolment(NewEnrolment),
     /// Enrol this machine as an instance of an agent
@@ -85,6 +85,24 @@ struct List {
 struct One {
     /// The agent
     name: AgentName,
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sallyport agent quarantine triage --because 'odd calls since 9:40'
+  sallyport agent release triage")]
+struct Change {
+    /// The agent
+    name: AgentName,
+    /// Why, in words; it stands in the record
+    #[arg(long)]
+    because: Option<String>,
     #[command(flatten)]
     control: ControlArgs,
     /// Print JSON
@@ -247,10 +265,14 @@ fn sheet(agent: &Agent) -> Result<(), Failure> {
     ])
 }
 
-fn change(args: &One, verb: &str) -> Result<(), Failure> {
+fn change(args: &Change, verb: &str) -> Result<(), Failure> {
     let client = Client::new(&args.control)?;
-    let changed: Changed<Agent> =
-        client.post(&format!("/v1/agents/{}/{verb}", args.name), &json!({}))?;
+    let changed: Changed<Agent> = client.post(
+        &format!("/v1/agents/{}/{verb}", args.name),
+        &Because {
+            because: args.because.clone(),
+        },
+    )?;
     if args.json {
         return output::json(&changed);
     }

@@ -61,17 +61,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         format!("cd {} && ", args.dir.display())
     };
     output::line("\nNext:")?;
-    for (command, meaning) in [
+    let next = [
         (format!("{enter}sallyport check"), "find every mistake"),
         ("sallyport serve".to_owned(), "run it"),
         (
             "sallyport agent register my-agent --sponsor you@example.org".to_owned(),
             "in another terminal, in the same folder",
         ),
-    ] {
+    ];
+    let width = next
+        .iter()
+        .map(|(command, _)| command.chars().count())
+        .max()
+        .unwrap_or(0);
+    for (command, meaning) in next {
         output::line(format_args!(
             "  {}  {}",
-            paint(CODE, command),
+            paint(CODE, format_args!("{command:<width$}")),
             paint(FAINT, meaning)
         ))?;
     }

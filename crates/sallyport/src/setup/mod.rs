@@ -292,12 +292,13 @@ impl Reading {
         };
         let mut files: Vec<PathBuf> = entries
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            // As the reader would name it.
+            .map(|path| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path))
             .filter(|path| path.extension().is_some_and(|end| end == ending))
             // Editors keep their own files beside the one that is edited.
             .filter(|path| {
-                !path
-                    .file_name()
-                    .is_some_and(|name| name.as_encoded_bytes()[0] == b'.')
+                path.file_name()
+                    .is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
             })
             .collect();
         files.sort();

@@ -40,7 +40,9 @@ pub(crate) fn read<T>(
     while found.len() < MISTAKES {
         // What is missing because it was blanked out is no further mistake.
         let is_owed = |mistake: &Mistake| {
-            blanked.iter().any(|key| mistake.message == format!("missing field `{key}`"))
+            blanked
+                .iter()
+                .any(|key| mistake.message == format!("missing field `{key}`"))
         };
         let owed = mistakes.iter().find(|mistake| is_owed(mistake)).cloned();
         mistakes.retain(|mistake| !is_owed(mistake));

@@ -168,7 +168,10 @@ pub(super) fn tail(args: &TailArgs) -> Result<(), Failure> {
             Some("no records yet")
         },
     )?;
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         reader
             .wait(search.next, WAIT)
             .map_err(|error| unreadable(&error))?;
@@ -180,7 +183,6 @@ pub(super) fn tail(args: &TailArgs) -> Result<(), Failure> {
             }
         }
     }
-    Ok(())
 }
 
 /// Finds records.

@@ -15,6 +15,8 @@ use crate::output::{self, BAD, FAINT, GOOD, STRONG, WARN, instant, paint, visibl
 const REMEMBERED: usize = 4_096;
 /// Longest cell, in characters; the sheet of a record has everything.
 const CELL: usize = 60;
+/// Longest detail of a change in a line, in characters.
+const DETAIL: usize = 40;
 
 /// One record as a line in a table.
 pub(crate) struct Row {
@@ -123,7 +125,9 @@ fn changed(index: u64, time: Option<Timestamp>, change: &Change) -> Row {
     let details: Vec<String> = change
         .details
         .iter()
-        .map(|(name, value)| format!("{name}={}", plain(value)))
+        .map(|(name, value)| (name, plain(value)))
+        .filter(|(_, value)| !value.is_empty() && value != "null" && value != "{}")
+        .map(|(name, value)| format!("{name}={}", cut(&value, DETAIL)))
         .collect();
     let style = match change.change.rsplit_once('.').map(|(_, verb)| verb) {
         Some("quarantined" | "retired" | "revoked" | "disabled" | "failed" | "refused") => WARN,
@@ -190,6 +194,7 @@ impl Columns {
             match position {
                 0 => line.push_str(&format!("{blanks}{}", paint(*style, text))),
                 // Nothing comes after the last one.
+                6 if text.is_empty() => {}
                 6 => line.push_str(&format!("  {}", paint(*style, text))),
                 _ => line.push_str(&format!("  {}{blanks}", paint(*style, text))),
             }
