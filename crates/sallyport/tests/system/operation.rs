@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Token};
 use crate::support::http::Call;
-use crate::support::sdk::time_server;
+use crate::support::sdk::{self, time_server};
 use crate::support::{Gateway, PERMIT_ALL, SALLYPORT, Setup, signal};
 
 const CLOCK: &str = r#"
@@ -294,4 +294,35 @@ fn a_new_configuration_passes_its_own_check() {
         String::from_utf8_lossy(&checked.stderr)
     );
     assert!(said.contains("sallyport.toml:1"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_independent_program_verifies_the_log() {
+    let (mut gateway, agent, token) = clock().await;
+    // Enough for a full tile and a partial one.
+    for _ in 0..150 {
+        call(&agent, &token).await;
+    }
+    gateway.terminate();
+    let vkey = std::fs::read_to_string(gateway.log_dir().join("log.vkey")).unwrap();
+    let verify = || {
+        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/log/verify.py");
+        std::process::Command::new(sdk::home().join("venv/bin/python"))
+            .arg(script)
+            .arg(gateway.log_dir())
+            .arg(vkey.trim())
+            .output()
+            .unwrap()
+    };
+    let good = verify();
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    let told = String::from_utf8(good.stdout).unwrap();
+    let size: usize = told.split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(size, gateway.records().len());
+    assert!(size > 256, "{size}");
+    let bundle = gateway.log_dir().join("tile/entries/000");
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    bytes[1_000] ^= 1;
+    std::fs::write(&bundle, bytes).unwrap();
+    assert!(!verify().status.success());
 }
