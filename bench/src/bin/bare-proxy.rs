@@ -33,7 +33,10 @@ async fn main() -> std::io::Result<()> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client: Client<_, Whole> = Client::builder(TokioExecutor::new()).build(connector);
-    listen(args.listen, move |request| forward(client.clone(), args.upstream.clone(), request)).await
+    listen(args.listen, move |request| {
+        forward(client.clone(), args.upstream.clone(), request)
+    })
+    .await
 }
 
 async fn forward(
@@ -47,10 +50,14 @@ async fn forward(
         response
     };
     let (mut head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return failed() };
+    let Ok(body) = body.collect().await else {
+        return failed();
+    };
     head.uri = upstream;
     let request = Request::from_parts(head, Whole::new(body.to_bytes()));
-    let Ok(response) = client.request(request).await else { return failed() };
+    let Ok(response) = client.request(request).await else {
+        return failed();
+    };
     let (head, body) = response.into_parts();
     match body.collect().await {
         Ok(body) => Response::from_parts(head, Whole::new(body.to_bytes())),

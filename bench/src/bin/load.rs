@@ -91,13 +91,20 @@ async fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the one line of output is what the program is for")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the one line of output is what the program is for"
+)]
 fn print(line: &Value) {
     println!("{line}");
 }
 
 async fn run(args: Args) -> Result<Value, Failure> {
-    let authority = args.url.authority().ok_or("the URL names no host")?.to_string();
+    let authority = args
+        .url
+        .authority()
+        .ok_or("the URL names no host")?
+        .to_string();
     let token = match (&args.instance, &args.task, &args.bearer) {
         (Some(folder), Some(task), _) => Some(fetch_token(folder, task, &args).await?),
         (_, _, Some(bearer)) => Some(Token {
@@ -128,7 +135,10 @@ async fn run(args: Args) -> Result<Value, Failure> {
     all.micros.sort_unstable();
     let at = |share: f64| {
         let index = (all.micros.len() as f64 * share) as usize;
-        all.micros.get(index.min(all.micros.len().saturating_sub(1))).copied().unwrap_or(0)
+        all.micros
+            .get(index.min(all.micros.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(0)
     };
     Ok(json!({
         "connections": args.connections,
@@ -159,11 +169,15 @@ async fn keep_busy(load: Arc<Load>, begin: Instant, end: Instant) -> Result<Seen
             continue;
         }
         if status == StatusCode::OK && answer.windows(9).any(|w| w == b"\"content\"") {
-            seen.micros.push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+            seen.micros
+                .push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
         } else {
             seen.failed += 1;
             seen.first_failure.get_or_insert_with(|| {
-                format!("{status}: {}", String::from_utf8_lossy(&answer[..answer.len().min(300)]))
+                format!(
+                    "{status}: {}",
+                    String::from_utf8_lossy(&answer[..answer.len().min(300)])
+                )
             });
         }
     }
@@ -209,7 +223,12 @@ impl Load {
 async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Result<Token, Failure> {
     let about: Value = serde_json::from_slice(&std::fs::read(folder.join("instance.json"))?)?;
     let key = InstanceKey::load_pem(&folder.join("key.pem"))?;
-    let text = |name: &str| about[name].as_str().map(str::to_owned).ok_or("not an instance");
+    let text = |name: &str| {
+        about[name]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or("not an instance")
+    };
     let (issuer, client) = (text("control")?, text("id")?);
     let endpoint: Uri = format!("{issuer}/oauth/token").parse()?;
     let now = Timestamp::now();
@@ -223,26 +242,39 @@ async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Resul
         ),
         ("client_assertion", assertion),
         ("scope", "mcp".to_owned()),
-        ("resource", args.resource.clone().unwrap_or_else(|| args.url.to_string())),
+        (
+            "resource",
+            args.resource
+                .clone()
+                .unwrap_or_else(|| args.url.to_string()),
+        ),
         ("authorization_details", details),
     ]
     .map(|(name, value)| format!("{name}={}", form_encode(&value)))
     .join("&");
-    let authority = endpoint.authority().ok_or("the issuer names no host")?.as_str();
+    let authority = endpoint
+        .authority()
+        .ok_or("the issuer names no host")?
+        .as_str();
     let mut request = Request::post("/oauth/token")
         .header(HOST, authority)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     if args.dpop {
         let url = endpoint.to_string();
-        request =
-            request.header("dpop", key.sign_dpop("POST", &url, None, None, now, &unique()?)?);
+        request = request.header(
+            "dpop",
+            key.sign_dpop("POST", &url, None, None, now, &unique()?)?,
+        );
     }
     let mut connection = connect(authority).await?;
-    let response =
-        connection.send_request(request.body(Whole::new(Bytes::from(form)))?).await?;
+    let response = connection
+        .send_request(request.body(Whole::new(Bytes::from(form)))?)
+        .await?;
     let body = response.into_body().collect().await?.to_bytes();
     let answer: Value = serde_json::from_slice(&body)?;
-    let token = answer["access_token"].as_str().ok_or_else(|| format!("no token: {answer}"))?;
+    let token = answer["access_token"]
+        .as_str()
+        .ok_or_else(|| format!("no token: {answer}"))?;
     let scheme = if args.dpop { "DPoP" } else { "Bearer" };
     Ok(Token {
         header: HeaderValue::try_from(format!("{scheme} {token}"))?,

@@ -50,8 +50,9 @@ async fn answer(request: Request<Incoming>) -> Response<Whole> {
     };
     let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
     let mut response = Response::new(Whole::new(Bytes::from(answer.to_string())));
-    response
-        .headers_mut()
-        .insert("content-type", http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        "content-type",
+        http::HeaderValue::from_static("application/json"),
+    );
     response
 }

@@ -2,8 +2,8 @@
 //! or crashes. Reading needs no seam.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// What a log does to the disk. Every method has the meaning of the system call it is named after.
@@ -47,6 +47,15 @@ pub trait DiskFile: Send {
     /// # Errors
     /// What the operating system says; then some of it may be written.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Lengthens the file by zeros, at least so many bytes beyond what was appended; what is appended
+    /// later replaces them. A sync of what replaces zeros has only data to write, no length and no
+    /// place on the disk: that makes it more than twice as fast. A disk may leave this out.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn reserve(&mut self, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes what was appended survive a crash (`fdatasync`).
     ///
     /// # Errors
@@ -65,7 +74,11 @@ impl Disk for RealDisk {
             .create_new(true)
             .mode(0o640)
             .open(path)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile {
+            file,
+            written: 0,
+            length: 0,
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -92,14 +105,35 @@ impl Disk for RealDisk {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// How much was appended, in bytes.
+    written: u64,
+    /// How long the file is, with zeros at its end.
+    length: u64,
+}
 
 impl DiskFile for RealFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.file.write_all_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        self.length = self.length.max(self.written);
+        Ok(())
+    }
+
+    fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        const ZEROS: [u8; 16 << 10] = [0; 16 << 10];
+        let wanted = self.written + bytes;
+        while self.length < wanted {
+            let more = (wanted - self.length).min(ZEROS.len() as u64);
+            let zeros = &ZEROS[..usize::try_from(more).unwrap_or(ZEROS.len())];
+            self.file.write_all_at(zeros, self.length)?;
+            self.length += more;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(&self.0)?)
+        Ok(rustix::fs::fdatasync(&self.file)?)
     }
 }

@@ -13,7 +13,7 @@
 //! | | | digest of the nonce and the above | 16 |
 //!
 //! Numbers are big-endian; digests are the first half of SHA-256. The nonce is random, so that no
-//! content of a record can pass for a frame.
+//! content of a record can pass for a frame. After the last frame there may be zeros: room for more.
 
 use std::fs::File;
 use std::io;
@@ -53,6 +53,10 @@ pub(crate) struct SegmentWriter {
     file: Box<dyn DiskFile>,
     nonce: [u8; 16],
     length: u64,
+    /// Up to where there are zeros to replace.
+    reserved: u64,
+    /// How far ahead zeros are written.
+    ahead: u64,
     frame: Vec<u8>,
 }
 
@@ -63,6 +67,7 @@ impl SegmentWriter {
         dir: &Path,
         number: u64,
         base: u64,
+        ahead: u64,
     ) -> io::Result<(Self, Segment)> {
         let folder = dir.join(FOLDER);
         let path = folder.join(format!("{number:020}{SUFFIX}"));
@@ -76,6 +81,7 @@ impl SegmentWriter {
         let mut file = disk.create(&path)?;
         let begun = file
             .append(&header)
+            .and_then(|()| file.reserve(ahead))
             .and_then(|()| file.sync())
             .and_then(|()| disk.sync_dir(&folder))
             .and_then(|()| File::open(&path));
@@ -93,6 +99,8 @@ impl SegmentWriter {
                         file,
                         nonce,
                         length: HEADER,
+                        reserved: HEADER + ahead,
+                        ahead,
                         frame: Vec::new(),
                     },
                     segment,
@@ -126,8 +134,12 @@ impl SegmentWriter {
         let sum = digest(&[&self.nonce, frame]);
         frame.extend_from_slice(&sum);
         self.file.append(frame)?;
-        self.file.sync()?;
         self.length += frame.len() as u64;
+        if self.length > self.reserved {
+            self.file.reserve(self.ahead)?;
+            self.reserved = self.length + self.ahead;
+        }
+        self.file.sync()?;
         Ok(frame.len() as u64)
     }
 
@@ -179,7 +191,7 @@ pub(crate) enum Step {
 /// What a file in the journal's folder turned out to be.
 pub(crate) enum Opened {
     Segment(Segment),
-    /// It has no valid header; its length in bytes.
+    /// It has no valid header; the length of what is in it, in bytes.
     NoHeader(u64),
 }
 
@@ -189,13 +201,13 @@ impl Segment {
         let mut header = [0; HEADER as usize];
         match file.read_exact_at(&mut header, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Ok(Opened::NoHeader(file.metadata()?.len()));
+                return Ok(Opened::NoHeader(content_length(&file)?));
             }
             read => read?,
         }
         let (text, sum) = header.split_at(HEADER as usize - DIGEST);
         if &text[..8] != MAGIC || digest(&[text]) != *sum {
-            return Ok(Opened::NoHeader(file.metadata()?.len()));
+            return Ok(Opened::NoHeader(content_length(&file)?));
         }
         let base = (&text[8..16]).get_u64();
         let mut nonce = [0; 16];
@@ -218,21 +230,25 @@ impl Segment {
         relative(&self.path)
     }
 
-    pub(crate) fn length(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+    /// Its length in bytes, without zeros at its end.
+    pub(crate) fn content_length(&self) -> io::Result<u64> {
+        content_length(&self.file)
     }
 
     /// Reads what is at an offset.
     pub(crate) fn at(&self, start: u64) -> io::Result<Step> {
-        let length = self.length()?;
+        let length = self.file.metadata()?.len();
         if start >= length {
             return Ok(Step::End);
         }
         let mut header = [0; FRAME_HEADER];
         if length - start < (FRAME_HEADER + DIGEST) as u64 {
-            return Ok(Step::Bad);
+            return self.end_or_bad(start);
         }
         self.file.read_exact_at(&mut header, start)?;
+        if header == [0; FRAME_HEADER] {
+            return self.end_or_bad(start);
+        }
         let mut fields = &header[8..];
         let (body_length, count, first) = (
             fields.get_u32() as usize,
@@ -268,6 +284,15 @@ impl Segment {
         })
     }
 
+    /// What it means that there is no frame at an offset: the end, if nothing but zeros follows.
+    fn end_or_bad(&self, start: u64) -> io::Result<Step> {
+        Ok(if self.content_length()? <= start {
+            Step::End
+        } else {
+            Step::Bad
+        })
+    }
+
     /// The next valid frame after an offset where none is.
     pub(crate) fn resync(&self, after: u64) -> io::Result<Option<Frame>> {
         const CHUNK: usize = 1 << 20;
@@ -297,6 +322,29 @@ impl Segment {
             from += (CHUNK - 7) as u64;
         }
     }
+}
+
+/// The length of a file without the zeros at its end.
+fn content_length(file: &File) -> io::Result<u64> {
+    let mut chunk = [0; 16 << 10];
+    let mut end = file.metadata()?.len();
+    while end > 0 {
+        let start = end.saturating_sub(chunk.len() as u64);
+        let part = &mut chunk[..usize::try_from(end - start).unwrap_or(0)];
+        match file.read_exact_at(part, start) {
+            // It became shorter meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                end = end.min(file.metadata()?.len());
+                continue;
+            }
+            read => read?,
+        }
+        if let Some(last) = part.iter().rposition(|byte| *byte != 0) {
+            return Ok(start + last as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// A file of the journal, relative to the log's folder.
@@ -408,13 +456,14 @@ mod tests {
     fn log(groups: &[&[&[u8]]]) -> (tempfile::TempDir, Arc<Segment>) {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join(FOLDER)).unwrap();
-        let (mut writer, segment) = SegmentWriter::create(&RealDisk, home.path(), 1, 10).unwrap();
+        let (mut writer, segment) =
+            SegmentWriter::create(&RealDisk, home.path(), 1, 10, 100).unwrap();
         let mut first = 10;
         for group in groups {
             writer.append(first, group.iter().copied()).unwrap();
             first += group.len() as u64;
         }
-        assert_eq!(segment.length().unwrap(), writer.length());
+        assert_eq!(segment.content_length().unwrap(), writer.length());
         (home, Arc::new(segment))
     }
 
@@ -460,15 +509,35 @@ mod tests {
             bytes[at] ^= 1;
             std::fs::write(&path, &bytes).unwrap();
             let opened = Segment::open(path.clone(), 1).unwrap();
-            assert!(matches!(opened, Opened::NoHeader(length) if length == bytes.len() as u64));
+            let content = segment.content_length().unwrap();
+            assert!(matches!(opened, Opened::NoHeader(length) if length == content));
         }
         drop(home);
     }
 
     #[test]
+    fn zeros_are_the_end_only_if_nothing_follows() {
+        let (_home, segment) = log(&[&[b"aaaa"], &[b"bbbb"]]);
+        let path = segment.path().to_owned();
+        let whole = std::fs::read(&path).unwrap();
+        let content = segment.content_length().unwrap();
+        assert!((content as usize) < whole.len(), "there is room for more");
+        assert!(matches!(segment.at(content).unwrap(), Step::End));
+        let Step::Frame(first) = segment.at(HEADER).unwrap() else {
+            panic!("no frame")
+        };
+        // A frame that the disk gave up, in front of one that it kept.
+        let mut bytes = whole;
+        bytes[first.start as usize..first.end as usize].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(segment.at(HEADER).unwrap(), Step::Bad));
+        assert_eq!(segment.resync(HEADER).unwrap().unwrap().first, 11);
+    }
+
+    #[test]
     fn a_later_segment_takes_precedence() {
         let (home, old) = log(&[&[b"a"], &[b"never acknowledged"]]);
-        let (mut writer, new) = SegmentWriter::create(&RealDisk, home.path(), 2, 11).unwrap();
+        let (mut writer, new) = SegmentWriter::create(&RealDisk, home.path(), 2, 11, 0).unwrap();
         writer.append(11, [&b"b"[..]].into_iter()).unwrap();
         let segments = [old, Arc::new(new)];
         let mut cursor = Cursor::at(10);

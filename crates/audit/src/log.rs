@@ -37,6 +37,9 @@ pub struct Options {
     pub wait_for_room: Duration,
     /// Size of a journal segment, in bytes, at which the next one is begun.
     pub segment_bytes: u64,
+    /// How many bytes of a journal segment are zeroed ahead of what is written, so that a sync has
+    /// nothing but data to write.
+    pub ahead_bytes: u64,
     /// How many bytes of the journal may not be in tiles yet; beyond that, writing waits for them.
     pub backlog_bytes: u64,
     /// How long after a failure writing is tried again first; then twice as long each time.
@@ -57,6 +60,7 @@ impl Options {
             queue_bytes: 64 << 20,
             wait_for_room: Duration::from_secs(2),
             segment_bytes: 16 << 20,
+            ahead_bytes: 1 << 20,
             backlog_bytes: 1 << 30,
             retry_first: Duration::from_millis(100),
             retry_most: Duration::from_secs(5),

@@ -1,10 +1,14 @@
 //! The queue in front of the writer: it fixes the order of records, and is bounded.
+//!
+//! It also decides when a group is worth a sync. A record that somebody waits for is; one that nobody
+//! waits for lingers a moment, since the next group will take it along. And where many wait, the
+//! next group is given a moment to gather: a sync costs the same for one record as for fifty.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 /// Tells one waiter the index of its record, or why it is not durable.
@@ -43,13 +47,34 @@ pub(crate) struct Queue {
 struct State {
     waiting: VecDeque<Entry>,
     bytes: usize,
+    /// How many of the waiting records somebody waits for.
+    urgent: usize,
     closed: bool,
     fault: Option<String>,
-    idle: bool,
+    /// What the writer sleeps for.
+    sleep: Sleep,
+}
+
+/// What the writer sleeps for; whoever brings it wakes the writer.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sleep {
+    /// It does not sleep.
+    #[default]
+    Awake,
+    /// Any record.
+    Any,
+    /// This many records that somebody waits for.
+    Urgent(usize),
 }
 
 /// What a record takes up beside its bytes.
 const OVERHEAD: usize = 64;
+/// How long records that nobody waits for may wait for company.
+const LINGER: Duration = Duration::from_millis(10);
+/// How long those who wait may wait for each other; a fraction of what a sync takes.
+const GATHER: Duration = Duration::from_micros(150);
+/// Fewer than this many waiters are not made to wait for each other.
+const COMPANY: usize = 3;
 
 impl Queue {
     pub(crate) fn new(bounds: Bounds) -> Self {
@@ -79,8 +104,16 @@ impl Queue {
             return Err((entry, Refused::Full));
         }
         state.bytes += size;
+        state.urgent += usize::from(entry.ack.is_some());
         state.waiting.push_back(entry);
-        let wake = std::mem::take(&mut state.idle);
+        let wake = match state.sleep {
+            Sleep::Awake => false,
+            Sleep::Any => true,
+            Sleep::Urgent(wanted) => state.urgent >= wanted,
+        };
+        if wake {
+            state.sleep = Sleep::Awake;
+        }
         drop(state);
         if wake {
             self.arrived.notify_all();
@@ -94,14 +127,24 @@ impl Queue {
     }
 
     /// Waits for records and takes a group of them; `None` once the queue is closed and empty.
-    pub(crate) fn take(&self, most: Bounds) -> Option<Vec<Entry>> {
+    /// `company` is how many waited for the group before: about as many are soon back.
+    pub(crate) fn take(&self, most: Bounds, company: usize) -> Option<Vec<Entry>> {
         let mut state = self.state.lock();
-        while state.waiting.is_empty() {
-            if state.closed {
-                return None;
+        self.wait_for_work(&mut state);
+        if state.waiting.is_empty() {
+            return None;
+        }
+        if company >= COMPANY && state.urgent > 0 {
+            // More than before, so that groups can grow.
+            let wanted = company + company.div_ceil(2);
+            let until = Instant::now() + GATHER;
+            while state.urgent < wanted && !state.closed && state.fault.is_none() {
+                state.sleep = Sleep::Urgent(wanted);
+                if self.arrived.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
             }
-            state.idle = true;
-            self.arrived.wait(&mut state);
+            state.sleep = Sleep::Awake;
         }
         let mut bytes = 0;
         let count = state
@@ -119,9 +162,30 @@ impl Queue {
             .iter()
             .map(|entry| entry.record.len() + OVERHEAD)
             .sum::<usize>();
+        state.urgent -= group.iter().filter(|entry| entry.ack.is_some()).count();
         drop(state);
         self.room.notify_waiters();
         Some(group)
+    }
+
+    /// Waits until there is a record that somebody waits for, or others have lingered, or the queue
+    /// is closed.
+    fn wait_for_work(&self, state: &mut MutexGuard<'_, State>) {
+        let mut until = Instant::now() + LINGER;
+        while state.urgent == 0 && !state.closed && state.waiting.len() < self.bounds.records / 2 {
+            state.sleep = Sleep::Urgent(1);
+            if !self.arrived.wait_until(state, until).timed_out() {
+                continue;
+            }
+            if !state.waiting.is_empty() {
+                break;
+            }
+            // Nothing came: sleep until something does.
+            state.sleep = Sleep::Any;
+            self.arrived.wait(state);
+            until = Instant::now() + LINGER;
+        }
+        state.sleep = Sleep::Awake;
     }
 
     /// Notes that the log cannot be written, and tells all who wait. Their records are dropped: they
@@ -133,6 +197,7 @@ impl Queue {
             .into_iter()
             .partition(|entry| entry.ack.is_some());
         state.waiting = kept;
+        state.urgent = 0;
         state.bytes = state
             .waiting
             .iter()
@@ -198,20 +263,26 @@ mod tests {
         assert!(queue.push(entry(900)).is_ok());
         assert!(matches!(queue.push(entry(100)), Err((_, Refused::Full))));
         queue
-            .take(Bounds {
-                records: 9,
-                bytes: 9999,
-            })
+            .take(
+                Bounds {
+                    records: 9,
+                    bytes: 9999,
+                },
+                0,
+            )
             .unwrap();
         for _ in 0..4 {
             assert!(queue.push(entry(1)).is_ok());
         }
         assert!(matches!(queue.push(entry(1)), Err((_, Refused::Full))));
         let group = queue
-            .take(Bounds {
-                records: 3,
-                bytes: 2,
-            })
+            .take(
+                Bounds {
+                    records: 3,
+                    bytes: 2,
+                },
+                0,
+            )
             .unwrap();
         assert_eq!(group.len(), 2, "the bound in bytes ends a group");
     }
@@ -238,10 +309,13 @@ mod tests {
         assert!(matches!(refused, Err((_, Refused::Unavailable(reason))) if reason == "no space"));
         assert_eq!(
             queue
-                .take(Bounds {
-                    records: 9,
-                    bytes: 99
-                })
+                .take(
+                    Bounds {
+                        records: 9,
+                        bytes: 99
+                    },
+                    0
+                )
                 .unwrap()[0]
                 .record
                 .len(),
@@ -259,18 +333,24 @@ mod tests {
         assert!(matches!(queue.push(entry(1)), Err((_, Refused::Closed))));
         assert!(
             queue
-                .take(Bounds {
-                    records: 9,
-                    bytes: 99
-                })
+                .take(
+                    Bounds {
+                        records: 9,
+                        bytes: 99
+                    },
+                    0
+                )
                 .is_some()
         );
         assert!(
             queue
-                .take(Bounds {
-                    records: 9,
-                    bytes: 99
-                })
+                .take(
+                    Bounds {
+                        records: 9,
+                        bytes: 99
+                    },
+                    0
+                )
                 .is_none()
         );
     }

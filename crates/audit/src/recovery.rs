@@ -100,8 +100,9 @@ pub(crate) fn open(
 
     // The checkpoint covers the whole journal now, so a new one begins.
     let number = tail.number.saturating_add(1);
-    let (segment_writer, segment) = SegmentWriter::create(&*disk, dir, number, tail.end)
-        .map_err(AuditError::io(&dir.join(FOLDER)))?;
+    let (segment_writer, segment) =
+        SegmentWriter::create(&*disk, dir, number, tail.end, options.ahead_bytes)
+            .map_err(AuditError::io(&dir.join(FOLDER)))?;
     for (_, path) in crate::journal::list(dir)
         .map_err(AuditError::io(dir))?
         .unwrap_or_default()

@@ -87,7 +87,7 @@ impl Tail {
                     Step::Bad => match segment.resync(offset)? {
                         Some(frame) => frame,
                         None => {
-                            self.torn += segment.length()?.saturating_sub(offset);
+                            self.torn += segment.content_length()?.saturating_sub(offset);
                             break;
                         }
                     },

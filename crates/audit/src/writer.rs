@@ -46,11 +46,15 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         let _finished = Finished(Arc::clone(&self.shared));
+        let mut company = 0;
         // Nothing is taken out while there is a backlog: whoever waits can still be told then.
         while let Some(group) = {
             self.wait_for_publisher();
-            self.shared.queue.take(GROUP)
+            self.shared.queue.take(GROUP, company)
         } {
+            let waiters = group.iter().filter(|entry| entry.ack.is_some()).count();
+            // A single small group does not mean that the others have gone.
+            company = waiters.max(company - company.div_ceil(4));
             self.write(group);
         }
     }
@@ -84,8 +88,13 @@ impl Writer {
         {
             self.segment = None;
             self.number += 1;
-            let (writer, segment) =
-                SegmentWriter::create(&*self.disk, &self.dir, self.number, self.next)?;
+            let (writer, segment) = SegmentWriter::create(
+                &*self.disk,
+                &self.dir,
+                self.number,
+                self.next,
+                self.options.ahead_bytes,
+            )?;
             self.shared.segments.lock().push(Arc::new(segment));
             self.segment = Some(writer);
         }

@@ -99,6 +99,7 @@ impl Control {
     /// Puts the engine on the listener.
     #[must_use]
     pub fn new(engine: Arc<Engine>, settings: ControlSettings) -> Self {
+        let start = Timestamp::now();
         let shared = Arc::new(Shared {
             gauges: Gauges::new(engine.pipeline().metrics()),
             refusals: Refusals::new(Arc::clone(engine.live())),
@@ -106,8 +107,8 @@ impl Control {
             operator: settings.operator,
             loopback: settings.loopback,
             reload: settings.reload,
-            assertions: Assertions::new(REMEMBERED),
-            proofs: Proofs::new(REMEMBERED),
+            assertions: Assertions::new(REMEMBERED).since(start),
+            proofs: Proofs::new(REMEMBERED).since(start),
         });
         let closed = Router::new()
             .merge(oauth::routes())

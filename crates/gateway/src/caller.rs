@@ -117,7 +117,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Accepts tokens of one issuer.
+    /// Accepts tokens of one issuer, with proofs that are made from now on.
     #[must_use]
     pub fn new(keys: Arc<KeyRing>, issuer: String, proofs: dpop::Proofs) -> Self {
         let verified = moka::sync::Cache::builder()
@@ -127,7 +127,7 @@ impl Authenticator {
         Self {
             keys,
             issuer,
-            proofs,
+            proofs: proofs.since(Timestamp::now()),
             verified,
         }
     }
@@ -154,10 +154,12 @@ impl Authenticator {
         let claims = match self.verified.get(&id) {
             Some(claims) => claims,
             None => {
-                let claims = self
+                let mut claims = self
                     .keys
                     .verify(token, &self.issuer, now)
                     .map_err(|error| invalid(&error.to_string()))?;
+                // Of no use here, and the only claim without a bound but the token's own.
+                claims.authorization_details = None;
                 let claims = Arc::new(claims);
                 self.verified.insert(id, Arc::clone(&claims));
                 claims

@@ -6,23 +6,17 @@
 //! is on its way to an upstream any more, return.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use audit::AuditLog;
-use aws_lc_rs::hmac;
 use jiff::Timestamp;
 use model::record::Record;
 use model::{AgentName, InstanceId, ServerName, Task, TaskId, TaskStatus};
-use parking_lot::Mutex;
-use policy::{CompiledGrant, Usage, World};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use policy::{Usage, World};
 
-/// How long ending something waits for what is already on its way to an upstream. It is cancelled
-/// first, so this is reached only if the runtime itself is stuck.
-const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+mod task;
+
+pub use task::{CutSignal, Ending, LiveTask};
 
 /// What is true right now.
 pub struct Live {
@@ -76,7 +70,7 @@ impl Live {
     /// Makes a task known and open, with what it has used so far.
     pub fn open(&self, task: Task, salt: &[u8], usage: Usage) -> Arc<LiveTask> {
         let live = Arc::new(LiveTask::new(task, salt, usage));
-        self.tasks.pin().insert(live.task.id, Arc::clone(&live));
+        self.tasks.pin().insert(live.task().id, Arc::clone(&live));
         live
     }
 
@@ -113,11 +107,8 @@ impl Live {
     pub fn forget_ended(&self, now: Timestamp, keep: jiff::SignedDuration) {
         let tasks = self.tasks.pin();
         tasks.retain(|_, task| {
-            let state = task.state.lock();
-            state
-                .ended
-                .as_ref()
-                .is_none_or(|ended| now.duration_since(ended.at) < keep)
+            let ending = task.ending();
+            ending.is_none_or(|ended| now.duration_since(ended.at) < keep)
         });
     }
 
@@ -128,12 +119,12 @@ impl Live {
             .tasks()
             .into_iter()
             .filter(|task| match of {
-                Cut::Agent(agent) => task.task.agent == *agent,
+                Cut::Agent(agent) => task.task().agent == *agent,
                 Cut::Instance(instance) => {
-                    task.task.instance.is_none_or(|owner| owner == *instance)
+                    task.task().instance.is_none_or(|owner| owner == *instance)
                 }
                 Cut::Server(server) => task
-                    .task
+                    .task()
                     .grant
                     .permissions
                     .iter()
@@ -193,168 +184,6 @@ pub enum Cut<'a> {
     All,
 }
 
-/// One task that is known here.
-pub struct LiveTask {
-    task: Task,
-    grant: CompiledGrant,
-    salt: hmac::Key,
-    state: Mutex<State>,
-}
-
-/// The part of a task that changes.
-pub(crate) struct State {
-    pub(crate) usage: Usage,
-    ended: Option<Ending>,
-    /// Cancelled to cut what is in flight; replaced each time, since an agent that was quarantined
-    /// may be released while its task is still open.
-    cutter: CancellationToken,
-    /// Counts what is on its way to an upstream under the present cutter.
-    dispatching: TaskTracker,
-}
-
-/// How a task ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
-    /// The final status.
-    pub status: TaskStatus,
-    /// When.
-    pub at: Timestamp,
-    /// Why, in words.
-    pub because: String,
-}
-
-impl LiveTask {
-    fn new(task: Task, salt: &[u8], usage: Usage) -> Self {
-        let dispatching = TaskTracker::new();
-        dispatching.close();
-        Self {
-            grant: CompiledGrant::new(&task.grant),
-            salt: hmac::Key::new(hmac::HMAC_SHA256, salt),
-            state: Mutex::new(State {
-                usage,
-                ended: None,
-                cutter: CancellationToken::new(),
-                dispatching,
-            }),
-            task,
-        }
-    }
-
-    /// The task as it was opened. Its `status` says nothing about now: see [`Self::status_at`].
-    #[must_use]
-    pub fn task(&self) -> &Task {
-        &self.task
-    }
-
-    /// Its grant, ready for deciding.
-    #[must_use]
-    pub fn grant(&self) -> &CompiledGrant {
-        &self.grant
-    }
-
-    /// The status at a moment.
-    #[must_use]
-    pub fn status_at(&self, now: Timestamp) -> TaskStatus {
-        match &self.state.lock().ended {
-            Some(ending) => ending.status,
-            None => self.task.status_at(now),
-        }
-    }
-
-    /// How it ended, if it did.
-    #[must_use]
-    pub fn ending(&self) -> Option<Ending> {
-        self.state.lock().ended.clone()
-    }
-
-    /// What it has used so far.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        self.state.lock().usage.clone()
-    }
-
-    /// The last look before something of this task leaves for an upstream: `None` when the task
-    /// is over or was cut since `signal` was taken.
-    pub(crate) fn begin_dispatch(
-        &self,
-        signal: &CutSignal,
-        now: Timestamp,
-    ) -> Option<TaskTrackerToken> {
-        let state = self.state.lock();
-        let open = state.ended.is_none() && self.task.status_at(now) == TaskStatus::Open;
-        (open && !signal.0.is_cancelled()).then(|| state.dispatching.token())
-    }
-
-    /// The key for this task's salted hashes (HMAC-SHA-256).
-    pub(crate) fn salt(&self) -> &hmac::Key {
-        &self.salt
-    }
-
-    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    fn set_ended(&self, status: TaskStatus, at: Timestamp, because: &str) -> bool {
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            return false;
-        }
-        state.ended = Some(Ending {
-            status,
-            at,
-            because: because.to_owned(),
-        });
-        true
-    }
-
-    /// Cancels what is in flight and waits until nothing is on its way to an upstream.
-    async fn cut(&self) {
-        let dispatching = {
-            let mut state = self.state.lock();
-            state.cutter.cancel();
-            state.cutter = CancellationToken::new();
-            let fresh = TaskTracker::new();
-            fresh.close();
-            std::mem::replace(&mut state.dispatching, fresh)
-        };
-        if tokio::time::timeout(DRAIN_LIMIT, dispatching.wait())
-            .await
-            .is_err()
-        {
-            tracing::error!(task = %self.task.id, "actions in flight did not stop in time");
-        }
-    }
-}
-
-impl State {
-    /// The status that the task ended with, if it did.
-    pub(crate) fn ended_status(&self) -> Option<TaskStatus> {
-        self.ended.as_ref().map(|ending| ending.status)
-    }
-
-    /// A handle that is cancelled when the task's actions in flight are cut.
-    pub(crate) fn cut_signal(&self) -> CutSignal {
-        CutSignal(self.cutter.clone())
-    }
-}
-
-/// Tells when an action in flight must stop.
-#[derive(Clone)]
-pub struct CutSignal(CancellationToken);
-
-impl CutSignal {
-    /// Whether it must stop already.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.0.is_cancelled()
-    }
-
-    /// Resolves when it must stop.
-    pub fn cut(&self) -> WaitForCancellationFutureOwned {
-        self.0.clone().cancelled_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +191,7 @@ mod tests {
     use policy::Policies;
     use serde_json::json;
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     fn now() -> Timestamp {
         Timestamp::now()
@@ -425,6 +255,30 @@ mod tests {
             "test",
             "the first end is the one that counts"
         );
+    }
+
+    #[tokio::test]
+    async fn a_cut_also_waits_for_what_an_earlier_one_still_waits_for() {
+        let (live, _dir) = live();
+        let task = live.open(task(1), b"salt", Usage::default());
+        let signal = task.lock().cut_signal();
+        let under_way = task.begin_dispatch(&signal, now()).unwrap();
+        let cut = || {
+            let live = Arc::clone(&live);
+            tokio::spawn(async move {
+                let triage = AgentName::parse("triage").unwrap();
+                live.cut(Cut::Agent(&triage)).await;
+            })
+        };
+        let first = cut();
+        signal.cut().await;
+        let second = cut();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert!(!first.is_finished() && !second.is_finished());
+        drop(under_way);
+        first.await.unwrap();
+        second.await.unwrap();
+        assert!(task.lock().draining.is_empty(), "nothing is left behind");
     }
 
     #[tokio::test]

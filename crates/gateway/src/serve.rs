@@ -18,12 +18,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Body;
 
+mod untouched;
+
+use untouched::Untouched;
+
 /// How a listener treats its connections.
 #[derive(Clone)]
 pub struct Options {
     /// Most connections at once; further ones wait in the operating system's queue.
     pub connections: usize,
-    /// How long a client may take for the TLS handshake and for a request's head.
+    /// How long a client may take for the TLS handshake and for a request's head, and how long it
+    /// may leave an answer untouched.
     pub head: Duration,
     /// How long an orderly end waits for what is in flight.
     pub grace: Duration,
@@ -96,6 +101,7 @@ async fn connection<H: Handler>(
     watcher: hyper_util::server::graceful::Watcher,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let stream = Untouched::new(stream, options.head);
     let service = hyper::service::service_fn(move |request| {
         let handler = Arc::clone(&handler);
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
@@ -146,17 +152,26 @@ mod tests {
         CancellationToken,
         tokio::task::JoinHandle<()>,
     ) {
+        let handler = Arc::new(Waits(Notify::new()));
+        let (address, stop, serving) = serving(connections, Arc::clone(&handler)).await;
+        (address, handler, stop, serving)
+    }
+
+    async fn serving(
+        connections: usize,
+        handler: Arc<impl Handler>,
+    ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (handler, stop) = (Arc::new(Waits(Notify::new())), CancellationToken::new());
+        let stop = CancellationToken::new();
         let options = Options {
             connections,
             head: Duration::from_millis(300),
             grace: Duration::from_secs(5),
             tls: None,
         };
-        let serving = tokio::spawn(serve(listener, Arc::clone(&handler), options, stop.clone()));
-        (address, handler, stop, serving)
+        let serving = tokio::spawn(serve(listener, handler, options, stop.clone()));
+        (address, stop, serving)
     }
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -186,6 +201,28 @@ mod tests {
         handler.0.notify_one();
         assert!(answer(&mut stream).await.ends_with("done"));
         serving.await.unwrap();
+    }
+
+    /// Answers at once, with much.
+    struct Much;
+
+    impl Handler for Much {
+        async fn handle(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Body> {
+            Response::new(crate::full(vec![b'x'; 1 << 20]))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_answers_does_not_keep_its_place() {
+        let (address, _stop, _serving) = serving(1, Arc::new(Much)).await;
+        let mut deaf = TcpStream::connect(address).await.unwrap();
+        deaf.write_all(&REQUEST.repeat(100)).await.unwrap();
+        let mut waiting = TcpStream::connect(address).await.unwrap();
+        waiting
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(answer(&mut waiting).await.ends_with("xxx"));
     }
 
     #[tokio::test]

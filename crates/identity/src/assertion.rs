@@ -52,6 +52,11 @@ pub enum AssertionError {
     /// Used before.
     #[error("the client assertion was used before: make a new one for each request")]
     Replayed,
+    /// It may have been used before this process started.
+    #[error(
+        "the client assertion was made before this server started: make a new one for each request"
+    )]
+    BeforeStart,
     /// The client sends more than are remembered.
     #[error("too many client assertions within five minutes: use tokens until they expire")]
     TooMany,
@@ -60,6 +65,8 @@ pub enum AssertionError {
 /// Verifies assertions, each once.
 pub struct Assertions {
     used: Memory,
+    /// The second since which all assertions are remembered.
+    since: i64,
 }
 
 impl Assertions {
@@ -69,7 +76,16 @@ impl Assertions {
     pub fn new(capacity: usize) -> Self {
         Self {
             used: Memory::new(capacity, LIFETIME_SECONDS),
+            since: i64::MIN,
         }
+    }
+
+    /// Refuses assertions that may have been accepted before this moment, by a process that ran here
+    /// before and whose memory is gone.
+    #[must_use]
+    pub fn since(mut self, start: Timestamp) -> Self {
+        self.since = start.as_second();
+        self
     }
 
     /// Checks that an assertion was made by the key for this client and for one of the audiences
@@ -98,7 +114,10 @@ impl Assertions {
         }
         check_audience(&claims, audiences)?;
         let now = now.as_second();
-        let until = check_times(&claims, now)?;
+        let Times { from, until } = check_times(&claims, now)?;
+        if from < self.since {
+            return Err(AssertionError::BeforeStart);
+        }
         let id = bounded(&claims, "jti", JTI_LIMIT)?;
         let used = self.used.use_once(key.thumbprint_bytes(), &id, until, now);
         used.map_err(|refused| match refused {
@@ -164,8 +183,13 @@ fn check_audience(claims: &Members<'_>, audiences: &[&str]) -> Result<(), Assert
     }
 }
 
-/// The second in which it ends.
-fn check_times(claims: &Members<'_>, now: i64) -> Result<i64, AssertionError> {
+/// Within which seconds an assertion is acceptable.
+struct Times {
+    from: i64,
+    until: i64,
+}
+
+fn check_times(claims: &Members<'_>, now: i64) -> Result<Times, AssertionError> {
     let seconds = |name| claims.seconds(name).map_err(Malformed::claims);
     let expires = seconds("exp")?.ok_or_else(|| Malformed::claims("`exp` is missing"))?;
     if now >= expires {
@@ -175,14 +199,19 @@ fn check_times(claims: &Members<'_>, now: i64) -> Result<i64, AssertionError> {
         return Err(AssertionError::TooLongLived);
     }
     let latest = now + CLOCK_SKEW_SECONDS;
-    if [seconds("iat")?, seconds("nbf")?]
+    let issued = seconds("iat")?;
+    if [issued, seconds("nbf")?]
         .into_iter()
         .flatten()
         .any(|from| from > latest)
     {
         return Err(AssertionError::NotYetValid);
     }
-    Ok(expires)
+    let earliest = expires.saturating_sub(LIFETIME_SECONDS);
+    Ok(Times {
+        from: issued.map_or(earliest, |issued| issued.max(earliest)),
+        until: expires,
+    })
 }
 
 #[cfg(test)]

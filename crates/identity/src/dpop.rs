@@ -75,6 +75,9 @@ pub enum ProofError {
     /// Made too long ago.
     #[error("the proof is older than {OLDEST_SECONDS} seconds: make a new one for each request")]
     TooOld,
+    /// Made before anything was remembered.
+    #[error("the proof was made before this server was started: make a new one for each request")]
+    BeforeStart,
     /// Made in the future.
     #[error("the proof is from the future: check the clocks")]
     FromTheFuture,
@@ -92,6 +95,8 @@ pub enum ProofError {
 /// Verifies proofs, each once.
 pub struct Proofs {
     used: Memory,
+    /// The second since which all proofs are remembered.
+    since: i64,
     known: Box<[ArcSwapOption<Known>]>,
     hasher: std::hash::RandomState,
 }
@@ -112,9 +117,18 @@ impl Proofs {
     pub fn new(capacity: usize) -> Self {
         Self {
             used: Memory::new(capacity, OLDEST_SECONDS),
+            since: i64::MIN,
             known: (0..KNOWN_HEADERS).map(|_| ArcSwapOption::empty()).collect(),
             hasher: std::hash::RandomState::new(),
         }
+    }
+
+    /// Refuses proofs that were made before this moment: they may have been used at a process that
+    /// ran here before, whose memory is gone. Without it a restart lets a copied proof work again.
+    #[must_use]
+    pub fn since(mut self, start: Timestamp) -> Self {
+        self.since = start.as_second();
+        self
     }
 
     /// Checks a proof (RFC 9449 §4.3) and tells the key that it was made with, which the caller
@@ -185,6 +199,9 @@ impl Proofs {
         let over = seconds("exp")?.is_some_and(|until| now >= until);
         if made < now - OLDEST_SECONDS || over {
             return Err(ProofError::TooOld);
+        }
+        if made < self.since {
+            return Err(ProofError::BeforeStart);
         }
         let latest = now + CLOCK_SKEW_SECONDS;
         if made > latest || seconds("nbf")?.is_some_and(|from| from > latest) {

@@ -104,7 +104,8 @@ impl EngineError {
                 "correct `[redaction] patterns`; see https://docs.rs/regex".to_owned()
             }
             Self::Recovery(_) => {
-                "verify the log with `sallyport audit verify`; restore it if it is damaged".to_owned()
+                "verify the log with `sallyport audit verify`; restore it if it is damaged"
+                    .to_owned()
             }
             Self::Held(_) => "make the store readable again (see /readyz)".to_owned(),
             Self::Ending => "repeat the request when it is running again".to_owned(),

@@ -27,29 +27,29 @@ pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 /// `Last-Event-ID`
 pub const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 /// What the headers begin with that repeat arguments.
-pub(crate) const PARAM_PREFIX: &str = "mcp-param-";
+pub const PARAM_PREFIX: &str = "mcp-param-";
 
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// JSON-RPC: the parameters are not acceptable.
-pub(crate) const INVALID_PARAMS: i64 = -32_602;
+pub const INVALID_PARAMS: i64 = -32_602;
 /// JSON-RPC: no such method.
-pub(crate) const METHOD_NOT_FOUND: i64 = -32_601;
+pub const METHOD_NOT_FOUND: i64 = -32_601;
 /// JSON-RPC: not a request.
-pub(crate) const INVALID_REQUEST: i64 = -32_600;
+pub const INVALID_REQUEST: i64 = -32_600;
 /// JSON-RPC: not JSON.
-pub(crate) const PARSE_ERROR: i64 = -32_700;
+pub const PARSE_ERROR: i64 = -32_700;
 /// MCP 2026-07-28: headers and body disagree.
-pub(crate) const HEADER_MISMATCH: i64 = -32_020;
+pub const HEADER_MISMATCH: i64 = -32_020;
 /// MCP 2026-07-28: a capability of the client is needed.
-pub(crate) const MISSING_CAPABILITY: i64 = -32_021;
+pub const MISSING_CAPABILITY: i64 = -32_021;
 /// MCP 2026-07-28: the revision is not served.
-pub(crate) const UNSUPPORTED_VERSION: i64 = -32_022;
+pub const UNSUPPORTED_VERSION: i64 = -32_022;
 
 /// How a message is to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Era {
+pub enum Era {
     /// 2026-07-28 and later: the message stands for itself.
     Modern,
     /// The handshake era; the revision that the header names, if it names one.
@@ -60,10 +60,7 @@ pub(crate) enum Era {
 ///
 /// # Errors
 /// What is wrong with it, in words: it is there twice, or has characters that it may not have.
-pub(crate) fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a str>, String> {
+pub fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -87,7 +84,7 @@ fn mismatch(id: Option<&Id>, message: impl Into<String>) -> Refusal {
 ///
 /// # Errors
 /// A [`Refusal`] when the version header cannot be read.
-pub(crate) fn era(
+pub fn era(
     headers: &HeaderMap,
     method: Option<&str>,
     params: Option<&Map<String, Value>>,
@@ -122,7 +119,7 @@ pub(crate) fn era(
 ///
 /// # Errors
 /// A [`Refusal`] with the status and code that 2026-07-28 prescribes.
-pub(crate) fn check_modern(
+pub fn check_modern(
     headers: &HeaderMap,
     id: &Id,
     method: &str,
@@ -184,7 +181,7 @@ pub(crate) fn check_modern(
 
 /// The refusal of a method that the revision does not have.
 #[must_use]
-pub(crate) fn method_not_found(revision: Revision, id: &Id) -> Refusal {
+pub fn method_not_found(revision: Revision, id: &Id) -> Refusal {
     let status = if revision.is_modern() {
         StatusCode::NOT_FOUND
     } else {
@@ -232,7 +229,7 @@ fn check_name(
 ///
 /// # Errors
 /// A [`Refusal`] with -32020 when one is missing, superfluous, unreadable or different.
-pub(crate) fn check_arguments(
+pub fn check_arguments(
     headers: &HeaderMap,
     id: &Id,
     annotated: &[Annotated],

@@ -12,8 +12,12 @@ use super::agreement::PARAM_PREFIX;
 
 /// The member of a schema that says so.
 pub const ANNOTATION: &str = "x-mcp-header";
-/// Most tools of one server whose annotations are kept.
-const TOOLS_LIMIT: usize = 4_096;
+/// Most arguments of one tool that headers repeat.
+const ARGUMENTS_LIMIT: usize = 64;
+/// Most that is kept of one server's tools, in bytes.
+const BYTES_LIMIT: usize = 1 << 20;
+/// What a tool or an argument takes up beside its names.
+const OVERHEAD: usize = 128;
 
 /// One argument that a header repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,34 +40,52 @@ impl Annotated {
 /// What one server's tools repeat, as its listings last said.
 #[derive(Debug, Default)]
 pub struct Annotations {
-    tools: RwLock<HashMap<String, Arc<[Annotated]>>>,
+    tools: RwLock<Tools>,
+}
+
+#[derive(Debug, Default)]
+struct Tools {
+    tools: HashMap<String, Arc<[Annotated]>>,
+    bytes: usize,
+}
+
+impl Tools {
+    fn forget(&mut self, tool: &str) {
+        if let Some(known) = self.tools.remove(tool) {
+            self.bytes -= weight(tool, &known);
+        }
+    }
+}
+
+/// What a tool takes up, in bytes.
+fn weight(tool: &str, annotated: &[Annotated]) -> usize {
+    let arguments = annotated.iter().map(|one| {
+        let path: usize = one.path.iter().map(|step| step.len() + OVERHEAD).sum();
+        one.header.as_str().len() + path
+    });
+    tool.len() + OVERHEAD + arguments.sum::<usize>()
 }
 
 impl Annotations {
     /// What is known of a tool.
     #[must_use]
     pub fn of(&self, tool: &str) -> Option<Arc<[Annotated]>> {
-        self.tools.read().get(tool).cloned()
+        self.tools.read().tools.get(tool).cloned()
     }
 
     /// Keeps what a listing said of a tool. Beyond the limit nothing more is kept: then only the
     /// upstream checks those headers, as it must anyway.
     pub fn learn(&self, tool: &str, annotated: Vec<Annotated>) {
-        if annotated.is_empty() {
-            if self.tools.read().contains_key(tool) {
-                self.tools.write().remove(tool);
-            }
-            return;
-        }
-        if self
-            .of(tool)
-            .is_some_and(|known| known[..] == annotated[..])
-        {
+        let known = self.of(tool);
+        if known.as_deref().unwrap_or_default() == annotated {
             return;
         }
         let mut tools = self.tools.write();
-        if tools.len() < TOOLS_LIMIT || tools.contains_key(tool) {
-            tools.insert(tool.to_owned(), annotated.into());
+        tools.forget(tool);
+        let bytes = tools.bytes + weight(tool, &annotated);
+        if !annotated.is_empty() && bytes <= BYTES_LIMIT {
+            tools.bytes = bytes;
+            tools.tools.insert(tool.to_owned(), annotated.into());
         }
     }
 }
@@ -118,6 +140,9 @@ fn collect(
         let header = name
             .and_then(|name| HeaderName::try_from(format!("{PARAM_PREFIX}{name}")).ok())
             .ok_or("an annotation that is no header name")?;
+        if found.len() == ARGUMENTS_LIMIT {
+            return Err("more annotations than any tool needs");
+        }
         found.push(Annotated {
             header,
             path: path.clone(),
@@ -180,6 +205,10 @@ mod tests {
             property(json!({ "oneOf": [{ "type": "string", "x-mcp-header": "A" }] })),
             json!({ "$defs": { "x": { "type": "string", "x-mcp-header": "A" } } }),
             json!({ "type": "string", "x-mcp-header": "A" }),
+            json!({ "properties": (0..65).map(|n| {
+                let property = json!({ "type": "string", "x-mcp-header": format!("A{n}") });
+                (n.to_string(), property)
+            }).collect::<Map<_, _>>() }),
             json!({ "properties": {
                 "a": { "type": "string", "x-mcp-header": "A" },
                 "b": { "type": "string", "x-mcp-header": "a" } } }),
@@ -188,5 +217,24 @@ mod tests {
         }
         let data = property(json!({ "type": "object", "default": { "x-mcp-header": "A" } }));
         assert_eq!(read(&data), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_server_cannot_fill_the_memory_with_its_tools() {
+        let known = Annotations::default();
+        let long = "n".repeat(100_000);
+        let schema =
+            json!({ "properties": { long.clone(): { "type": "string", "x-mcp-header": "A" } } });
+        let annotated = read(&schema).unwrap();
+        for n in 0..100 {
+            known.learn(&format!("{n}{long}"), annotated.clone());
+        }
+        let kept: usize = known.tools.read().tools.keys().map(String::len).sum();
+        assert!(kept > 0 && kept <= BYTES_LIMIT, "{kept}");
+        for n in 0..100 {
+            known.learn(&format!("{n}{long}"), Vec::new());
+        }
+        known.learn("small", annotated);
+        assert!(known.of("small").is_some(), "there is room again");
     }
 }

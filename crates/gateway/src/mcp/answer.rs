@@ -110,6 +110,16 @@ impl Exchange {
             head.session = Some(self.begin_session(parts.headers.get(SESSION))?);
         }
         if intake::is(kind, "text/event-stream") {
+            let limit = self.limits.streams_per_task;
+            if self.slot.is_none() {
+                let task = self.caller.task.task().id;
+                self.slot = self.shared.slots.take(task, limit);
+            }
+            if self.slot.is_none() {
+                let id = self.calls.first().map(|call| call.id.clone());
+                self.fail("the task has as many streams open as it may");
+                return Err(too_many_streams(limit, id.as_ref()));
+            }
             return Ok(self.stream(head, first, body));
         }
         if self.calls.is_empty() {
@@ -165,7 +175,7 @@ impl Exchange {
         let text = tokio::select! {
             biased;
             () = signal.cut() => return Err(self.cut()),
-            text = intake::collect(body, ERROR_BYTES) => text.unwrap_or_default(),
+            text = intake::collect(body, ERROR_BYTES, &self.shared.room) => text.unwrap_or_default(),
         };
         if self.is_lost_session(status, &text) {
             return Err(self.session_lost());
@@ -255,4 +265,14 @@ pub(super) fn too_many_sessions(
     id: Option<&super::message::Id>,
 ) -> Refusal {
     Refusal::new(StatusCode::TOO_MANY_REQUESTS, id, 429, too_many.to_string())
+}
+
+/// 429: one stream more than there may be.
+pub(super) fn too_many_streams(limit: usize, id: Option<&super::message::Id>) -> Refusal {
+    Refusal::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        id,
+        429,
+        format!("the task has {limit} streams open, which is as many as it may"),
+    )
 }

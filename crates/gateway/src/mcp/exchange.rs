@@ -1,6 +1,7 @@
 //! One HTTP exchange with an upstream: the calls that it carries, and what became of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use model::config::Limits;
@@ -61,16 +62,26 @@ pub(super) struct Exchange {
     /// Whether the agent opens a stream without a request (GET).
     pub(super) opens_stream: bool,
     /// Counts as an open stream of the task while it lasts.
-    pub(super) _slot: Option<Slot>,
+    pub(super) slot: Option<Slot>,
     /// Answered by what is about to be delivered.
     pub(super) answered: Vec<(Call, Ended)>,
     pub(super) digest: Digest,
+    /// How often the log was told what the server may not say.
+    pub(super) warned: AtomicU32,
 }
+
+/// Most warnings about the messages of one exchange: a server could fill the log with them.
+const WARNINGS: u32 = 8;
 
 impl Exchange {
     /// Whether messages stand for themselves.
     pub(super) fn is_modern(&self) -> bool {
         self.revision.is_modern()
+    }
+
+    /// Whether one more warning about what the server says goes into the log.
+    pub(super) fn may_warn(&self) -> bool {
+        self.warned.fetch_add(1, Ordering::Relaxed) < WARNINGS
     }
 
     /// Takes in bytes that are delivered to the agent, and records the calls that they answer.

@@ -7,7 +7,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, Response};
 
 use super::agreement::{LAST_EVENT, METHOD, NAME, PARAM_PREFIX, SESSION, VERSION};
-use super::revision::Revision;
+use super::revision::{Method, Revision};
 use super::sessions::Session;
 use crate::Body;
 use crate::caller::Principal;
@@ -52,10 +52,17 @@ pub(super) async fn send(
     sent
 }
 
-/// A POST of the revisions that stand for themselves.
-pub(super) fn modern(headers: &HeaderMap, body: Bytes, principal: Principal) -> Outgoing {
+/// A POST of the revisions that stand for themselves. `Mcp-Name` travels on only where it was
+/// compared with the body.
+pub(super) fn modern(
+    headers: &HeaderMap,
+    method: Method,
+    body: Bytes,
+    principal: Principal,
+) -> Outgoing {
     let mut chosen = posted();
-    for name in [VERSION, METHOD, NAME] {
+    let name = method.named_by().map(|_| NAME);
+    for name in [VERSION, METHOD].into_iter().chain(name) {
         if let Some(value) = headers.get(&name) {
             chosen.insert(name, value.clone());
         }
@@ -103,7 +110,10 @@ pub(super) fn bodiless(
     in_session(headers, Some(session), &mut chosen);
     if method == HttpMethod::GET {
         chosen.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
-        if let Some(last) = headers.get(LAST_EVENT) {
+        // All agents share the gateway's credential, so only the session tells whose stream it was.
+        if session.upstream_id.is_some()
+            && let Some(last) = headers.get(LAST_EVENT)
+        {
             chosen.insert(LAST_EVENT, last.clone());
         }
     }
@@ -234,7 +244,9 @@ mod tests {
             )
         })
         .collect();
-        let out = modern(&headers, Bytes::new(), principal());
+        let out = modern(&headers, Method::ListTools, Bytes::new(), principal());
+        assert!(!out.headers.contains_key(NAME), "nothing that it repeats");
+        let out = modern(&headers, Method::CallTool, Bytes::new(), principal());
         let mut names: Vec<_> = out.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(
@@ -257,6 +269,20 @@ mod tests {
         );
         let out = legacy(&headers, Bytes::new(), principal(), None);
         assert!(!out.headers.contains_key(SESSION) && !out.headers.contains_key(VERSION));
+    }
+
+    /// Without sessions at the upstream an event id means something across all of its clients.
+    #[test]
+    fn a_place_in_a_stream_is_named_only_within_a_session_of_the_upstream() {
+        let sessions = crate::mcp::sessions::Sessions::default();
+        let (files, limits) = ("files".parse().unwrap(), model::config::Limits::default());
+        let headers = HeaderMap::from_iter([(LAST_EVENT, HeaderValue::from_static("7"))]);
+        for upstream_id in [None, Some(HeaderValue::from_static("s"))] {
+            let is_session = upstream_id.is_some();
+            let session = sessions.begin(principal(), &files, upstream_id, &limits);
+            let out = bodiless(HttpMethod::GET, &headers, principal(), &session.unwrap());
+            assert_eq!(out.headers.contains_key(LAST_EVENT), is_session);
+        }
     }
 
     #[test]

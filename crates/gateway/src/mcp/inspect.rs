@@ -15,7 +15,7 @@ use super::results::Looked;
 use super::revision::{Method, Revision, is_server_notification};
 
 /// `URLElicitationRequiredError` of 2025-11-25: an error that asks the user to open a page.
-const URL_ELICITATION_REQUIRED: &str = "-32042";
+const URL_ELICITATION_REQUIRED: f64 = -32_042.0;
 
 /// What becomes of a message.
 #[derive(Debug, PartialEq)]
@@ -156,10 +156,7 @@ impl Exchange {
         {
             self.shared.sessions.end(session);
         }
-        if error
-            .get("code")
-            .is_none_or(|code| code.get() != URL_ELICITATION_REQUIRED)
-        {
+        if !error.get("code").is_some_and(opens_a_page) {
             return Ok(Seen::Pass);
         }
         let request = Operation::Answer {
@@ -218,8 +215,18 @@ impl Exchange {
     }
 
     pub(super) fn withhold(&self, what: &str) {
-        tracing::warn!(server = %self.server, what, "withheld a message of an MCP server");
+        if self.may_warn() {
+            tracing::warn!(server = %self.server, what, "withheld a message of an MCP server");
+        }
     }
+}
+
+/// Whether an error's code is [`URL_ELICITATION_REQUIRED`] to any client: to many `-32042.0` is the
+/// same number, and to some the text is.
+fn opens_a_page(code: &RawValue) -> bool {
+    let text = raw::text(code);
+    let number = text.as_deref().unwrap_or(code.get()).trim().parse();
+    number == Ok(URL_ELICITATION_REQUIRED)
 }
 
 /// The id of a message, as the upstream wrote it.

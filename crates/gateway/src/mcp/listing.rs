@@ -42,6 +42,10 @@ impl Listing {
         mut keep: impl FnMut(&str, &Members<'_>) -> bool,
     ) -> Result<Option<Vec<u8>>, Unusable> {
         let result = Members::of(result).ok_or(Unusable)?;
+        // Requests for input are decided one by one, and a listing has no room for them.
+        if result.get("inputRequests").is_some() {
+            return Err(Unusable);
+        }
         let all = raw::items(result.get(self.items).ok_or(Unusable)?).ok_or(Unusable)?;
         let mut kept = Vec::with_capacity(all.len());
         for item in &all {
@@ -125,6 +129,7 @@ mod tests {
             "{}",
             r#"{"tools":{}}"#,
             r#"{"tools":[],"tools":[{"name":"x"}]}"#,
+            r#"{"tools":[],"resultType":"input_required","inputRequests":{"a":{}}}"#,
             "null",
         ] {
             assert_eq!(cut(bad, false), Err(Unusable), "{bad}");

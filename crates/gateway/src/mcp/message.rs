@@ -11,11 +11,11 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// Most messages in one batch (revision 2025-03-26 only).
-pub(crate) const BATCH_LIMIT: usize = 64;
+pub const BATCH_LIMIT: usize = 64;
 
 /// The id of a request: text or a whole number, never null (MCP, `basic/index`, Requests).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Id {
+pub enum Id {
     /// Text.
     Text(Box<str>),
     /// A whole number.
@@ -23,7 +23,9 @@ pub(crate) enum Id {
 }
 
 impl Id {
-    pub(crate) fn of(value: &Value) -> Option<Self> {
+    /// Reads an id; `None` when the value is neither text nor a whole number.
+    #[must_use]
+    pub fn of(value: &Value) -> Option<Self> {
         match value {
             Value::String(text) => Some(Self::Text(text.as_str().into())),
             Value::Number(number) => number.as_i64().map(Self::Number),
@@ -52,7 +54,7 @@ impl fmt::Display for Id {
 
 /// One message of a client.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Message {
+pub enum Message {
     /// Wants an answer.
     Request(Request),
     /// Wants none.
@@ -63,36 +65,36 @@ pub(crate) enum Message {
 
 /// A request.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Request {
+pub struct Request {
     /// Its id.
-    pub(crate) id: Id,
+    pub id: Id,
     /// Its method.
-    pub(crate) method: String,
+    pub method: String,
     /// Its parameters; empty when there are none.
-    pub(crate) params: Map<String, Value>,
+    pub params: Map<String, Value>,
 }
 
 /// A notification.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Notification {
+pub struct Notification {
     /// Its method.
-    pub(crate) method: String,
+    pub method: String,
     /// Its parameters; empty when there are none.
-    pub(crate) params: Map<String, Value>,
+    pub params: Map<String, Value>,
 }
 
 /// A response of the client to a request of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The id of the request that it answers.
-    pub(crate) id: Id,
+    pub id: Id,
     /// Whether it carries an error instead of a result.
-    pub(crate) is_error: bool,
+    pub is_error: bool,
 }
 
 /// The body of a POST.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Posted {
+pub enum Posted {
     /// A single message.
     One(Message),
     /// A batch, not empty (revision 2025-03-26 only).
@@ -101,7 +103,7 @@ pub(crate) enum Posted {
 
 /// Why a body is not JSON-RPC.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
+pub enum Unreadable {
     /// It is not JSON, or not strict enough JSON.
     #[error(transparent)]
     Json(#[from] StrictJsonError),
@@ -119,7 +121,7 @@ pub(crate) enum Unreadable {
 ///
 /// # Errors
 /// [`Unreadable`] when it is not strict JSON within the limits, or not JSON-RPC 2.0.
-pub(crate) fn read(body: &[u8], limits: json::Limits) -> Result<Posted, Unreadable> {
+pub fn read(body: &[u8], limits: json::Limits) -> Result<Posted, Unreadable> {
     match json::parse(body, limits)? {
         Value::Array(items) => {
             let refuse = |because| Err(Unreadable::Shape { because, id: None });
@@ -164,7 +166,10 @@ fn message(value: Value) -> Result<Message, Unreadable> {
                 Some(Value::Object(params)) => params,
                 Some(_) => return refuse("`params` is not an object"),
             };
-            if params.keys().any(|name| differs_only_in_case(name)) {
+            if params
+                .keys()
+                .any(|name| differs_only_in_case(name, &DECIDING))
+            {
                 return refuse("a parameter whose name differs from the protocol's only in case");
             }
             Ok(match known {
@@ -199,31 +204,24 @@ const DECIDING: [&str; 10] = [
     "uri",
     "_meta",
     "ref",
-    "taskid",
+    "taskId",
     "notifications",
-    "requeststate",
-    "inputresponses",
+    "requestState",
+    "inputResponses",
     "cursor",
 ];
 
-fn differs_only_in_case(name: &str) -> bool {
-    let exact = matches!(
-        name,
-        "name"
-            | "arguments"
-            | "uri"
-            | "_meta"
-            | "ref"
-            | "taskId"
-            | "notifications"
-            | "requestState"
-            | "inputResponses"
-            | "cursor"
-    );
-    !exact
-        && DECIDING
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name))
+/// Whether a name is one of these to a reader that matches without case, but not to others. Such
+/// readers go by Unicode's simple folding, where `ſ` is an `s` and the Kelvin sign a `k`.
+pub fn differs_only_in_case(name: &str, from: &[&str]) -> bool {
+    if from.contains(&name) {
+        return false;
+    }
+    if name.is_ascii() {
+        return from.iter().any(|known| known.eq_ignore_ascii_case(name));
+    }
+    let folded = name.to_uppercase().to_lowercase();
+    from.iter().any(|known| known.eq_ignore_ascii_case(&folded))
 }
 
 #[cfg(test)]
@@ -274,6 +272,7 @@ mod tests {
             r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","Name":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"taskid":"b"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"ta\u017f\u212aId":"b"}}"#,
             r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#,
             r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#,
             r#"{"jsonrpc":"2.0","result":{}}"#,

@@ -28,11 +28,12 @@ use crate::resource;
 use crate::serve::Handler;
 use crate::upstream::Upstreams;
 
-mod agreement;
+pub mod agreement;
 pub mod annotations;
 mod answer;
 mod asked;
 mod batch;
+mod delivery;
 mod door;
 mod exchange;
 mod forward;
@@ -41,10 +42,10 @@ mod inspect;
 mod intake;
 mod legacy;
 mod listing;
-pub(crate) mod message;
+pub mod message;
 mod operations;
 mod post;
-pub(crate) mod raw;
+pub mod raw;
 mod refusal;
 mod relay;
 mod results;
@@ -53,8 +54,6 @@ mod sessions;
 mod slots;
 pub mod sse;
 mod visit;
-
-pub use agreement::{LAST_EVENT, METHOD, NAME, SESSION, VERSION};
 
 use annotations::Annotations;
 use handles::Handles;
@@ -89,6 +88,7 @@ struct Shared {
     handles: Handles,
     annotations: papaya::HashMap<ServerName, Arc<Annotations>>,
     slots: Slots,
+    room: intake::Room,
 }
 
 impl Endpoint {
@@ -99,7 +99,12 @@ impl Endpoint {
         upstreams: Arc<Upstreams>,
         settings: EndpointSettings,
     ) -> Self {
+        let longest = settings
+            .limits
+            .request_bytes
+            .max(settings.limits.response_bytes);
         let shared = Shared {
+            room: intake::Room::new(longest),
             pipeline,
             upstreams,
             settings: ArcSwap::from_pointee(settings),
@@ -108,7 +113,9 @@ impl Endpoint {
             annotations: papaya::HashMap::new(),
             slots: Slots::default(),
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Takes new settings into use, for the next request on.
@@ -128,7 +135,9 @@ impl Endpoint {
                     .is_some_and(|task| task.status_at(now) == TaskStatus::Open)
         };
         let idle = self.shared.settings.load().limits.session_idle_seconds;
-        self.shared.sessions.sweep(alive, std::time::Duration::from_secs(idle));
+        self.shared
+            .sessions
+            .sweep(alive, std::time::Duration::from_secs(idle));
         self.shared.handles.retain(alive);
         self.shared.upstreams.retire(&|principal| !alive(principal));
     }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::agreement::INVALID_PARAMS;
 use super::handles::Kind;
-use super::message::Id;
+use super::message::{Id, differs_only_in_case};
 use super::refusal::Refusal;
 use super::revision::Method;
 
@@ -76,6 +76,7 @@ fn completed(params: &mut Map<String, Value>, id: &Id) -> Result<Operation, Refu
     let Some(Value::Object(mut about)) = params.remove("ref") else {
         return Err(invalid(id, "`params.ref` is missing or not an object"));
     };
+    refuse_alike(&about, &["type", "name", "uri"], id)?;
     let kind = about.remove("type");
     match kind.as_ref().and_then(Value::as_str) {
         Some("ref/prompt") => Ok(Operation::GetPrompt {
@@ -103,6 +104,7 @@ fn listened(
             "`params.notifications` is missing or not an object",
         ));
     };
+    refuse_alike(&filter, &["taskIds", "resourceSubscriptions"], id)?;
     for task in texts(&mut filter, "taskIds", id)? {
         handles.push((Kind::Task, task));
     }
@@ -114,6 +116,17 @@ fn listened(
         .into_iter()
         .map(|uri| Operation::ReadResource { uri })
         .collect())
+}
+
+/// Some upstreams match names without case: what only they take for one of these was not decided.
+fn refuse_alike(members: &Map<String, Value>, names: &[&str], id: &Id) -> Result<(), Refusal> {
+    match members.keys().any(|name| differs_only_in_case(name, names)) {
+        true => Err(invalid(
+            id,
+            "a name that differs from the protocol's only in case",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn text(params: &mut Map<String, Value>, name: &str, id: &Id) -> Result<String, Refusal> {

@@ -30,7 +30,7 @@ impl Visit {
         let headers = parts.headers;
         intake::check_kinds(&headers).map_err(Refused::Protocol)?;
         let time = Duration::from_secs(self.limits.request_seconds);
-        let body = intake::read(body, self.limits.request_bytes, time)
+        let body = intake::read(body, self.limits.request_bytes, time, &self.shared.room)
             .await
             .map_err(Refused::Protocol)?;
         let limits = json::Limits {
@@ -139,7 +139,7 @@ impl Visit {
                 operations,
             })
             .await?;
-        let outgoing = forward::modern(headers, body, self.caller.principal());
+        let outgoing = forward::modern(headers, method, body, self.caller.principal());
         let exchange = self.exchange(NEWEST, None, vec![call], None, slot);
         exchange
             .carry_out(outgoing, Vec::new())

@@ -10,26 +10,26 @@ use serde_json::value::RawValue;
 
 /// An object: names and raw values, in order, no name twice.
 #[derive(Debug)]
-pub(crate) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Members<'a> {
     /// Reads an object.
     ///
     /// # Errors
     /// When it is no JSON object, or has a name twice.
-    pub(crate) fn read(text: &'a [u8]) -> Result<Self, serde_json::Error> {
+    pub fn read(text: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
     }
 
     /// Reads an object that is a value of another.
     #[must_use]
-    pub(crate) fn of(value: &'a RawValue) -> Option<Self> {
+    pub fn of(value: &'a RawValue) -> Option<Self> {
         serde_json::from_str(value.get()).ok()
     }
 
     /// A member's raw value.
     #[must_use]
-    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0
             .iter()
             .find(|(known, _)| known == name)
@@ -38,18 +38,18 @@ impl<'a> Members<'a> {
 
     /// A member that is text.
     #[must_use]
-    pub(crate) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         text(self.get(name)?)
     }
 
     /// All members.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), *value))
     }
 
     /// Writes the object with the named members replaced, or added at the end.
     #[must_use]
-    pub(crate) fn with(&self, changed: &[(&str, &[u8])]) -> Vec<u8> {
+    pub fn with(&self, changed: &[(&str, &[u8])]) -> Vec<u8> {
         let length: usize = self
             .0
             .iter()
@@ -88,7 +88,7 @@ fn write_name(out: &mut Vec<u8>, name: &str) {
 
 /// A raw value that is text.
 #[must_use]
-pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text<'_>>(value.get())
         .ok()
         .map(|text| text.0)
@@ -96,13 +96,13 @@ pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
 
 /// A raw value that is an array.
 #[must_use]
-pub(crate) fn items(value: &RawValue) -> Option<Vec<&RawValue>> {
+pub fn items(value: &RawValue) -> Option<Vec<&RawValue>> {
     serde_json::from_str(value.get()).ok()
 }
 
 /// Joins raw values to an array.
 #[must_use]
-pub(crate) fn array<'a>(items: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+pub fn array<'a>(items: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = vec![b'['];
     for (position, item) in items.enumerate() {
         if position > 0 {
@@ -116,7 +116,7 @@ pub(crate) fn array<'a>(items: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
 
 /// Joins names and raw values to an object.
 #[must_use]
-pub(crate) fn object<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+pub fn object<'a>(members: impl Iterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut out = vec![b'{'];
     for (position, (name, value)) in members.enumerate() {
         if position > 0 {

@@ -17,7 +17,7 @@ pub(crate) const UPSTREAM_TIMEOUT: i64 = 504;
 /// A refusal in the protocol's form. Codes of the gateway's own lie outside of the range that
 /// JSON-RPC reserves, and are those of HTTP: 403 denied, 429 out of budget, 503 no audit log.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     /// The HTTP status.
     pub(crate) status: StatusCode,
     /// The request that it answers, if that could be read.

@@ -1,31 +1,26 @@
 //! The answer of an upstream on its way to the agent: one JSON body, or a stream of events.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body::Frame;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use model::record::Ended;
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::agreement::SESSION;
+use super::delivery::{Feed, delivery};
 use super::exchange::{Call, Exchange};
 use super::inspect::{NoMessage, Seen};
 use super::intake::{self, Broken};
 use super::refusal::{Refusal, json_response};
 use super::revision::Method;
 use super::sse::{self, Cutter, Piece};
-use crate::{Body, BodyError};
-
-/// Pieces of a stream that wait for a slow client. The upstream waits with them.
-const QUEUE: usize = 16;
+use crate::Body;
 
 /// Why a stream is ended by the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +49,7 @@ impl Exchange {
             biased;
             () = signal.cut() => Err(Stop::Cut),
             () = tokio::time::sleep(expiry) => Err(Stop::Cut),
-            body = intake::collect(body, limit) => Ok(body),
+            body = intake::collect(body, limit, &self.shared.room) => Ok(body),
         };
         let text = match body {
             Ok(Ok(text)) => text,
@@ -62,6 +57,10 @@ impl Exchange {
                 let problem = match broken {
                     Broken::TooLong => format!("the server's answer is longer than {limit} bytes"),
                     Broken::Off => "the server's answer broke off".to_owned(),
+                    Broken::NoRoom => {
+                        "the gateway holds as many large messages as it may: try again later"
+                            .to_owned()
+                    }
                 };
                 return Err(self.fail(&problem));
             }
@@ -105,15 +104,15 @@ impl Exchange {
     /// Passes on a stream of events. It runs on by itself, so that each event is looked at, and
     /// recorded, whether or not the client reads.
     pub(super) fn stream(self, head: Head, first: Vec<Bytes>, body: Body) -> Response<Body> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (feed, delivered) = delivery(self.caller.signal());
         let pump = Pump {
             cutter: Cutter::new(self.limits.response_bytes),
             exchange: self,
-            client: Some(sender),
+            client: Some(feed),
             resumable: false,
         };
         tokio::spawn(pump.run(first, body));
-        let mut response = Response::new(Relayed { receiver }.boxed());
+        let mut response = Response::new(delivered.boxed());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         headers.insert(
@@ -169,7 +168,7 @@ struct Pump {
     exchange: Exchange,
     cutter: Cutter,
     /// None once the client is gone.
-    client: Option<mpsc::Sender<Bytes>>,
+    client: Option<Feed>,
     /// Whether an event had an id, so that the client may resume the stream.
     resumable: bool,
 }
@@ -286,10 +285,12 @@ impl Pump {
     /// The upstream closed the stream.
     async fn ended(mut self, ends: &mut Ends) {
         let cutter = std::mem::replace(&mut self.cutter, Cutter::new(0));
-        if let Some(rest) = cutter.rest()
-            && let Err(stop) = self.piece(rest, ends).await
-        {
-            return self.stop(stop);
+        if let Some(mut rest) = cutter.rest() {
+            // So that what the gateway has to say after it is an event of its own.
+            rest.bytes = [&rest.bytes[..], b"\n\n"].concat().into();
+            if let Err(stop) = self.piece(rest, ends).await {
+                return self.stop(stop);
+            }
         }
         if let (true, Some(session)) = (self.resumable, &self.exchange.session) {
             // 2025-11-25: the server may close the connection and go on when the client is back.
@@ -343,16 +344,13 @@ impl Pump {
         }
     }
 
-    /// What can still be put into the client's queue; a client that does not read finds the
-    /// stream closed.
+    /// The client gets these whenever it reads.
     fn last_words(&mut self, messages: Vec<Bytes>) {
         let Some(client) = self.client.take() else {
             return;
         };
         for message in messages {
-            if client.try_send(sse::event(None, &message)).is_err() {
-                return;
-            }
+            client.last(sse::event(None, &message));
         }
     }
 }
@@ -370,9 +368,9 @@ fn closing(call: &Call) -> String {
     .to_string()
 }
 
-async fn gone(client: Option<&mpsc::Sender<Bytes>>) {
+async fn gone(client: Option<&Feed>) {
     match client {
-        Some(client) => client.closed().await,
+        Some(client) => client.gone().await,
         None => std::future::pending().await,
     }
 }
@@ -439,24 +437,5 @@ async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The client's end of a stream.
-struct Relayed {
-    receiver: mpsc::Receiver<Bytes>,
-}
-
-impl http_body::Body for Relayed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.receiver
-            .poll_recv(context)
-            .map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }

@@ -70,7 +70,7 @@ impl Exchange {
             policy::may_list(&world, &caller, task.task(), grant, &self.server, item, now)
         };
         let keep = |name: &str, item: &Members<'_>| match method {
-            Method::ListTools => self.is_sound(name, item) && may(Listed::Tool(name)),
+            Method::ListTools => may(Listed::Tool(name)) && self.is_sound(name, item),
             Method::ListPrompts => may(Listed::Prompt(name)),
             Method::ListResources => may(Listed::Resource(name)),
             Method::ListTemplates => may(Listed::ResourceTemplate(name)),
@@ -109,8 +109,10 @@ impl Exchange {
                 true
             }
             Err(reason) => {
-                let tool: String = name.chars().take(128).collect();
-                tracing::warn!(server = %self.server, tool, reason, "a tool is not listed");
+                if self.may_warn() {
+                    let tool: String = name.chars().take(128).collect();
+                    tracing::warn!(server = %self.server, tool, reason, "a tool is not listed");
+                }
                 false
             }
         }
@@ -170,21 +172,19 @@ impl Exchange {
         let Some(requests) = Members::of(requests) else {
             return unusable("the server's requests for input cannot be read");
         };
+        let all = requests.iter().count();
+        if all > INPUTS_LIMIT {
+            return unusable("the server asks for more input than one answer may");
+        }
         let mut kept: Vec<(&str, &[u8])> = Vec::new();
-        let mut all = 0;
         let mut denied = None;
         for (key, request) in requests.iter() {
-            all += 1;
             let method = Members::of(request).and_then(|request| request.text("method"));
             let kind = method.as_deref().and_then(ServerRequest::of_method);
             let (Some(kind), Some(method)) = (kind, method) else {
                 self.withhold("a request for input of an unknown kind");
                 continue;
             };
-            if all > INPUTS_LIMIT {
-                self.withhold("too many requests for input");
-                continue;
-            }
             match self
                 .attempt(&method, Operation::Answer { request: kind })
                 .await

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A revision of the protocol. Later revisions are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Revision {
+pub enum Revision {
     /// 2024-11-05, over streamable HTTP as some clients still negotiate it.
     V2024_11_05,
     /// 2025-03-26: sessions, batches.
@@ -65,7 +65,7 @@ impl fmt::Display for Revision {
 
 /// The requests that clients may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Method {
+pub enum Method {
     /// `initialize`
     Initialize,
     /// `server/discover`

@@ -1,8 +1,14 @@
 //! Server-sent events (HTML standard, §9.2.6), cut into events while their bytes pass untouched.
+//!
+//! Except for byte order marks: a client drops one at the beginning of its stream, and which piece
+//! that is depends on what is withheld before it. So no piece begins with one.
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// One piece of a stream: exactly the bytes that arrived, and what they say.
+/// What some writers put in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// One piece of a stream: the bytes that arrived, and what they say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The bytes, with the blank line that ends the event.
@@ -37,7 +43,6 @@ pub struct Cutter {
     has_fields: bool,
     /// The last byte was a carriage return, so that a line feed right after it ends no new line.
     after_return: bool,
-    at_start: bool,
 }
 
 /// Data lines: mostly one, kept as a range of the buffer.
@@ -62,7 +67,6 @@ impl Cutter {
             id: None,
             has_fields: false,
             after_return: false,
-            at_start: true,
         }
     }
 
@@ -140,9 +144,8 @@ impl Cutter {
     }
 
     fn field(&mut self, mut from: usize, to: usize) {
-        if std::mem::take(&mut self.at_start) && self.buffer[from..to].starts_with(b"\xef\xbb\xbf")
-        {
-            from += 3;
+        if from == 0 {
+            from += marks(&self.buffer[..to]);
         }
         let line = &self.buffer[from..to];
         if line.first() == Some(&b':') {
@@ -177,22 +180,31 @@ impl Cutter {
     }
 
     fn take(&mut self) -> Piece {
-        let bytes = self.buffer.split_to(self.seen).freeze();
+        let mut bytes = self.buffer.split_to(self.seen).freeze();
         self.seen = 0;
         self.line = 0;
         self.has_fields = false;
-        self.at_start = false;
         let data = match std::mem::take(&mut self.data) {
             Lines::None => None,
             Lines::One(from, to) => Some(bytes.slice(from..to)),
             Lines::Many(joined) => Some(joined.into()),
         };
+        bytes.advance(marks(&bytes));
         Piece {
             bytes,
             data,
             id: self.id.take(),
         }
     }
+}
+
+/// The length of the byte order marks that bytes begin with.
+fn marks(mut bytes: &[u8]) -> usize {
+    let length = bytes.len();
+    while let Some(rest) = bytes.strip_prefix(BYTE_ORDER_MARK) {
+        bytes = rest;
+    }
+    length - bytes.len()
 }
 
 /// An event that carries one message, and the id of the event that it stands for.
@@ -273,6 +285,40 @@ mod tests {
         );
     }
 
+    /// What a client makes of a stream that ends properly (HTML standard, §9.2.6).
+    fn dispatched(stream: &[u8]) -> Vec<String> {
+        let text = String::from_utf8_lossy(stream).into_owned();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        let mut events = Vec::new();
+        let mut data = String::new();
+        for line in text.split_inclusive('\n') {
+            let Some(line) = line.strip_suffix('\n') else {
+                break;
+            };
+            if line.is_empty() {
+                let event = std::mem::take(&mut data);
+                events.extend(event.strip_suffix('\n').map(str::to_owned));
+                continue;
+            }
+            let (name, value) = line.split_once(':').unwrap_or((line, ""));
+            if name == "data" {
+                data.push_str(value.strip_prefix(' ').unwrap_or(value));
+                data.push('\n');
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_read_alike_wherever_the_stream_begins() {
+        for mark in ["\u{feff}", "\u{feff}\u{feff}", ":\n\u{feff}"] {
+            let all = pieces(&[format!("data: a\n\n{mark}data: b\n\n").as_bytes()]);
+            let after: Vec<u8> = all[1..].iter().flat_map(|p| p.bytes.to_vec()).collect();
+            assert_eq!(dispatched(&after), data(&all[1..]), "{mark:?}");
+        }
+    }
+
     #[test]
     fn an_endless_event_is_an_error() {
         let mut cutter = Cutter::new(64);
@@ -300,8 +346,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn clients_see_what_was_looked_at_whichever_pieces_they_get(
+            text in "(data|data:|data: |id|:|: |\r|\n|\r\n|\n\n|a|\u{feff}){0,60}",
+            kept in proptest::collection::vec(any::<bool>(), 60),
+        ) {
+            let all = pieces(&[format!("{text}\n\n").as_bytes()]);
+            let kept: Vec<Piece> = all.into_iter().zip(kept).filter(|(_, k)| *k).map(|(p, _)| p).collect();
+            let stream: Vec<u8> = kept.iter().flat_map(|p| p.bytes.to_vec()).collect();
+            prop_assert_eq!(dispatched(&stream), data(&kept));
+        }
+
+        #[test]
         fn bytes_pass_untouched_however_they_are_cut(
-            text in "(data|id|retry|event|:|: |\r|\n|\r\n|a|\\{|\u{feff}){0,60}",
+            text in "(data|id|retry|event|:|: |\r|\n|\r\n|a|\\{){0,60}",
             cuts in proptest::collection::vec(0usize..200, 0..8),
         ) {
             let bytes = text.as_bytes();

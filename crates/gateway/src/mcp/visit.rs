@@ -1,6 +1,7 @@
 //! One request of an authenticated caller, and what every kind of request needs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use http::{HeaderMap, Response, StatusCode};
 use model::config::Limits;
@@ -197,14 +198,7 @@ impl Visit {
         self.shared
             .slots
             .take(self.caller.task.task().id, limit)
-            .ok_or_else(|| {
-                Refused::Protocol(Refusal::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    id,
-                    429,
-                    format!("the task has {limit} streams open, which is as many as it may"),
-                ))
-            })
+            .ok_or_else(|| Refused::Protocol(answer::too_many_streams(limit, id)))
     }
 
     pub(super) fn exchange(
@@ -225,9 +219,10 @@ impl Visit {
             session,
             calls,
             others: other.into_iter().collect(),
-            _slot: slot,
+            slot,
             opens_stream: false,
             answered: Vec::new(),
+            warned: AtomicU32::new(0),
         }
     }
 

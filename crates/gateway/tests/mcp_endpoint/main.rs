@@ -9,6 +9,7 @@
 
 mod attacks;
 mod ending;
+mod hostile;
 mod legacy;
 mod modern;
 mod support;

@@ -12,6 +12,7 @@ import time
 ERA = sys.argv[1]
 LOCK = threading.Lock()
 CANCELLED = []
+MARKS = []
 ASKED = {}
 
 
@@ -56,7 +57,7 @@ def handle(message):
         limits = open("/proc/self/limits").read()
         answer(ident, {
             "pid": os.getpid(), "group": os.getpgid(0), "env": dict(os.environ), "cwd": os.getcwd(),
-            "cancelled": CANCELLED, "meta": params.get("_meta"), "limits": limits, "id": ident,
+            "cancelled": CANCELLED, "marks": MARKS, "meta": params.get("_meta"), "limits": limits, "id": ident,
         })
     elif method == "x/slow":
         threading.Thread(target=slow, args=(ident, params), daemon=True).start()
@@ -86,6 +87,12 @@ def handle(message):
     elif method == "x/endless":
         while True:
             write("x" * 65536)
+    elif method == "x/mark":
+        MARKS.append(params["mark"])
+        answer(ident, {})
+    elif method == "x/doze":
+        time.sleep(params["seconds"])
+        answer(ident, {})
     elif method == "x/deaf":
         time.sleep(1000)
     elif method == "x/stubborn":
@@ -105,4 +112,8 @@ def handle(message):
 
 
 for line in sys.stdin:
-    handle(json.loads(line))
+    try:
+        message = json.loads(line)
+    except ValueError:
+        continue
+    handle(message)

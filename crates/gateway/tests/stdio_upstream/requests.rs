@@ -1,11 +1,12 @@
 //! Requests and their answers, in both eras.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bridge::{Bridge, child, is_there, limits, next, principal, read, until};
 
@@ -299,4 +300,47 @@ async fn the_question_is_seen_to_its_end_for_the_next_client() {
         .await
         .unwrap();
     assert_eq!(read(refused).await.status, StatusCode::BAD_REQUEST);
+}
+
+/// Whoever ends a task waits only for the gateway to let go of its requests: what the program has
+/// not read by then must not reach it any more, be it in the queue or half on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_program_has_not_taken_yet_is_withdrawn() {
+    for era in ["legacy", "modern"] {
+        let bridge = Arc::new(Bridge::new(&child(era), &limits()));
+        let me = principal(1);
+        let session = match era {
+            "legacy" => Some(bridge.session(me).await.unwrap()),
+            _ => None,
+        };
+        let ask = |id: i64, method: &'static str, params: Value| {
+            let (bridge, session) = (Arc::clone(&bridge), session.clone());
+            async move {
+                match &session {
+                    Some(session) => bridge.legacy(me, session, id, method, params).await,
+                    None => bridge.modern(me, id, method, params).await,
+                }
+            }
+        };
+        ask(1, "x/mark", json!({"mark": "first"})).await.unwrap();
+        let dozing = tokio::spawn(ask(2, "x/doze", json!({"seconds": 2})));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // Far more than a pipe holds, so that it is left half written; then what waits behind it.
+        let big = "x".repeat(1 << 20);
+        let half = tokio::spawn(ask(3, "x/mark", json!({"mark": "half", "big": big})));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let queued = tokio::spawn(ask(4, "x/mark", json!({"mark": "queued"})));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        for given_up in [half, queued] {
+            given_up.abort();
+            assert!(given_up.await.unwrap_err().is_cancelled());
+        }
+        dozing.await.unwrap().unwrap();
+        for n in 0..3 {
+            // The same ids again: nothing of what was withdrawn is left.
+            let facts = ask(3 + n, "x/facts", json!({})).await.unwrap();
+            assert_eq!(facts.result()["marks"], json!(["first"]), "{era}");
+        }
+        bridge.upstream.stop().await;
+    }
 }

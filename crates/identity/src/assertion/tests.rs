@@ -274,3 +274,25 @@ proptest! {
         let _ = unverified_subject(&text);
     }
 }
+
+#[test]
+fn a_restart_makes_no_assertion_good_again() {
+    let key = SigningKey::generate().unwrap();
+    let check = |claims: &Value, start| {
+        Assertions::new(0).since(at(start)).verify(
+            &sign(&key, &es256(), claims),
+            &client(),
+            key.public(),
+            &[ISSUER],
+            at(20),
+        )
+    };
+    assert_eq!(check(&claims(), 0), Ok(()));
+    assert_eq!(check(&claims(), 1), Err(AssertionError::BeforeStart));
+    // Without `iat`, what counts is since when it could have been accepted.
+    let mut silent = claims();
+    silent.as_object_mut().unwrap().remove("iat");
+    assert_eq!(check(&silent, 10), Err(AssertionError::BeforeStart));
+    silent["exp"] = json!(NOW + 10 + LIFETIME_SECONDS);
+    assert_eq!(check(&silent, 10), Ok(()));
+}

@@ -455,3 +455,20 @@ proptest! {
         prop_assert!(check(&text).is_err());
     }
 }
+
+#[test]
+fn a_restart_makes_no_proof_good_again() {
+    let key = InstanceKey::generate().unwrap();
+    let made = |second: i64| {
+        key.sign_dpop("POST", URL, Some(TOKEN), None, at(second), "1")
+            .unwrap()
+    };
+    let (used, new) = (made(0), made(2));
+    assert!(Proofs::new(0).verify(&used, &request(), at(0)).is_ok());
+    let restarted = Proofs::new(0).since(at(1));
+    assert_eq!(
+        restarted.verify(&used, &request(), at(2)),
+        Err(ProofError::BeforeStart)
+    );
+    assert!(restarted.verify(&new, &request(), at(2)).is_ok());
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::mcp::LAST_EVENT;
+use gateway::mcp::agreement::LAST_EVENT;
 use gateway::mcp::annotations::Annotations;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};

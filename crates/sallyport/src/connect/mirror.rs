@@ -4,8 +4,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gateway::mcp::agreement::{METHOD, NAME, VERSION};
 use gateway::mcp::annotations::{self, Annotations};
-use gateway::mcp::{METHOD, NAME, VERSION};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 

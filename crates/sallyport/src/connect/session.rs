@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use gateway::mcp::{SESSION, VERSION};
+use gateway::mcp::agreement::{SESSION, VERSION};
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 

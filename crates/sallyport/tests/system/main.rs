@@ -1,6 +1,8 @@
 //! The whole thing: a real `sallyport serve` in front of real MCP servers, driven by official clients and by
 //! attackers. One binary, so that it links once; each test has a gateway and a data directory of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod attacks;
 mod clients;
 mod crash;

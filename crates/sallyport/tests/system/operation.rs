@@ -306,7 +306,8 @@ async fn an_independent_program_verifies_the_log() {
     gateway.terminate();
     let vkey = std::fs::read_to_string(gateway.log_dir().join("log.vkey")).unwrap();
     let verify = || {
-        let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/log/verify.py");
+        let script =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/log/verify.py");
         std::process::Command::new(sdk::home().join("venv/bin/python"))
             .arg(script)
             .arg(gateway.log_dir())
@@ -315,7 +316,11 @@ async fn an_independent_program_verifies_the_log() {
             .unwrap()
     };
     let good = verify();
-    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    assert!(
+        good.status.success(),
+        "{}",
+        String::from_utf8_lossy(&good.stderr)
+    );
     let told = String::from_utf8(good.stdout).unwrap();
     let size: usize = told.split(' ').next().unwrap().parse().unwrap();
     assert_eq!(size, gateway.records().len());

@@ -84,12 +84,11 @@ pub(super) enum Said {
 pub(super) async fn listen(
     mut waiting: Waiting,
     is_batch: bool,
-    longest: Duration,
+    until: std::time::Instant,
 ) -> Result<Said, UpstreamError> {
-    let until = Instant::now() + longest;
     let mut said = VecDeque::new();
     loop {
-        match tokio::time::timeout_at(until, waiting.parts.next()).await {
+        match tokio::time::timeout_at(until.into(), waiting.parts.next()).await {
             Ok(Some(Part::Answer { message, code })) => {
                 waiting.left -= 1;
                 if !is_batch {

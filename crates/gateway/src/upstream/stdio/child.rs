@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
-use tokio::io::AsyncWriteExt;
-use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::process::ChildStdout;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::command::{Haste, Process, Started};
 use super::complaints;
 use super::home::{Home, Key};
+use super::input::{self, Input, Letter};
 use super::lines::{Line, Lines, Skim};
 use super::outlet::Outlet;
 use super::router::{Bounds, Era, Routed, Router};
@@ -31,10 +31,6 @@ const BOUNDS: Bounds = Bounds {
     kept: 256,
     kept_bytes: 1 << 20,
 };
-/// Most lines that wait to be written to a child.
-const LINES: usize = 256;
-/// How long a child may leave its input unread before requests are refused.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How much longer than a message may be is read of one line before the child is taken for broken.
 const ENDLESS: u64 = 8;
 /// How long what belongs together at a child's end may lie apart.
@@ -58,13 +54,6 @@ pub(super) struct Child {
     used: AtomicU64,
 }
 
-/// Lines on their way to a child: limited in number, and by the semaphore in kibibytes.
-struct Input {
-    lines: mpsc::Sender<(Bytes, OwnedSemaphorePermit)>,
-    room: Arc<Semaphore>,
-    kibibytes: u32,
-}
-
 impl Child {
     /// Sets the tasks around a program that was just started. The place is held, and the home
     /// knows the child, until the program has really ended.
@@ -82,27 +71,25 @@ impl Child {
             output,
             errors,
         } = started;
-        let kibibytes = kibibytes(home.limits().request_bytes)
-            .saturating_mul(2)
-            .max(1 << 13);
-        let (sender, lines) = mpsc::channel(LINES);
-        let room = Arc::new(Semaphore::new(kibibytes as usize));
+        let (lines, waiting) = Input::new(home.limits().request_bytes);
         let child = Arc::new(Self {
             key,
             principal,
             era,
             router: Mutex::new(Router::new(era, BOUNDS)),
-            input: Input {
-                lines: sender,
-                room,
-                kibibytes,
-            },
+            input: lines,
             ending: watch::Sender::new(None),
             started: Instant::now(),
             used: AtomicU64::new(0),
         });
         let tasks = home.tasks();
-        tasks.spawn(write(input, lines, child.ending.subscribe()));
+        let mut ending = child.ending.subscribe();
+        tasks.spawn(async move {
+            tokio::select! {
+                _ = input::write(input, waiting) => {}
+                () = told(&mut ending, Haste::Gentle) => {}
+            }
+        });
         let complaining = tasks.spawn(complaints::read(errors, Arc::clone(home), process.id()));
         let reading = tasks.spawn(read(Arc::clone(&child), Arc::clone(home), output));
         let home = Arc::clone(home);
@@ -117,35 +104,19 @@ impl Child {
         child
     }
 
-    /// Hands a line to the child.
+    /// Hands a line to the child: see [`Input::tell`].
     ///
     /// # Errors
     /// [`UpstreamError::Timeout`] when it does not read its input, and
     /// [`UpstreamError::Unreachable`] when it has ended.
-    pub(super) async fn tell(&self, line: Bytes) -> Result<(), UpstreamError> {
+    pub(super) async fn tell(&self, letter: Letter, until: Instant) -> Result<(), UpstreamError> {
         self.touch();
-        let weight = kibibytes(line.len()).min(self.input.kibibytes);
-        let handing = async {
-            let room = Arc::clone(&self.input.room)
-                .acquire_many_owned(weight)
-                .await
-                .ok()?;
-            self.input.lines.send((line, room)).await.ok()
-        };
-        match tokio::time::timeout(PATIENCE, handing).await {
-            Ok(Some(())) => Ok(()),
-            Ok(None) => Err(ended()),
-            Err(_) => Err(UpstreamError::Timeout),
-        }
+        self.input.tell(letter, until.into()).await
     }
 
     /// Hands a line to the child if that needs no waiting.
     pub(super) fn mention(&self, line: Bytes) {
-        let weight = kibibytes(line.len()).min(self.input.kibibytes);
-        if let Ok(room) = Arc::clone(&self.input.room).try_acquire_many_owned(weight) {
-            // A child that does not read will not miss it.
-            let _ = self.input.lines.try_send((line, room));
-        }
+        self.input.mention(line);
     }
 
     /// Whether it takes requests.
@@ -181,31 +152,6 @@ impl Child {
 /// What clients are told when a child ended under them.
 pub(super) fn ended() -> UpstreamError {
     UpstreamError::Unreachable("its program ended before it answered; try again".to_owned())
-}
-
-fn kibibytes(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1 << 10))
-        .unwrap_or(u32::MAX)
-        .min(1 << 22)
-}
-
-async fn write(
-    mut input: ChildStdin,
-    mut lines: mpsc::Receiver<(Bytes, OwnedSemaphorePermit)>,
-    mut ending: watch::Receiver<Option<Haste>>,
-) {
-    let writing = async {
-        while let Some((line, _room)) = lines.recv().await {
-            if input.write_all(&line).await.is_err() {
-                // The one who sees to its end learns it from the process.
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = writing => {}
-        () = told(&mut ending, Haste::Gentle) => {}
-    }
 }
 
 /// Waits until the child is to end with at least this haste.

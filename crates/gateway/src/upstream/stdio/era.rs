@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::child::{Child, ended};
 use super::command::Haste;
 use super::home::Home;
+use super::input::Letter;
 use super::outlet;
 use super::router::{Era, Part};
 use crate::caller::Principal;
@@ -137,13 +138,16 @@ async fn find_out(
     }
 }
 
-async fn ask(child: &Child) -> Result<Option<Part>, UpstreamError> {
+async fn ask(child: &Arc<Child>) -> Result<Option<Part>, UpstreamError> {
     let message = Members::read(DISCOVER).expect("the request is a JSON object");
     let (sink, mut parts) = outlet::outlet();
     let asked = child.router.lock().request(&message, sink, true);
-    let (_, line) = asked.map_err(|_| ended())?;
-    child.tell(line).await?;
-    match tokio::time::timeout(PATIENCE, parts.next()).await {
+    let (number, line) = asked.map_err(|_| ended())?;
+    let until = Instant::now() + PATIENCE;
+    child
+        .tell(Letter::with_request(line, child, number), until)
+        .await?;
+    match tokio::time::timeout_at(until.into(), parts.next()).await {
         Ok(Some(Part::Failed(error))) => Err(error),
         Ok(part) => Ok(part),
         Err(_) => Err(UpstreamError::Timeout),

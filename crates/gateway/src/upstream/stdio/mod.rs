@@ -2,12 +2,12 @@
 //! streamable HTTP (2025-11-25 and 2026-07-28 `basic/transports`).
 //!
 //! [`home`] knows whose child is whose; [`child`] is one program that runs, with [`command`] to
-//! start and end it, [`lines`] and [`complaints`] to read it; [`router`] says which message belongs
+//! start and end it, [`input`] to write to it, [`lines`] and [`complaints`] to read it; [`router`] says which message belongs
 //! to which request; [`outlet`] carries it there, and [`answer`] makes HTTP of it. [`era`] finds out
 //! which revisions a program speaks.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW};
@@ -30,6 +30,7 @@ mod command;
 mod complaints;
 mod era;
 mod home;
+mod input;
 mod lines;
 mod outlet;
 mod router;
@@ -39,6 +40,8 @@ use child::{Child, ended};
 use command::{Haste, Program};
 use era::{Eras, NoChild};
 use home::Home;
+use input::Letter;
+use outlet::Parts;
 use router::{Era, Part, Refused, Sink};
 
 /// Error codes as other servers give them for the same; -32000 is none of the modern era's, so that
@@ -100,8 +103,9 @@ impl Stdio {
         self.home.tasks().wait().await;
     }
 
-    fn longest(&self) -> Duration {
-        Duration::from_secs(self.home.limits().upstream_seconds)
+    /// When whoever asks now has waited long enough.
+    fn until(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.home.limits().upstream_seconds)
     }
 
     /// A message of the modern era: each stands for itself.
@@ -123,7 +127,7 @@ impl Stdio {
                 self.home.give_back(&out.principal, &cell);
                 if let Some(child) = known {
                     let line = child.router.lock().notification(&message);
-                    tell(&child, line).await?;
+                    tell(&child, line, self.until()).await?;
                 }
                 return Ok(accepted());
             }
@@ -183,13 +187,25 @@ impl Stdio {
             Ok(asked) => asked,
             Err(refused) => return refused_by_router(refused, message.get("id")),
         };
-        let mut waiting = Waiting::new(Arc::clone(child), parts, vec![number], 0);
-        if let Err(error) = child.tell(line).await {
-            waiting.cancel();
-            return Err(error);
-        }
-        let said = answer::listen(waiting, false, self.longest()).await?;
+        let said = self.say(child, line, number, parts).await?;
         Ok(answer::respond(said, child.era))
+    }
+
+    /// Hands a request over and waits for the first things that are said. Both at once: the child
+    /// may want to be heard before it reads on.
+    async fn say(
+        &self,
+        child: &Arc<Child>,
+        line: Bytes,
+        number: u64,
+        parts: Parts,
+    ) -> Result<Said, UpstreamError> {
+        let until = self.until();
+        let letter = Letter::with_request(line, child, number);
+        let waiting = Waiting::new(Arc::clone(child), parts, vec![number], 0);
+        let listening = answer::listen(waiting, false, until);
+        let ((), said) = tokio::try_join!(child.tell(letter, until), listening)?;
+        Ok(said)
     }
 
     /// A POST of the revisions with sessions.
@@ -226,7 +242,7 @@ impl Stdio {
         } else {
             child.router.lock().response(&message)
         };
-        tell(&child, line).await?;
+        tell(&child, line, self.until()).await?;
         Ok(accepted())
     }
 
@@ -244,12 +260,7 @@ impl Stdio {
             Ok(asked) => asked,
             Err(refused) => return refused_by_router(refused, message.get("id")),
         };
-        let mut waiting = Waiting::new(Arc::clone(child), parts, vec![number], 0);
-        if let Err(error) = child.tell(line).await {
-            waiting.cancel();
-            return Err(error);
-        }
-        let Said::One(answer, code) = answer::listen(waiting, false, self.longest()).await? else {
+        let Said::One(answer, code) = self.say(child, line, number, parts).await? else {
             return Err(UpstreamError::Protocol(
                 "it does not begin with its answer".to_owned(),
             ));
@@ -287,7 +298,7 @@ impl Stdio {
         };
         let (sink, parts) = outlet::outlet();
         let is_json_only = is_json_only(&out.headers);
-        let mut lines = Vec::with_capacity(elements.len());
+        let mut letters = Vec::with_capacity(elements.len());
         let mut numbers = Vec::with_capacity(elements.len());
         let mut refused = 0;
         for element in &elements {
@@ -296,7 +307,7 @@ impl Stdio {
                 (true, Some(id)) => match router.request(element, sink.clone(), is_json_only) {
                     Ok((number, line)) => {
                         numbers.push(number);
-                        lines.push(line);
+                        letters.push(Letter::with_request(line, child, number));
                     }
                     Err(Refused::Ended) => return Err(ended()),
                     Err(because) => {
@@ -308,15 +319,16 @@ impl Stdio {
                         });
                     }
                 },
-                (true, None) => lines.extend(router.notification(element)),
-                (false, _) => lines.extend(router.response(element)),
+                (true, None) => letters.extend(router.notification(element).map(Letter::new)),
+                (false, _) => letters.extend(router.response(element).map(Letter::new)),
             }
         }
         drop(sink);
         let expected = numbers.len() + refused;
         let mut waiting = Waiting::new(Arc::clone(child), parts, numbers, refused);
-        for line in lines {
-            if let Err(error) = child.tell(line).await {
+        let until = self.until();
+        for letter in letters {
+            if let Err(error) = child.tell(letter, until).await {
                 waiting.cancel();
                 return Err(error);
             }
@@ -324,7 +336,7 @@ impl Stdio {
         if expected == 0 {
             return Ok(accepted());
         }
-        let said = answer::listen(waiting, true, self.longest()).await?;
+        let said = answer::listen(waiting, true, until).await?;
         Ok(answer::respond(said, Era::Legacy))
     }
 
@@ -400,9 +412,9 @@ impl Drop for Newborn {
     }
 }
 
-async fn tell(child: &Child, line: Option<Bytes>) -> Result<(), UpstreamError> {
+async fn tell(child: &Child, line: Option<Bytes>, until: Instant) -> Result<(), UpstreamError> {
     match line {
-        Some(line) => child.tell(line).await,
+        Some(line) => child.tell(Letter::new(line), until).await,
         None => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Gateway;
-use super::http::{Answer, Call, Stream};
+use super::http::{Answer, Call};
 
 /// The revision that tests speak when they write requests themselves.
 pub const MODERN: &str = "2026-07-28";
@@ -165,14 +165,6 @@ impl Agent {
     pub async fn ask(&self, token: &Token, method: &str, params: Value) -> Answer {
         self.authorise(request(&token.resource, method, params), token)
             .send()
-            .await
-            .unwrap()
-    }
-
-    /// The same, with the answer's body still coming.
-    pub async fn listen(&self, token: &Token, method: &str, params: Value) -> Stream {
-        self.authorise(request(&token.resource, method, params), token)
-            .open()
             .await
             .unwrap()
     }

@@ -1,11 +1,8 @@
 //! The least HTTP client that tests need: everything about a request can be wrong.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -27,14 +24,6 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
-}
-
-/// An answer whose body is still coming.
-pub struct Stream {
-    pub status: u16,
-    pub headers: HeaderMap,
-    body: Incoming,
-    buffer: Vec<u8>,
 }
 
 pub type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -91,20 +80,10 @@ impl Call {
 
     /// Sends the request and reads the whole answer.
     pub async fn send(self) -> Result<Answer, Failed> {
-        let whole = async {
-            let stream = self.open().await?;
-            let body = stream.body.collect().await?.to_bytes();
-            Ok(Answer {
-                status: stream.status,
-                headers: stream.headers,
-                body,
-            })
-        };
-        tokio::time::timeout(PATIENCE, whole).await?
+        tokio::time::timeout(PATIENCE, self.exchange()).await?
     }
 
-    /// Sends the request; resolves with the head of the answer.
-    pub async fn open(self) -> Result<Stream, Failed> {
+    async fn exchange(self) -> Result<Answer, Failed> {
         let uri: Uri = self.url.parse()?;
         let authority = uri.authority().ok_or("no authority")?.to_string();
         let connection = TcpStream::connect(&authority).await?;
@@ -125,11 +104,11 @@ impl Call {
             .send_request(request.body(Full::new(self.body))?)
             .await?;
         let (head, body) = response.into_parts();
-        Ok(Stream {
+        let body = body.collect().await?.to_bytes();
+        Ok(Answer {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
-            buffer: Vec::new(),
         })
     }
 }
@@ -154,36 +133,6 @@ impl Answer {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())
-    }
-}
-
-impl Stream {
-    /// The data of the next event that has any; `None` when the stream ends.
-    pub async fn event(&mut self) -> Option<Value> {
-        loop {
-            while let Some(end) = self.buffer.windows(2).position(|w| w == b"\n\n") {
-                let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
-                let text = String::from_utf8(event).unwrap();
-                let data: String = text
-                    .lines()
-                    .filter_map(|line| line.strip_prefix("data:"))
-                    .collect();
-                if !data.trim().is_empty() {
-                    return Some(serde_json::from_str(&data).unwrap());
-                }
-            }
-            let next = tokio::time::timeout(PATIENCE, self.body.frame());
-            match next.await.expect("the stream goes on") {
-                Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
-                Some(Err(_)) | None => return None,
-            }
-        }
-    }
-
-    /// Whether the stream ends within a while without another event.
-    pub async fn ends(&mut self, within: Duration) -> bool {
-        let rest = async { while self.event().await.is_some() {} };
-        tokio::time::timeout(within, rest).await.is_ok()
     }
 }
 

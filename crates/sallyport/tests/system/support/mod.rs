@@ -27,9 +27,7 @@ pub const PERMIT_ALL: &str = "permit(principal, action, resource);\n";
 /// What a gateway is configured with.
 pub struct Setup {
     servers: String,
-    more: String,
     templates: Vec<(String, String)>,
-    policies: String,
 }
 
 impl Setup {
@@ -37,9 +35,7 @@ impl Setup {
     pub fn new() -> Self {
         Self {
             servers: String::new(),
-            more: String::new(),
             templates: Vec::new(),
-            policies: PERMIT_ALL.to_owned(),
         }
     }
 
@@ -48,13 +44,6 @@ impl Setup {
         let command = serde_json::to_string(command).unwrap();
         self.servers
             .push_str(&format!("[servers.{name}]\ncommand = {command}\n"));
-        self
-    }
-
-    /// Adds a server over HTTP.
-    pub fn http(mut self, name: &str, url: &str) -> Self {
-        self.servers
-            .push_str(&format!("[servers.{name}]\nurl = \"{url}\"\n"));
         self
     }
 
@@ -71,32 +60,20 @@ impl Setup {
         self
     }
 
-    /// Sets the policies.
-    pub fn policies(mut self, text: &str) -> Self {
-        text.clone_into(&mut self.policies);
-        self
-    }
-
-    /// Adds tables to the configuration.
-    pub fn more(mut self, text: &str) -> Self {
-        self.more.push_str(text);
-        self
-    }
-
     /// Writes the setup and starts the gateway.
     pub async fn start(self) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
         let (control, gateway) = (free_address(), free_address());
         let config = format!(
             "trust_domain = \"example.org\"\ndata_dir = \"data\"\n\
-             [control]\nlisten = \"{control}\"\n[gateway]\nlisten = \"{gateway}\"\n{}\n{}",
-            self.more, self.servers
+             [control]\nlisten = \"{control}\"\n[gateway]\nlisten = \"{gateway}\"\n{}",
+            self.servers
         );
         let root = dir.path();
         std::fs::write(root.join("sallyport.toml"), config).unwrap();
         std::fs::create_dir(root.join("templates")).unwrap();
         std::fs::create_dir(root.join("policies")).unwrap();
-        std::fs::write(root.join("policies/test.cedar"), &self.policies).unwrap();
+        std::fs::write(root.join("policies/test.cedar"), PERMIT_ALL).unwrap();
         for (name, text) in &self.templates {
             std::fs::write(root.join(format!("templates/{name}.toml")), text).unwrap();
         }
@@ -104,7 +81,6 @@ impl Setup {
             control: format!("http://{control}"),
             gateway: format!("http://{gateway}"),
             child: None,
-            wrapper: Vec::new(),
             dir,
         };
         gateway.restart().await;
@@ -127,8 +103,6 @@ pub struct Gateway {
     /// Base URL of the gateway listener.
     pub gateway: String,
     child: Option<Child>,
-    /// A command that starts the program, such as `strace`.
-    wrapper: Vec<String>,
     dir: TempDir,
 }
 
@@ -158,11 +132,6 @@ impl Gateway {
         self.child.as_ref().expect("the gateway runs").id()
     }
 
-    /// Starts the process under another program from the next start on.
-    pub fn wrap(&mut self, wrapper: &[&str]) {
-        self.wrapper = wrapper.iter().map(|part| (*part).to_owned()).collect();
-    }
-
     /// Starts the process (again) and waits until it is ready.
     pub async fn restart(&mut self) {
         self.kill();
@@ -171,14 +140,8 @@ impl Gateway {
             .append(true)
             .open(self.dir().join("stderr.txt"))
             .unwrap();
-        let words: Vec<&str> = self
-            .wrapper
-            .iter()
-            .map(String::as_str)
-            .chain([SALLYPORT, "serve"])
-            .collect();
-        let child = Command::new(words[0])
-            .args(&words[1..])
+        let child = Command::new(SALLYPORT)
+            .arg("serve")
             .arg("--config")
             .arg(self.config())
             .stdin(Stdio::null())
@@ -217,12 +180,6 @@ impl Gateway {
     /// Kills the process, as `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            if !self.wrapper.is_empty() {
-                // The wrapper's child is the gateway.
-                let _ = Command::new("pkill")
-                    .args(["-9", "-P", &child.id().to_string()])
-                    .status();
-            }
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,0 +1,187 @@
+//! One open task: what it has used, whether it has ended, and what of it is in flight.
+
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use jiff::Timestamp;
+use model::{Task, TaskStatus};
+use parking_lot::Mutex;
+use policy::{CompiledGrant, Usage};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// How long ending something waits for what is already on its way to an upstream. It is cancelled
+/// first, so this is reached only if the runtime itself is stuck.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// One task that is known here.
+pub struct LiveTask {
+    task: Task,
+    grant: CompiledGrant,
+    salt: hmac::Key,
+    state: Mutex<State>,
+}
+
+/// The part of a task that changes.
+pub(crate) struct State {
+    pub(crate) usage: Usage,
+    ended: Option<Ending>,
+    /// Cancelled to cut what is in flight; replaced each time, since an agent that was quarantined
+    /// may be released while its task is still open.
+    cutter: CancellationToken,
+    /// Counts what is on its way to an upstream under the present cutter.
+    dispatching: TaskTracker,
+    /// What was cut and may still be on its way: whoever cuts next waits for it too.
+    pub(super) draining: Vec<TaskTracker>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The final status.
+    pub status: TaskStatus,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in words.
+    pub because: String,
+}
+
+impl LiveTask {
+    pub(super) fn new(task: Task, salt: &[u8], usage: Usage) -> Self {
+        let dispatching = TaskTracker::new();
+        dispatching.close();
+        Self {
+            grant: CompiledGrant::new(&task.grant),
+            salt: hmac::Key::new(hmac::HMAC_SHA256, salt),
+            state: Mutex::new(State {
+                usage,
+                ended: None,
+                cutter: CancellationToken::new(),
+                dispatching,
+                draining: Vec::new(),
+            }),
+            task,
+        }
+    }
+
+    /// The task as it was opened. Its `status` says nothing about now: see [`Self::status_at`].
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Its grant, ready for deciding.
+    #[must_use]
+    pub fn grant(&self) -> &CompiledGrant {
+        &self.grant
+    }
+
+    /// The status at a moment.
+    #[must_use]
+    pub fn status_at(&self, now: Timestamp) -> TaskStatus {
+        match &self.state.lock().ended {
+            Some(ending) => ending.status,
+            None => self.task.status_at(now),
+        }
+    }
+
+    /// How it ended, if it did.
+    #[must_use]
+    pub fn ending(&self) -> Option<Ending> {
+        self.state.lock().ended.clone()
+    }
+
+    /// What it has used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.state.lock().usage.clone()
+    }
+
+    /// The last look before something of this task leaves for an upstream: `None` when the task
+    /// is over or was cut since `signal` was taken.
+    pub(crate) fn begin_dispatch(
+        &self,
+        signal: &CutSignal,
+        now: Timestamp,
+    ) -> Option<TaskTrackerToken> {
+        let state = self.state.lock();
+        let open = state.ended.is_none() && self.task.status_at(now) == TaskStatus::Open;
+        (open && !signal.0.is_cancelled()).then(|| state.dispatching.token())
+    }
+
+    /// The key for this task's salted hashes (HMAC-SHA-256).
+    pub(crate) fn salt(&self) -> &hmac::Key {
+        &self.salt
+    }
+
+    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(super) fn set_ended(&self, status: TaskStatus, at: Timestamp, because: &str) -> bool {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return false;
+        }
+        state.ended = Some(Ending {
+            status,
+            at,
+            because: because.to_owned(),
+        });
+        true
+    }
+
+    /// Cancels what is in flight and waits until nothing is on its way to an upstream.
+    pub(super) async fn cut(&self) {
+        let draining = {
+            let mut state = self.state.lock();
+            state.cutter.cancel();
+            state.cutter = CancellationToken::new();
+            let fresh = TaskTracker::new();
+            fresh.close();
+            let cut = std::mem::replace(&mut state.dispatching, fresh);
+            state.draining.push(cut);
+            state.draining.clone()
+        };
+        let drained = futures_util::future::join_all(draining.iter().map(TaskTracker::wait));
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            tracing::error!(task = %self.task.id, "actions in flight did not stop in time");
+        }
+        self.state.lock().draining.retain(|cut| !cut.is_empty());
+    }
+}
+
+impl State {
+    /// The status that the task ended with, if it did.
+    pub(crate) fn ended_status(&self) -> Option<TaskStatus> {
+        self.ended.as_ref().map(|ending| ending.status)
+    }
+
+    /// A handle that is cancelled when the task's actions in flight are cut.
+    pub(crate) fn cut_signal(&self) -> CutSignal {
+        CutSignal(self.cutter.clone())
+    }
+}
+
+/// Tells when an action in flight must stop.
+#[derive(Clone)]
+pub struct CutSignal(CancellationToken);
+
+impl CutSignal {
+    #[cfg(test)]
+    pub(crate) fn of(token: CancellationToken) -> Self {
+        Self(token)
+    }
+
+    /// Whether it must stop already.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Resolves when it must stop.
+    pub fn cut(&self) -> WaitForCancellationFutureOwned {
+        self.0.clone().cancelled_owned()
+    }
+}
