@@ -2,6 +2,10 @@
 //! attackers. One binary, so that it links once; each test has a gateway and a data directory of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what the gateway said explains a failed test"
+)]
 
 mod attacks;
 mod clients;

@@ -10,28 +10,28 @@ use super::Gateway;
 use super::http::{Answer, Call};
 
 /// The revision that tests speak when they write requests themselves.
-pub const MODERN: &str = "2026-07-28";
+pub(crate) const MODERN: &str = "2026-07-28";
 
 /// An enrolled instance.
-pub struct Agent {
-    pub folder: PathBuf,
-    pub name: String,
-    pub id: String,
-    pub key: InstanceKey,
+pub(crate) struct Agent {
+    pub(crate) folder: PathBuf,
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) key: InstanceKey,
     control: String,
     gateway: String,
 }
 
 /// An access token and the resource that it is for.
 #[derive(Clone)]
-pub struct Token {
-    pub text: String,
-    pub resource: String,
-    pub dpop: bool,
+pub(crate) struct Token {
+    pub(crate) text: String,
+    pub(crate) resource: String,
+    pub(crate) dpop: bool,
 }
 
 /// 128 random bits, for a `jti`.
-pub fn unique() -> String {
+pub(crate) fn unique() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
     format!("{:032x}", u128::from_ne_bytes(bytes))
@@ -39,7 +39,7 @@ pub fn unique() -> String {
 
 impl Agent {
     /// Opens an instance's folder.
-    pub fn open(gateway: &Gateway, folder: PathBuf) -> Self {
+    pub(crate) fn open(gateway: &Gateway, folder: PathBuf) -> Self {
         let about: Value =
             serde_json::from_slice(&std::fs::read(folder.join("instance.json")).unwrap()).unwrap();
         Self {
@@ -52,35 +52,35 @@ impl Agent {
         }
     }
 
-    pub fn key_file(&self) -> PathBuf {
+    pub(crate) fn key_file(&self) -> PathBuf {
         self.folder.join("key.pem")
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// The URL of a server at the gateway.
-    pub fn resource(&self, server: &str) -> String {
+    pub(crate) fn resource(&self, server: &str) -> String {
         format!("{}/mcp/{server}", self.gateway)
     }
 
     /// A client assertion (RFC 7523).
-    pub fn assertion(&self) -> String {
+    pub(crate) fn assertion(&self) -> String {
         self.key
             .sign_assertion(&self.id, &self.control, Timestamp::now(), &unique())
             .unwrap()
     }
 
     /// A DPoP proof (RFC 9449).
-    pub fn proof(&self, method: &str, url: &str, token: Option<&str>) -> String {
+    pub(crate) fn proof(&self, method: &str, url: &str, token: Option<&str>) -> String {
         self.key
             .sign_dpop(method, url, token, None, Timestamp::now(), &unique())
             .unwrap()
     }
 
     /// Opens a task as this instance, as the connector does.
-    pub async fn open_task(&self, template: &str, parameters: Value) -> String {
+    pub(crate) async fn open_task(&self, template: &str, parameters: Value) -> String {
         let body = json!({ "template": template, "parameters": parameters, "purpose": "a test" });
         let answer = self.manage("/v1/tasks", &body).await;
         assert!(answer.is_success(), "{answer:?}");
@@ -88,7 +88,7 @@ impl Agent {
     }
 
     /// Says that a task is done.
-    pub async fn complete(&self, task: &str) {
+    pub(crate) async fn complete(&self, task: &str) {
         let answer = self
             .manage(&format!("/v1/tasks/{task}/complete"), &json!({}))
             .await;
@@ -96,7 +96,7 @@ impl Agent {
     }
 
     /// Calls the management API as this instance.
-    pub async fn manage(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn manage(&self, path: &str, body: &Value) -> Answer {
         let fields = [("resource", self.control.as_str()), ("scope", "tasks")];
         let answer = self.ask_token(&fields, true).await;
         assert!(answer.is_success(), "{answer:?}");
@@ -113,7 +113,7 @@ impl Agent {
     }
 
     /// Asks the token endpoint with this instance's credentials and further fields.
-    pub async fn ask_token(&self, more: &[(&str, &str)], dpop: bool) -> Answer {
+    pub(crate) async fn ask_token(&self, more: &[(&str, &str)], dpop: bool) -> Answer {
         let url = format!("{}/oauth/token", self.control);
         let assertion = self.assertion();
         let mut fields = vec![
@@ -133,7 +133,7 @@ impl Agent {
     }
 
     /// A token for a server under a task.
-    pub async fn token(&self, server: &str, task: &str, dpop: bool) -> Token {
+    pub(crate) async fn token(&self, server: &str, task: &str, dpop: bool) -> Token {
         let resource = self.resource(server);
         let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
         let fields = [
@@ -152,7 +152,7 @@ impl Agent {
     }
 
     /// Adds the token, and a fresh proof if it is bound to the key.
-    pub fn authorise(&self, call: Call, token: &Token) -> Call {
+    pub(crate) fn authorise(&self, call: Call, token: &Token) -> Call {
         if !token.dpop {
             return call.header("authorization", &format!("Bearer {}", token.text));
         }
@@ -162,7 +162,7 @@ impl Agent {
     }
 
     /// One request of the stateless revision.
-    pub async fn ask(&self, token: &Token, method: &str, params: Value) -> Answer {
+    pub(crate) async fn ask(&self, token: &Token, method: &str, params: Value) -> Answer {
         self.authorise(request(&token.resource, method, params), token)
             .send()
             .await
@@ -170,14 +170,14 @@ impl Agent {
     }
 
     /// Calls a tool.
-    pub async fn call(&self, token: &Token, tool: &str, arguments: Value) -> Value {
+    pub(crate) async fn call(&self, token: &Token, tool: &str, arguments: Value) -> Value {
         let params = json!({ "name": tool, "arguments": arguments });
         self.ask(token, "tools/call", params).await.json()
     }
 }
 
 /// A request of the stateless revision, with headers that agree with its body.
-pub fn request(url: &str, method: &str, mut params: Value) -> Call {
+pub(crate) fn request(url: &str, method: &str, mut params: Value) -> Call {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},

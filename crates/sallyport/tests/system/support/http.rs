@@ -11,7 +11,7 @@ use super::PATIENCE;
 
 /// One request.
 #[derive(Clone)]
-pub struct Call {
+pub(crate) struct Call {
     method: String,
     url: String,
     headers: Vec<(String, String)>,
@@ -20,16 +20,16 @@ pub struct Call {
 
 /// One answer, read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
-pub type Failed = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 impl Call {
-    pub fn new(method: &str, url: &str) -> Self {
+    pub(crate) fn new(method: &str, url: &str) -> Self {
         Self {
             method: method.to_owned(),
             url: url.to_owned(),
@@ -38,33 +38,33 @@ impl Call {
         }
     }
 
-    pub fn get(url: &str) -> Self {
+    pub(crate) fn get(url: &str) -> Self {
         Self::new("GET", url)
     }
 
-    pub fn post(url: &str) -> Self {
+    pub(crate) fn post(url: &str) -> Self {
         Self::new("POST", url)
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         &self.method
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         self.header("content-type", "application/json")
             .body(body.to_string())
     }
 
-    pub fn form(self, fields: &[(&str, &str)]) -> Self {
+    pub(crate) fn form(self, fields: &[(&str, &str)]) -> Self {
         let text: Vec<String> = fields
             .iter()
             .map(|(name, value)| format!("{name}={}", encode(value)))
@@ -73,13 +73,13 @@ impl Call {
             .body(text.join("&"))
     }
 
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
 
     /// Sends the request and reads the whole answer.
-    pub async fn send(self) -> Result<Answer, Failed> {
+    pub(crate) async fn send(self) -> Result<Answer, Failed> {
         tokio::time::timeout(PATIENCE, self.exchange()).await?
     }
 
@@ -114,12 +114,12 @@ impl Call {
 }
 
 impl Answer {
-    pub fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
     /// The body as JSON; of an event stream, the last event's data.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let text = String::from_utf8_lossy(&self.body);
         let last = text
             .lines()
@@ -129,7 +129,7 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {} {text}", self.status))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .map_or("", |value| value.to_str().unwrap())

@@ -1,8 +1,8 @@
 //! A running gateway of one's own.
 
-pub mod agent;
-pub mod http;
-pub mod sdk;
+pub(crate) mod agent;
+pub(crate) mod http;
+pub(crate) mod sdk;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -16,23 +16,23 @@ use agent::Agent;
 use http::{Answer, Call};
 
 /// The program under test.
-pub const SALLYPORT: &str = env!("CARGO_BIN_EXE_sallyport");
+pub(crate) const SALLYPORT: &str = env!("CARGO_BIN_EXE_sallyport");
 
 /// How long anything may take before the test gives up on it. Far above what it takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Cedar that permits everything that a grant covers.
-pub const PERMIT_ALL: &str = "permit(principal, action, resource);\n";
+pub(crate) const PERMIT_ALL: &str = "permit(principal, action, resource);\n";
 
 /// What a gateway is configured with.
-pub struct Setup {
+pub(crate) struct Setup {
     servers: String,
     templates: Vec<(String, String)>,
 }
 
 impl Setup {
     /// A setup without servers and templates, whose policy permits what grants cover.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             servers: String::new(),
             templates: Vec::new(),
@@ -40,7 +40,7 @@ impl Setup {
     }
 
     /// Adds a server that the gateway starts.
-    pub fn stdio(mut self, name: &str, command: &[&str]) -> Self {
+    pub(crate) fn stdio(mut self, name: &str, command: &[&str]) -> Self {
         let command = serde_json::to_string(command).unwrap();
         self.servers
             .push_str(&format!("[servers.{name}]\ncommand = {command}\n"));
@@ -48,20 +48,20 @@ impl Setup {
     }
 
     /// Adds lines to the server that was added last.
-    pub fn and(mut self, lines: &str) -> Self {
+    pub(crate) fn and(mut self, lines: &str) -> Self {
         self.servers.push_str(lines);
         self.servers.push('\n');
         self
     }
 
     /// Adds a template.
-    pub fn template(mut self, name: &str, text: &str) -> Self {
+    pub(crate) fn template(mut self, name: &str, text: &str) -> Self {
         self.templates.push((name.to_owned(), text.to_owned()));
         self
     }
 
     /// Writes the setup and starts the gateway.
-    pub async fn start(self) -> Gateway {
+    pub(crate) async fn start(self) -> Gateway {
         let dir = tempfile::tempdir().unwrap();
         let (control, gateway) = (free_address(), free_address());
         let config = format!(
@@ -89,7 +89,7 @@ impl Setup {
 }
 
 /// An address that was free a moment ago.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -97,43 +97,43 @@ pub fn free_address() -> SocketAddr {
 }
 
 /// A running gateway. Dropped, it is killed and its folder removed.
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Base URL of the control listener.
-    pub control: String,
+    pub(crate) control: String,
     /// Base URL of the gateway listener.
-    pub gateway: String,
+    pub(crate) gateway: String,
     child: Option<Child>,
     dir: TempDir,
 }
 
 impl Gateway {
     /// The folder with configuration and data.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// The configuration file.
-    pub fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir().join("sallyport.toml")
     }
 
     /// The log's folder.
-    pub fn log_dir(&self) -> PathBuf {
+    pub(crate) fn log_dir(&self) -> PathBuf {
         self.dir().join("data/log")
     }
 
     /// What the process wrote to standard error so far.
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         std::fs::read_to_string(self.dir().join("stderr.txt")).unwrap_or_default()
     }
 
     /// The process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("the gateway runs").id()
     }
 
     /// Starts the process (again) and waits until it is ready.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
         let stderr = std::fs::OpenOptions::new()
             .create(true)
@@ -160,7 +160,11 @@ impl Gateway {
     }
 
     /// Waits until something holds.
-    pub async fn wait_until(&mut self, what: &str, mut holds: impl AsyncFnMut(&mut Self) -> bool) {
+    pub(crate) async fn wait_until(
+        &mut self,
+        what: &str,
+        mut holds: impl AsyncFnMut(&mut Self) -> bool,
+    ) {
         let begun = Instant::now();
         while !holds(self).await {
             assert!(
@@ -173,12 +177,12 @@ impl Gateway {
     }
 
     /// Whether the process has ended.
-    pub fn exited(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn exited(&mut self) -> Option<ExitStatus> {
         self.child.as_mut()?.try_wait().unwrap()
     }
 
     /// Kills the process, as `kill -9` does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -186,14 +190,14 @@ impl Gateway {
     }
 
     /// Asks the process to end, and waits for it.
-    pub fn terminate(&mut self) -> ExitStatus {
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the gateway runs");
         signal(child.id(), "TERM");
         child.wait().unwrap()
     }
 
     /// Calls the management API as the operator.
-    pub async fn manage(&self, method: &str, path: &str, body: Value) -> Answer {
+    pub(crate) async fn manage(&self, method: &str, path: &str, body: Value) -> Answer {
         let token = std::fs::read_to_string(self.dir().join("data/operator.token")).unwrap();
         let call = Call::new(method, &format!("{}{path}", self.control))
             .header("authorization", &format!("Bearer {}", token.trim()));
@@ -206,21 +210,21 @@ impl Gateway {
     }
 
     /// The same, for calls that must succeed.
-    pub async fn managed(&self, method: &str, path: &str, body: Value) -> Value {
+    pub(crate) async fn managed(&self, method: &str, path: &str, body: Value) -> Value {
         let answer = self.manage(method, path, body).await;
         assert!(answer.is_success(), "{method} {path}: {answer:?}");
         answer.json()
     }
 
     /// Registers an agent and enrols an instance of it with the real commands.
-    pub async fn agent(&self, name: &str) -> Agent {
+    pub(crate) async fn agent(&self, name: &str) -> Agent {
         let body = json!({ "name": name, "sponsor": "ada@example.org" });
         self.managed("POST", "/v1/agents", body).await;
         self.instance(name).await
     }
 
     /// Enrols a further instance of an agent.
-    pub async fn instance(&self, name: &str) -> Agent {
+    pub(crate) async fn instance(&self, name: &str) -> Agent {
         let made = self
             .managed("POST", &format!("/v1/agents/{name}/enrolment"), json!({}))
             .await;
@@ -245,7 +249,7 @@ impl Gateway {
     }
 
     /// Runs a command of the program against this gateway.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(SALLYPORT);
         command
             .args(arguments)
@@ -256,7 +260,7 @@ impl Gateway {
     }
 
     /// Runs a command that must succeed, and reads its JSON.
-    pub fn run_json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn run_json(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
         assert!(
             output.status.success(),
@@ -268,7 +272,7 @@ impl Gateway {
     }
 
     /// All records of the log, as the command line gives them.
-    pub fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         let output = self.run(&["audit", "query", "--json", "--limit", "1000000"]);
         assert!(
             output.status.success(),
@@ -283,7 +287,7 @@ impl Gateway {
     }
 
     /// Checks that the log verifies.
-    pub fn verify(&self) {
+    pub(crate) fn verify(&self) {
         let output = self.run(&["audit", "verify"]);
         assert!(
             output.status.success(),
@@ -304,7 +308,7 @@ impl Drop for Gateway {
 }
 
 /// Sends a signal to a process.
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")
         .args(["-s", name, &pid.to_string()])
         .status()

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 /// Where the packages are.
-pub fn home() -> &'static Path {
+pub(crate) fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
         let output = Command::new(folder().join("install"))
@@ -31,7 +31,7 @@ fn text(path: PathBuf) -> String {
 }
 
 /// The command of the official file server (revisions before 2026-07-28), serving a folder.
-pub fn file_server(serves: &Path) -> Vec<String> {
+pub(crate) fn file_server(serves: &Path) -> Vec<String> {
     let program = "node_modules/@modelcontextprotocol/server-filesystem/dist/index.js";
     vec![
         text(home().join("bin/node")),
@@ -41,13 +41,13 @@ pub fn file_server(serves: &Path) -> Vec<String> {
 }
 
 /// The command of the official time server (speaks 2026-07-28 too).
-pub fn time_server() -> Vec<String> {
+pub(crate) fn time_server() -> Vec<String> {
     vec![text(home().join("venv/bin/mcp-server-time"))]
 }
 
 /// An official client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
+pub(crate) enum Client {
     /// Python `mcp` 2.3
     Python,
     /// npm `@modelcontextprotocol/sdk` 1.32
@@ -57,10 +57,10 @@ pub enum Client {
 }
 
 impl Client {
-    pub const ALL: [Self; 3] = [Self::Python, Self::TypeScript1, Self::TypeScript2];
+    pub(crate) const ALL: [Self; 3] = [Self::Python, Self::TypeScript1, Self::TypeScript2];
 
     /// Carries out a plan (see `tests/sdk/drive.py`).
-    pub async fn drive(self, plan: &Value) -> Value {
+    pub(crate) async fn drive(self, plan: &Value) -> Value {
         let (mut command, script) = match self {
             Self::Python => (Command::new(home().join("venv/bin/python")), "drive.py"),
             Self::TypeScript1 | Self::TypeScript2 => {
