@@ -72,7 +72,7 @@ const OVERHEAD: usize = 64;
 /// How long records that nobody waits for may wait for company.
 const LINGER: Duration = Duration::from_millis(10);
 /// How long those who wait may wait for each other; a fraction of what a sync takes.
-const GATHER: Duration = Duration::from_micros(150);
+const GATHER: Duration = Duration::from_micros(200);
 /// Fewer than this many waiters are not made to wait for each other.
 const COMPANY: usize = 3;
 
