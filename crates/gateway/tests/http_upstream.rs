@@ -468,3 +468,56 @@ fn urls_that_cannot_be_used_are_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_server_over_tls_is_verified_with_the_authorities_of_its_configuration() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let ca = home.path().join("ca.pem");
+    std::fs::write(&ca, made.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!(
+        "https://localhost:{}/mcp",
+        listener.local_addr().unwrap().port()
+    );
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let Ok(stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let service = hyper::service::service_fn(async |_: Request<Incoming>| {
+                Ok::<_, Infallible>(whole("{}"))
+            });
+            let http = hyper::server::conn::http1::Builder::new();
+            tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let limits = Limits::default();
+    let trusting = upstream(&format!("url = {url:?}\nca = {ca:?}"), &limits).unwrap();
+    let answer = trusting.send(outgoing(&[], "{}")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    // The public authorities do not know it.
+    let wary = upstream(&format!("url = {url:?}"), &limits).unwrap();
+    let refused = wary.send(outgoing(&[], "{}")).await;
+    assert!(
+        matches!(refused, Err(UpstreamError::Unreachable(_))),
+        "{refused:?}"
+    );
+    // A file without a certificate is a mistake, not an empty list of authorities.
+    std::fs::write(&ca, "nothing").unwrap();
+    let refused = upstream(&format!("url = {url:?}\nca = {ca:?}"), &limits);
+    assert!(matches!(
+        refused,
+        Err(UpstreamConfigError::Authorities { .. })
+    ));
+}

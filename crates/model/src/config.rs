@@ -171,6 +171,10 @@ pub struct Server {
     /// The endpoint, for a server over streamable HTTP.
     #[serde(default)]
     pub url: Option<String>,
+    /// The certification authorities that a server over HTTPS is verified with, in a PEM file; by
+    /// default the public ones.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
     /// The credential that the gateway presents to it.
     #[serde(default)]
     pub credential: Option<Credential>,

@@ -115,6 +115,7 @@ pub(crate) fn setup(policy: &str) -> Setup {
             directory: None,
             environment: Default::default(),
             url: None,
+            ca: None,
             credential: None,
         };
         (ServerName::parse(name).unwrap(), server)

@@ -2,6 +2,7 @@
 //! of its head only what MCP needs does.
 
 use std::error::Error as _;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +19,16 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{
+    ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream,
+};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::config::Limits;
 use model::name::ServerName;
 use parking_lot::Mutex;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 
 use super::allowance::Allowance;
@@ -75,17 +80,25 @@ static DPOP: HeaderName = HeaderName::from_static("dpop");
 /// The connections to all servers.
 pub(super) type Client = legacy::Client<Connector, Full<Bytes>>;
 
-/// Makes the pool of connections: HTTP/1.1, no proxy, no redirects.
-pub(super) fn client() -> Result<Client, UpstreamConfigError> {
+/// Makes a pool of connections: HTTP/1.1, no proxy, no redirects. Servers are verified with these
+/// authorities, or with the public ones.
+pub(super) fn client(authorities: Option<RootCertStore>) -> Result<Client, UpstreamConfigError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
     tcp.set_keepalive(Some(Duration::from_secs(30)));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let unusable = |error: rustls::Error| UpstreamConfigError::Tls(error.to_string());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?;
+    let tls = match authorities {
+        Some(authorities) => tls.with_root_certificates(authorities),
+        None => tls.with_webpki_roots(),
+    };
     let https = HttpsConnectorBuilder::new()
-        .with_provider_and_webpki_roots(provider)
-        .map_err(|error| UpstreamConfigError::Tls(error.to_string()))?
+        .with_tls_config(tls.with_no_client_auth())
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
@@ -96,6 +109,24 @@ pub(super) fn client() -> Result<Client, UpstreamConfigError> {
         .http1_max_headers(HEADERS)
         .http1_max_buf_size(HEAD)
         .build(Connector(https)))
+}
+
+/// The certification authorities in a PEM file.
+fn authorities(path: &Path) -> Result<RootCertStore, String> {
+    let shown = path.display();
+    let mut store = RootCertStore::empty();
+    for certificate in
+        CertificateDer::pem_file_iter(path).map_err(|error| format!("{shown}: {error}"))?
+    {
+        let certificate = certificate.map_err(|error| format!("{shown}: {error}"))?;
+        store
+            .add(certificate)
+            .map_err(|error| format!("{shown}: {error}"))?;
+    }
+    if store.is_empty() {
+        return Err(format!("{shown} holds no certificate"));
+    }
+    Ok(store)
 }
 
 /// Connects, and gives up in time: a server that accepts and then says nothing would hold the
@@ -142,6 +173,7 @@ impl Http {
     pub(super) fn new(
         name: &ServerName,
         url: &str,
+        ca: Option<&Path>,
         resolved: &Arc<Resolved>,
         shared: &Shared,
     ) -> Result<Self, UpstreamConfigError> {
@@ -164,12 +196,23 @@ impl Http {
             _ => authority.host(),
         };
         let host = HeaderValue::from_str(host).map_err(|_| refuse("its host is not valid"))?;
+        let client = match ca {
+            None => shared.client.clone(),
+            Some(path) => {
+                let trusted =
+                    authorities(path).map_err(|because| UpstreamConfigError::Authorities {
+                        server: name.clone(),
+                        because,
+                    })?;
+                client(Some(trusted))?
+            }
+        };
         Ok(Self {
             name: name.clone(),
             host,
             uri,
             resolved: Arc::clone(resolved),
-            client: shared.client.clone(),
+            client,
             limits: Arc::clone(&shared.limits),
             closed: AtomicBool::new(false),
             warnings: Mutex::new(Allowance::new(10, 1, Instant::now())),

@@ -101,6 +101,14 @@ pub enum UpstreamConfigError {
         /// What is wrong; never the value.
         because: String,
     },
+    /// The certification authorities cannot be read.
+    #[error("server `{server}`: `ca` cannot be used: {because}")]
+    Authorities {
+        /// The server.
+        server: ServerName,
+        /// What is wrong with the file.
+        because: String,
+    },
     /// The HTTP client's TLS cannot be set up.
     #[error("TLS for upstreams cannot be set up: {0}")]
     Tls(String),
@@ -120,7 +128,7 @@ impl Shared {
         let places = Arc::new(Places::new(Arc::clone(&limits)));
         Ok(Self {
             places,
-            client: http::client()?,
+            client: http::client(None)?,
             limits,
         })
     }
@@ -161,7 +169,13 @@ impl Upstream {
     ) -> Result<Self, UpstreamConfigError> {
         let resolved = Arc::new(resolved);
         let kind = match (&server.url, server.command.as_slice()) {
-            (Some(url), []) => Kind::Http(Box::new(http::Http::new(name, url, &resolved, shared)?)),
+            (Some(url), []) => Kind::Http(Box::new(http::Http::new(
+                name,
+                url,
+                server.ca.as_deref(),
+                &resolved,
+                shared,
+            )?)),
             (None, [_, ..]) => Kind::Stdio(stdio::Stdio::new(name, server, &resolved, shared)),
             _ => {
                 return Err(UpstreamConfigError::Target {

@@ -260,6 +260,9 @@ impl Checking<'_> {
                 "write it like `https://mcp.example.org/mcp`",
             ),
         }
+        if let Some(ca) = &server.ca {
+            self.file(&["servers", name.as_str(), "ca"], ca);
+        }
         for (key, given) in [
             ("directory", server.directory.is_some()),
             ("environment", !server.environment.is_empty()),
@@ -280,6 +283,13 @@ impl Checking<'_> {
                 &["servers", name.as_str(), "credential"],
                 "`credential` is for servers over HTTP",
                 "give secrets to a program through `environment`",
+            );
+        }
+        if server.ca.is_some() {
+            self.mistake(
+                &["servers", name.as_str(), "ca"],
+                "`ca` is for servers over HTTP",
+                "remove it",
             );
         }
         if let Some(directory) = &server.directory
@@ -409,6 +419,7 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
             server.directory = Some(folder.join(directory));
         }
         server.environment.values_mut().for_each(fix_secret);
+        server.ca.iter_mut().for_each(fix);
         if let Some(credential) = &mut server.credential {
             fix_secret(&mut credential.value);
         }

@@ -331,3 +331,65 @@ async fn an_independent_program_verifies_the_log() {
     std::fs::write(&bundle, bytes).unwrap();
     assert!(!verify().status.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_with_tls_serve_commands_and_the_connector() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let server = time_server();
+    let server: Vec<&str> = server.iter().map(String::as_str).collect();
+    let setup = Setup::new()
+        .stdio("clock", &server)
+        .template("clock", CLOCK);
+    let gateway = setup
+        .start_with_tls(&made.cert.pem(), &made.signing_key.serialize_pem())
+        .await;
+    let (ca, folder) = (gateway.dir().join("cert.pem"), gateway.dir().join("agent"));
+    let (ca, folder) = (ca.to_str().unwrap(), folder.to_str().unwrap());
+    let register = [
+        "agent",
+        "register",
+        "agent",
+        "--sponsor",
+        "ada@example.org",
+        "--json",
+    ];
+    let made = gateway.run_json(&[&register[..], &["--ca", ca]].concat());
+    let token = made["token"]
+        .as_str()
+        .or_else(|| made["enrolment"]["token"].as_str())
+        .unwrap();
+    let enrolled = std::process::Command::new(SALLYPORT)
+        .args([
+            "agent",
+            "enroll",
+            "--control",
+            &gateway.control,
+            "--instance",
+            folder,
+            "--ca",
+            ca,
+        ])
+        .env("SALLYPORT_ENROLMENT_TOKEN", token)
+        .output()
+        .unwrap();
+    assert!(
+        enrolled.status.success(),
+        "{}",
+        String::from_utf8_lossy(&enrolled.stderr)
+    );
+    let plan = json!({
+        "stdio": [SALLYPORT, "connect", "clock", "--template", "clock", "--instance", folder, "--ca", ca],
+        "calls": [["get_current_time", { "timezone": "Europe/Berlin" }]],
+    });
+    let seen = sdk::Client::Python.drive(&plan).await;
+    assert!(
+        seen["calls"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("Europe/Berlin"),
+        "{seen}"
+    );
+    // Somebody without the certificate does not trust it.
+    let wary = gateway.run(&["status"]);
+    assert_eq!(wary.status.code(), Some(1), "{wary:?}");
+}

@@ -62,11 +62,45 @@ impl Setup {
 
     /// Writes the setup and starts the gateway.
     pub(crate) async fn start(self) -> Gateway {
-        let dir = tempfile::tempdir().unwrap();
         let (control, gateway) = (free_address(), free_address());
+        let mut gateway = self.write(control, gateway, "");
+        gateway.control = format!("http://{control}");
+        gateway.restart().await;
+        gateway
+    }
+
+    /// The same, with TLS on both listeners. The certificate, for `localhost`, is put into `cert.pem`.
+    pub(crate) async fn start_with_tls(self, cert: &str, key: &str) -> Gateway {
+        let (control, gateway) = (free_address(), free_address());
+        let tls = |address: SocketAddr| format!("https://localhost:{}", address.port());
+        let files = "tls = { cert = \"cert.pem\", key = \"key.pem\" }\n";
+        let mut gateway = self.write(control, gateway, files);
+        std::fs::write(gateway.dir().join("cert.pem"), cert).unwrap();
+        std::fs::write(gateway.dir().join("key.pem"), key).unwrap();
+        gateway.control = tls(control);
+        gateway.spawn();
+        gateway
+            .wait_until("the gateway is ready", async |this| {
+                this.run(&["status", "--ca", "cert.pem"]).status.success()
+            })
+            .await;
+        gateway
+    }
+
+    /// Writes the setup into a new folder.
+    fn write(&self, control: SocketAddr, gateway: SocketAddr, tls: &str) -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = |address: SocketAddr| {
+            let public = match tls {
+                "" => String::new(),
+                _ => format!("public_url = \"https://localhost:{}\"\n", address.port()),
+            };
+            format!("listen = \"{address}\"\n{public}{tls}")
+        };
         let config = format!(
-            "trust_domain = \"example.org\"\ndata_dir = \"data\"\n\
-             [control]\nlisten = \"{control}\"\n[gateway]\nlisten = \"{gateway}\"\n{}",
+            "trust_domain = \"example.org\"\ndata_dir = \"data\"\n[control]\n{}[gateway]\n{}{}",
+            listener(control),
+            listener(gateway),
             self.servers
         );
         let root = dir.path();
@@ -77,14 +111,12 @@ impl Setup {
         for (name, text) in &self.templates {
             std::fs::write(root.join(format!("templates/{name}.toml")), text).unwrap();
         }
-        let mut gateway = Gateway {
-            control: format!("http://{control}"),
+        Gateway {
+            control: String::new(),
             gateway: format!("http://{gateway}"),
             child: None,
             dir,
-        };
-        gateway.restart().await;
-        gateway
+        }
     }
 }
 
@@ -134,6 +166,14 @@ impl Gateway {
 
     /// Starts the process (again) and waits until it is ready.
     pub(crate) async fn restart(&mut self) {
+        self.spawn();
+        self.wait_until("the gateway is ready", async |this| {
+            matches!(Call::get(&format!("{}/readyz", this.control)).send().await, Ok(answer) if answer.status == 200)
+        })
+        .await;
+    }
+
+    fn spawn(&mut self) {
         self.kill();
         let stderr = std::fs::OpenOptions::new()
             .create(true)
@@ -150,13 +190,6 @@ impl Gateway {
             .spawn()
             .unwrap();
         self.child = Some(child);
-        self.wait_until("the gateway is ready", async |this| {
-            if let Some(status) = this.exited() {
-                panic!("the gateway ended with {status}:\n{}", this.stderr());
-            }
-            matches!(Call::get(&format!("{}/readyz", this.control)).send().await, Ok(answer) if answer.status == 200)
-        })
-        .await;
     }
 
     /// Waits until something holds.
@@ -167,6 +200,9 @@ impl Gateway {
     ) {
         let begun = Instant::now();
         while !holds(self).await {
+            if let Some(status) = self.exited() {
+                panic!("the gateway ended with {status}:\n{}", self.stderr());
+            }
             assert!(
                 begun.elapsed() < PATIENCE,
                 "waited in vain until {what}:\n{}",
