@@ -249,9 +249,10 @@ async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Resul
                 .unwrap_or_else(|| args.url.to_string()),
         ),
         ("authorization_details", details),
-    ]
-    .map(|(name, value)| format!("{name}={}", form_encode(&value)))
-    .join("&");
+    ];
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish();
     let authority = endpoint
         .authority()
         .ok_or("the issuer names no host")?
@@ -281,19 +282,6 @@ async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Resul
         text: token.to_owned(),
         key: args.dpop.then_some(key),
     })
-}
-
-/// A value for `application/x-www-form-urlencoded`.
-fn form_encode(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
 }
 
 /// A `jti` that nobody used before.

@@ -7,6 +7,7 @@ pub mod action;
 pub mod agent;
 pub mod config;
 pub mod decision;
+pub mod expression;
 pub mod grant;
 pub mod id;
 pub mod json;

@@ -3,15 +3,12 @@
 use std::cmp::Ordering;
 use std::sync::OnceLock;
 
-use model::Constraint;
-use regex::{Regex, RegexBuilder};
+use model::{Constraint, expression};
+use regex::Regex;
 use serde_json::Value;
 
 use crate::number;
 use crate::path::{Ambiguous, Folder, normalise};
-
-/// Largest compiled form of one regular expression, in bytes.
-const REGEX_BYTES: usize = 1 << 20;
 
 /// What a value breaks, in the order of checking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +129,7 @@ impl CompiledConstraint {
             }
         }
         if let Some(pattern) = &self.written.regex {
-            let regex = self.regex.get_or_init(|| compile(pattern));
+            let regex = self.regex.get_or_init(|| expression::whole(pattern).ok());
             let regex = regex.as_ref().ok_or(Broken::Unusable)?;
             if !regex.is_match(text) {
                 return Err(Broken::NoMatch);
@@ -140,19 +137,6 @@ impl CompiledConstraint {
         }
         Ok(())
     }
-}
-
-/// Compiles a pattern so that it must match from end to end; `None` if it is not usable.
-fn compile(pattern: &str) -> Option<Regex> {
-    let build = |pattern: &str| {
-        RegexBuilder::new(pattern)
-            .size_limit(REGEX_BYTES)
-            .build()
-            .ok()
-    };
-    // On its own first: `a)|(?:b` is no expression, but would be one between the brackets below.
-    build(pattern)?;
-    build(&format!(r"\A(?:{pattern})\z"))
 }
 
 #[cfg(test)]

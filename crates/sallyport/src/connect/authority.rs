@@ -302,25 +302,9 @@ fn random() -> String {
 
 /// `application/x-www-form-urlencoded` (URL standard §5.2).
 fn encode(form: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for (name, value) in form {
-        if !text.is_empty() {
-            text.push('&');
-        }
-        for (part, end) in [(name, "="), (value, "")] {
-            for byte in part.bytes() {
-                match byte {
-                    b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => {
-                        text.push(char::from(byte));
-                    }
-                    b' ' => text.push('+'),
-                    other => text.push_str(&format!("%{other:02X}")),
-                }
-            }
-            text.push_str(end);
-        }
-    }
-    text
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form)
+        .finish()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::config::Config;
+use model::expression;
 use model::grant::{Constraint, Permission, ToolPermission};
 use model::{Mistake, Pattern, Proof, Template, TemplateName};
 use serde_json::Value;
@@ -290,11 +291,12 @@ impl Checking<'_> {
         }
         if let Some(below) = &constraint.below {
             self.filled(&under("below"), below);
-            if below.split(['/', '\\']).any(|segment| segment == "..") {
+            // What the decision cannot compare with refuses every call.
+            if let Err(error) = policy::path::Folder::parse(&without_parameters(below)) {
                 self.mistake(
                     &under("below"),
-                    "`..` in a folder can be read two ways",
-                    "write the folder out",
+                    format!("the folder cannot be compared with: {error}"),
+                    "write the folder out, from its root on",
                 );
             }
             for name in parameters_in(below) {
@@ -304,7 +306,7 @@ impl Checking<'_> {
         if let Some(expression) = &constraint.regex {
             self.filled(&under("regex"), expression);
             let sample = without_parameters(expression);
-            if let Err(error) = regex::Regex::new(&format!("^(?:{sample})$")) {
+            if let Err(error) = expression::whole(&sample) {
                 self.mistake(
                     &under("regex"),
                     format!(
@@ -361,7 +363,7 @@ impl Checking<'_> {
         let Some(parameter) = self.template.parameters.get(name) else {
             return;
         };
-        let Ok(pattern) = whole(&parameter.pattern) else {
+        let Ok(pattern) = expression::whole(&parameter.pattern) else {
             return;
         };
         if let Some(escape) = ESCAPES.iter().find(|value| pattern.is_match(value)) {
@@ -379,7 +381,7 @@ impl Checking<'_> {
         let template = self.template;
         for (name, parameter) in &template.parameters {
             let here = ["parameters", name.as_str()];
-            match whole(&parameter.pattern) {
+            match expression::whole(&parameter.pattern) {
                 Err(error) => self.mistake(
                     &["parameters", name, "pattern"],
                     format!(
@@ -412,10 +414,6 @@ impl Checking<'_> {
             }
         }
     }
-}
-
-fn whole(pattern: &str) -> Result<regex::Regex, regex::Error> {
-    regex::Regex::new(&format!("^(?:{pattern})$"))
 }
 
 /// The names between `${` and `}`, in order, each as often as it stands there.
@@ -563,7 +561,7 @@ mod tests {
                 "below = \"/srv/../",
                 9,
                 Severity::Mistake,
-                "read two ways",
+                "cannot be compared with",
             ),
             (
                 "below = \"/srv/${ticket}\"",
