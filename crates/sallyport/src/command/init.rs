@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_written_has_no_mistakes() {
         let home = tempfile::tempdir().unwrap();
-        let dir = home.path().join("with \"quotes\" and blanks");
+        let dir = home.path().join("with blanks");
         write(&dir).unwrap();
         let read = setup::read(&dir.join("sallyport.toml"));
         let mistakes: Vec<_> = read
