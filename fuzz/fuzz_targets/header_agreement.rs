@@ -11,7 +11,9 @@ fuzz_target!(|input: (&[u8], &[u8], &str)| {
     let mut headers = HeaderMap::new();
     headers.insert(agreement::VERSION, HeaderValue::from_static("2026-07-28"));
     for (header, value) in [(agreement::METHOD, method), (agreement::NAME, name)] {
-        let Ok(value) = HeaderValue::from_bytes(value) else { return };
+        let Ok(value) = HeaderValue::from_bytes(value) else {
+            return;
+        };
         headers.insert(header, value);
     }
     let params = json!({ "name": tool, "_meta": {

@@ -5,13 +5,19 @@ use libfuzzer_sys::fuzz_target;
 use model::json::Limits;
 
 fuzz_target!(|body: &[u8]| {
-    let _ = message::read(body, Limits { bytes: 1 << 16, depth: 32 });
-    if let Ok(members) = Members::read(body) {
-        let again = members.with(&[]);
-        let (read, written): (serde_json::Value, serde_json::Value) = (
-            serde_json::from_slice(body).expect("it was read"),
-            serde_json::from_slice(&again).expect("it was written"),
-        );
+    let _ = message::read(
+        body,
+        Limits {
+            bytes: 1 << 16,
+            depth: 32,
+        },
+    );
+    // What is looked at raw may hold what is no value here, such as numbers out of range.
+    if let Ok(members) = Members::read(body)
+        && let Ok(read) = serde_json::from_slice::<serde_json::Value>(body)
+    {
+        let written: serde_json::Value =
+            serde_json::from_slice(&members.with(&[])).expect("what was written is read");
         assert_eq!(read, written);
     }
 });
