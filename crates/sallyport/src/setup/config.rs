@@ -8,20 +8,18 @@ use model::config::{Config, Listener, Secret, Server};
 use model::name::ServerName;
 
 use super::Remark;
-use super::toml_text::place;
+use super::remarks::Remarks;
 
 /// Checks everything about a configuration that its format cannot say.
 pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Remark> {
     let mut checking = Checking {
-        file,
-        text,
         folder,
-        remarks: Vec::new(),
+        remarks: Remarks::new(file, text),
     };
     checking.listener("control", &config.control);
     checking.listener("gateway", &config.gateway);
     if collide(config.control.listen, config.gateway.listen) {
-        checking.mistake(
+        checking.remarks.mistake(
             &["gateway", "listen"],
             format!(
                 "control and gateway both listen on {}",
@@ -33,7 +31,7 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
     checking.limits(config);
     for (index, pattern) in config.redaction.patterns.iter().enumerate() {
         if let Err(error) = regex::Regex::new(pattern) {
-            checking.mistake(
+            checking.remarks.mistake(
                 &["redaction", "patterns", &index.to_string()],
                 format!(
                     "not a regular expression: {}",
@@ -51,7 +49,7 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
             .hint("add a `[servers.NAME]` section with `command` or `url`");
         checking.remarks.push(Remark::advice(mistake));
     }
-    checking.remarks
+    checking.remarks.into_list()
 }
 
 /// Two listeners on one address; port 0 is a new port each time.
@@ -68,40 +66,22 @@ pub(crate) fn last_line(text: &str) -> &str {
 }
 
 struct Checking<'a> {
-    file: &'a Path,
-    text: &'a str,
     folder: &'a Path,
-    remarks: Vec<Remark>,
+    remarks: Remarks<'a>,
 }
 
 impl Checking<'_> {
-    fn at(&self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Mistake {
-        Mistake::new(self.file, message)
-            .at(place(self.text, path))
-            .hint(hint)
-    }
-
-    fn mistake(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
-        let mistake = self.at(path, message, hint);
-        self.remarks.push(mistake.into());
-    }
-
-    fn advice(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
-        let mistake = self.at(path, message, hint);
-        self.remarks.push(Remark::advice(mistake));
-    }
-
     fn listener(&mut self, name: &str, listener: &Listener) {
         let listen = listener.listen;
         if !listen.ip().is_loopback() && listener.tls.is_none() {
-            self.mistake(
+            self.remarks.mistake(
                 &[name, "listen"],
                 format!("{listen} can be reached from elsewhere, but has no TLS"),
                 format!("add `[{name}.tls]` with `cert` and `key`, or listen on 127.0.0.1"),
             );
         }
         if listener.public_url.is_none() && (listen.ip().is_unspecified() || listen.port() == 0) {
-            self.advice(
+            self.remarks.advice(
                 &[name, "listen"],
                 format!("clients cannot reach a URL made from {listen}"),
                 "set `public_url` to the URL that clients use",
@@ -110,7 +90,7 @@ impl Checking<'_> {
         if let Some(url) = &listener.public_url
             && let Err(wrong) = check_base_url(url)
         {
-            self.mistake(
+            self.remarks.mistake(
                 &[name, "public_url"],
                 wrong,
                 "write it like `https://gateway.example.org`",
@@ -118,7 +98,7 @@ impl Checking<'_> {
         }
         for (index, origin) in listener.allowed_origins.iter().enumerate() {
             if let Err(wrong) = check_base_url(origin) {
-                self.mistake(
+                self.remarks.mistake(
                     &[name, "allowed_origins", &index.to_string()],
                     wrong,
                     "write it like `https://app.example.org`",
@@ -145,7 +125,7 @@ impl Checking<'_> {
         ];
         for (name, value) in sizes {
             if value == 0 {
-                self.mistake(
+                self.remarks.mistake(
                     &["limits", name],
                     format!("with `{name} = 0` nothing could be served"),
                     "leave it out to have the default",
@@ -159,7 +139,7 @@ impl Checking<'_> {
         ];
         for (name, value) in times {
             if !(1..=86_400).contains(&value) {
-                self.mistake(
+                self.remarks.mistake(
                     &["limits", name],
                     format!("`{name}` is {value}; it must be between 1 second and one day"),
                     "leave it out to have the default",
@@ -167,7 +147,7 @@ impl Checking<'_> {
             }
         }
         if limits.json_depth > 120 {
-            self.mistake(
+            self.remarks.mistake(
                 &["limits", "json_depth"],
                 "deeper nesting than 120 is not supported",
                 "use a value up to 120",
@@ -178,12 +158,12 @@ impl Checking<'_> {
     fn server(&mut self, name: &ServerName, server: &Server) {
         let here = ["servers", name.as_str()];
         match (&server.url, server.command.is_empty()) {
-            (None, true) => self.mistake(
+            (None, true) => self.remarks.mistake(
                 &here,
                 format!("server `{name}` has neither `command` nor `url`"),
                 "give `command = [\"program\", \"argument\"]` for stdio or `url` for HTTP",
             ),
-            (Some(_), false) => self.mistake(
+            (Some(_), false) => self.remarks.mistake(
                 &["servers", name.as_str(), "url"],
                 format!("server `{name}` has both `command` and `url`"),
                 "keep the one that the gateway shall use",
@@ -197,7 +177,7 @@ impl Checking<'_> {
             if let Secret::Plain(_) = secret
                 && sounds_secret(variable)
             {
-                self.mistake(
+                self.remarks.mistake(
                     &path,
                     format!("`{variable}` sounds like a secret, but stands here in plain text"),
                     "use `{ file = \"…\" }` or `{ env = \"…\" }`",
@@ -208,14 +188,14 @@ impl Checking<'_> {
             let path = ["servers", name.as_str(), "credential", "value"];
             self.secret(&path, &credential.value);
             if let Secret::Plain(_) = credential.value {
-                self.mistake(
+                self.remarks.mistake(
                     &path,
                     "a credential must not stand in the configuration in plain text",
                     "use `{ file = \"…\" }` or `{ env = \"…\" }`",
                 );
             }
             if http::HeaderName::try_from(credential.header.as_str()).is_err() {
-                self.mistake(
+                self.remarks.mistake(
                     &["servers", name.as_str(), "credential", "header"],
                     format!(
                         "`{}` is not a header name",
@@ -239,7 +219,7 @@ impl Checking<'_> {
                     .authority()
                     .is_some_and(|authority| authority.as_str().contains('@'))
                 {
-                    self.mistake(
+                    self.remarks.mistake(
                         &path,
                         "the URL has a user name or password in it",
                         "use `credential`, with the value in a file or in the environment",
@@ -247,14 +227,14 @@ impl Checking<'_> {
                 }
                 let clear = uri.scheme_str() == Some("http") && !is_loopback_host(&uri);
                 if clear && server.credential.is_some() {
-                    self.advice(
+                    self.remarks.advice(
                         &path,
                         "the credential travels to this server unencrypted",
                         "use https",
                     );
                 }
             }
-            _ => self.mistake(
+            _ => self.remarks.mistake(
                 &path,
                 format!("`{}` is not an http or https URL", url.escape_debug()),
                 "write it like `https://mcp.example.org/mcp`",
@@ -268,7 +248,7 @@ impl Checking<'_> {
             ("environment", !server.environment.is_empty()),
         ] {
             if given {
-                self.mistake(
+                self.remarks.mistake(
                     &["servers", name.as_str(), key],
                     format!("`{key}` is for servers that the gateway starts; `{name}` has a `url`"),
                     "remove it",
@@ -279,14 +259,14 @@ impl Checking<'_> {
 
     fn stdio_server(&mut self, name: &ServerName, server: &Server) {
         if server.credential.is_some() {
-            self.mistake(
+            self.remarks.mistake(
                 &["servers", name.as_str(), "credential"],
                 "`credential` is for servers over HTTP",
                 "give secrets to a program through `environment`",
             );
         }
         if server.ca.is_some() {
-            self.mistake(
+            self.remarks.mistake(
                 &["servers", name.as_str(), "ca"],
                 "`ca` is for servers over HTTP",
                 "remove it",
@@ -295,7 +275,7 @@ impl Checking<'_> {
         if let Some(directory) = &server.directory
             && !self.folder.join(directory).is_dir()
         {
-            self.mistake(
+            self.remarks.mistake(
                 &["servers", name.as_str(), "directory"],
                 format!("there is no folder `{}`", directory.display()),
                 "paths are relative to the configuration file",
@@ -306,7 +286,7 @@ impl Checking<'_> {
             .folder
             .join(server.directory.as_deref().unwrap_or(Path::new("")));
         if !is_program(program, &start) {
-            self.advice(
+            self.remarks.advice(
                 &["servers", name.as_str(), "command", "0"],
                 format!(
                     "the program `{}` was not found on this machine",
@@ -320,7 +300,7 @@ impl Checking<'_> {
     fn secret(&mut self, path: &[&str], secret: &Secret) {
         match secret {
             Secret::File(file) => self.file(path, file),
-            Secret::Env(name) if std::env::var_os(name).is_none() => self.advice(
+            Secret::Env(name) if std::env::var_os(name).is_none() => self.remarks.advice(
                 path,
                 format!("the environment variable `{name}` is not set here"),
                 "set it where `sallyport serve` runs",
@@ -331,7 +311,7 @@ impl Checking<'_> {
 
     fn file(&mut self, path: &[&str], file: &Path) {
         if let Err(error) = std::fs::File::open(self.folder.join(file)) {
-            self.mistake(
+            self.remarks.mistake(
                 path,
                 format!("`{}` cannot be read: {error}", file.display()),
                 "paths are relative to the configuration file",

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Remark;
 use super::config::last_line;
+use super::remarks::Remarks;
 use super::toml_text::{closest, place};
 
 /// Longest life of a task that nothing is said about.
@@ -38,19 +39,18 @@ pub(crate) fn check(
     config: Option<&Config>,
 ) -> Vec<Remark> {
     let mut checking = Checking {
-        file,
         text,
         template,
         config,
         used: BTreeSet::new(),
-        remarks: Vec::new(),
+        remarks: Remarks::new(file, text),
     };
     checking.head();
     for (index, permission) in template.grant.permissions.iter().enumerate() {
         checking.permission(&index.to_string(), permission);
     }
     checking.parameters();
-    checking.remarks
+    checking.remarks.into_list()
 }
 
 /// Servers that no template mentions: nobody can use them.
@@ -87,71 +87,54 @@ pub(crate) fn unused_servers(
 }
 
 struct Checking<'a> {
-    file: &'a Path,
     text: &'a str,
     template: &'a Template,
     config: Option<&'a Config>,
     /// The parameters that were met in constraints.
     used: BTreeSet<String>,
-    remarks: Vec<Remark>,
+    remarks: Remarks<'a>,
 }
 
 impl Checking<'_> {
-    fn at(&self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) -> Mistake {
-        Mistake::new(self.file, message)
-            .at(place(self.text, path))
-            .hint(hint)
-    }
-
-    fn mistake(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
-        let mistake = self.at(path, message, hint);
-        self.remarks.push(mistake.into());
-    }
-
-    fn advice(&mut self, path: &[&str], message: impl Into<String>, hint: impl Into<String>) {
-        let mistake = self.at(path, message, hint);
-        self.remarks.push(Remark::advice(mistake));
-    }
-
     fn head(&mut self) {
         let template = self.template;
         if template.description.trim().is_empty() {
-            self.advice(
+            self.remarks.advice(
                 &["description"],
                 "the description is empty",
                 "say in words what such a task is for",
             );
         }
         if template.agents.is_empty() && template.segments.is_empty() {
-            self.advice(
+            self.remarks.advice(
                 &[],
                 "no agent may open tasks from this template",
                 "add `agents = [\"NAME\"]` or `segments = [\"NAME\"]`",
             );
         }
         if template.ttl > LONG {
-            self.advice(
+            self.remarks.advice(
                 &["ttl"],
                 "a task that lives longer than a day is almost standing access",
                 "use the shortest time in which the work can be done",
             );
         }
         if template.grant.proof == Proof::Bearer {
-            self.advice(
+            self.remarks.advice(
                 &["proof"],
                 "with `bearer` whoever holds a token of such a task can use it",
                 "leave `proof` out, and start the client with `sallyport connect`",
             );
         }
         if template.grant.budget.calls == 0 {
-            self.mistake(
+            self.remarks.mistake(
                 &["budget", "calls"],
                 "with `calls = 0` such a task could do nothing",
                 "leave it out to have the default",
             );
         }
         if template.grant.permissions.is_empty() {
-            self.advice(
+            self.remarks.advice(
                 &[],
                 "such a task may do nothing",
                 "add `[[allow]]` with `server` and `tools`, `resources` or `prompts`",
@@ -169,7 +152,7 @@ impl Checking<'_> {
                 None if known.is_empty() => "add `[servers.NAME]` to sallyport.toml".to_owned(),
                 None => format!("sallyport.toml has: {}", known.join(", ")),
             };
-            self.mistake(
+            self.remarks.mistake(
                 &["allow", index, "server"],
                 format!("there is no server `{}`", permission.server),
                 hint,
@@ -180,7 +163,7 @@ impl Checking<'_> {
             && permission.prompts.is_empty()
             && permission.server_requests.is_empty();
         if empty {
-            self.advice(
+            self.remarks.advice(
                 &["allow", index, "server"],
                 "this `[[allow]]` allows nothing",
                 "add `tools`, `resources` or `prompts`",
@@ -189,7 +172,7 @@ impl Checking<'_> {
         if permission.tools.is_empty() {
             for key in ["arguments", "other_arguments", "max_calls"] {
                 if self.is_written(index, key) {
-                    self.mistake(
+                    self.remarks.mistake(
                         &["allow", index, key],
                         format!("`{key}` is about tools, but no tools are allowed here"),
                         "add `tools = [\"NAME\"]`",
@@ -234,7 +217,7 @@ impl Checking<'_> {
             if pattern.to_string().contains("${") {
                 let position = position.to_string();
                 let path = [path, &[position.as_str()]].concat();
-                self.mistake(
+                self.remarks.mistake(
                     &path,
                     "parameters are filled in only within constraints of arguments",
                     "write the name out, or end it with `*`",
@@ -245,7 +228,7 @@ impl Checking<'_> {
 
     fn tool(&mut self, index: &str, tool: &ToolPermission) {
         if tool.max_calls == Some(0) {
-            self.mistake(
+            self.remarks.mistake(
                 &["allow", index, "max_calls"],
                 "with `max_calls = 0` these tools could not be called",
                 "leave the tools out instead",
@@ -267,7 +250,7 @@ impl Checking<'_> {
         }
         if let Some(choices) = &constraint.one_of {
             if choices.is_empty() {
-                self.mistake(
+                self.remarks.mistake(
                     &under("one_of"),
                     "no value is one of none",
                     "list the values that may be passed",
@@ -282,7 +265,7 @@ impl Checking<'_> {
         if let Some(prefix) = &constraint.prefix {
             self.filled(&under("prefix"), prefix);
             if is_like_path(argument, prefix) {
-                self.advice(
+                self.remarks.advice(
                     &under("prefix"),
                     "`prefix` does not keep a path in a folder: `..` and similar names get out",
                     "use `below`, which compares segment by segment",
@@ -293,7 +276,7 @@ impl Checking<'_> {
             self.filled(&under("below"), below);
             // What the decision cannot compare with refuses every call.
             if let Err(error) = policy::path::Folder::parse(&without_parameters(below)) {
-                self.mistake(
+                self.remarks.mistake(
                     &under("below"),
                     format!("the folder cannot be compared with: {error}"),
                     "write the folder out, from its root on",
@@ -307,7 +290,7 @@ impl Checking<'_> {
             self.filled(&under("regex"), expression);
             let sample = without_parameters(expression);
             if let Err(error) = expression::whole(&sample) {
-                self.mistake(
+                self.remarks.mistake(
                     &under("regex"),
                     format!(
                         "not a regular expression: {}",
@@ -322,7 +305,7 @@ impl Checking<'_> {
             && let Some((low, high)) = min.as_f64().zip(max.as_f64())
             && low > high
         {
-            self.mistake(
+            self.remarks.mistake(
                 &under("min"),
                 format!("no number is at least {min} and at most {max}"),
                 "exchange `min` and `max`",
@@ -345,12 +328,13 @@ impl Checking<'_> {
                     None => format!("add `[parameters.{name}]`"),
                 };
                 let shown = name.escape_debug().to_string();
-                self.mistake(path, format!("there is no parameter `{shown}`"), hint);
+                self.remarks
+                    .mistake(path, format!("there is no parameter `{shown}`"), hint);
             }
             self.used.insert(name);
         }
         if text.matches("${").count() > parameters_in(text).len() {
-            self.mistake(
+            self.remarks.mistake(
                 path,
                 "`${` begins a parameter, but no `}` ends it",
                 "write `${name}`",
@@ -367,7 +351,7 @@ impl Checking<'_> {
             return;
         };
         if let Some(escape) = ESCAPES.iter().find(|value| pattern.is_match(value)) {
-            self.mistake(
+            self.remarks.mistake(
                 path,
                 format!("the value `{escape}` of parameter `{name}` would lead out of the folder"),
                 format!(
@@ -382,7 +366,7 @@ impl Checking<'_> {
         for (name, parameter) in &template.parameters {
             let here = ["parameters", name.as_str()];
             match expression::whole(&parameter.pattern) {
-                Err(error) => self.mistake(
+                Err(error) => self.remarks.mistake(
                     &["parameters", name, "pattern"],
                     format!(
                         "not a regular expression: {}",
@@ -394,7 +378,7 @@ impl Checking<'_> {
                     if let Some(default) = &parameter.default
                         && !pattern.is_match(default)
                     {
-                        self.mistake(
+                        self.remarks.mistake(
                             &["parameters", name, "default"],
                             format!(
                                 "the default does not match the pattern `{}`",
@@ -406,7 +390,7 @@ impl Checking<'_> {
                 }
             }
             if !self.used.contains(name) {
-                self.advice(
+                self.remarks.advice(
                     &here,
                     format!("the parameter `{name}` narrows nothing"),
                     format!("use `${{{name}}}` in a constraint, or remove it"),

@@ -354,10 +354,7 @@ async fn listeners_with_tls_serve_commands_and_the_connector() {
         "--json",
     ];
     let made = gateway.run_json(&[&register[..], &["--ca", ca]].concat());
-    let token = made["token"]
-        .as_str()
-        .or_else(|| made["enrolment"]["token"].as_str())
-        .unwrap();
+    let token = made["enrolment"]["token"].as_str().unwrap();
     let enrolled = std::process::Command::new(SALLYPORT)
         .args([
             "agent",
