@@ -220,6 +220,9 @@ pub struct Task {
     /// How many calls it has used of its budget, while it is known to the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,
+    /// What it has used up besides, while it is known to the gateway.
+    #[serde(default)]
+    pub spent: Option<model::Spent>,
     /// For clients that can name their task only by the URL: the URL of each server of the grant.
     pub urls: BTreeMap<ServerName, String>,
 }
@@ -256,7 +259,9 @@ pub struct Server {
     pub description: String,
     /// The segment that it belongs to.
     pub segment: Option<SegmentName>,
-    /// `stdio` or `http`.
+    /// What it speaks.
+    pub kind: model::config::ServerKind,
+    /// `stdio` for a program that the gateway runs, else how it is reached, such as `http`.
     pub transport: String,
     /// The URL that agents use.
     pub url: String,

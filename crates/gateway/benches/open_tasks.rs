@@ -90,6 +90,7 @@ fn action(number: u32) -> Action {
             tool: "read_text_file".to_owned(),
             arguments: arguments.as_object().expect("an object").clone(),
         },
+        expected: model::Spent::default(),
     }
 }
 

@@ -132,22 +132,19 @@ impl Authenticator {
         }
     }
 
-    /// Authenticates a request for a resource: token, proof of possession, task. `resource` is the
-    /// URL that was called, and the one that the token must be made for; `named` is the task that
-    /// the URL names, if it names one.
+    /// Authenticates a request for a resource: token, proof of possession, task. The token must be
+    /// made for `asked.resource`, and the proof for `asked.method` and `asked.url`.
     ///
     /// # Errors
     /// [`Unauthenticated`] with the challenge to answer with.
     pub fn authenticate(
         &self,
         live: &Live,
-        method: &str,
-        resource: &str,
-        named: Option<&TaskId>,
-        headers: &HeaderMap,
+        asked: &Asked<'_>,
+        credentials: &Credentials<'_>,
         now: Timestamp,
     ) -> Result<Caller, Unauthenticated> {
-        let (scheme, token) = credentials(headers)?;
+        let Credentials { scheme, token, .. } = *credentials;
         let id = identity::token_id(token);
         let invalid =
             |reason: &str| Unauthenticated::new(Some("invalid_token"), scheme, reason.to_owned());
@@ -168,13 +165,13 @@ impl Authenticator {
         if claims.is_expired(now) {
             return Err(invalid("the token has expired"));
         }
-        if !claims.is_for(resource) {
+        if !claims.is_for(asked.resource) {
             return Err(invalid("the token was not made for this resource"));
         }
         let bound_to = claims.cnf.as_ref().map(|cnf| cnf.jkt.as_str());
         let proof = match (scheme, bound_to) {
             (Proof::Dpop, Some(thumbprint)) => {
-                self.prove(headers, method, resource, token, thumbprint, now)?;
+                self.prove(asked, credentials, thumbprint, now)?;
                 Proof::Dpop
             }
             (Proof::Bearer, None) => Proof::Bearer,
@@ -201,7 +198,7 @@ impl Authenticator {
                 .task()
                 .instance
                 .is_some_and(|owner| owner != claims.client_id)
-            || named.is_some_and(|named| *named != task.task().id)
+            || asked.task.is_some_and(|named| *named != task.task().id)
         {
             return Err(invalid(
                 "the token's task is not the caller's, or not the URL's",
@@ -228,25 +225,20 @@ impl Authenticator {
 
     fn prove(
         &self,
-        headers: &HeaderMap,
-        method: &str,
-        url: &str,
-        token: &str,
+        asked: &Asked<'_>,
+        credentials: &Credentials<'_>,
         thumbprint: &str,
         now: Timestamp,
     ) -> Result<(), Unauthenticated> {
         let failed =
             |reason: String| Unauthenticated::new(Some("invalid_dpop_proof"), Proof::Dpop, reason);
-        let mut proofs = headers.get_all("dpop").iter();
-        let proof = match (proofs.next(), proofs.next()) {
-            (Some(proof), None) => proof.to_str().ok(),
-            _ => None,
-        };
-        let proof = proof.ok_or_else(|| failed("exactly one DPoP header is needed".to_owned()))?;
+        let proof = credentials
+            .proof
+            .ok_or_else(|| failed("exactly one DPoP header is needed".to_owned()))?;
         let request = dpop::Request {
-            method,
-            url,
-            access_token: Some(token),
+            method: asked.method,
+            url: asked.url,
+            access_token: Some(credentials.token),
         };
         self.proofs
             .verify_by(proof, &request, thumbprint, now)
@@ -255,8 +247,52 @@ impl Authenticator {
     }
 }
 
+/// What is asked for, as far as tokens and proofs are about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The URL of the protected resource.
+    pub resource: &'a str,
+    /// The method that a proof must be made for (RFC 9449 §4.2, `htm`).
+    pub method: &'a str,
+    /// The URL that a proof must be made for (`htu`), without query and fragment.
+    pub url: &'a str,
+    /// The task that the URL names, if it names one.
+    pub task: Option<&'a TaskId>,
+}
+
+/// What a caller shows.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The scheme that the token came with.
+    pub scheme: Proof,
+    /// The access token.
+    pub token: &'a str,
+    /// The one DPoP proof, if exactly one came.
+    pub proof: Option<&'a str>,
+}
+
+impl<'a> Credentials<'a> {
+    /// Those of a request: the one `Authorization` header, and the one `DPoP` header.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] when there is no token, or not exactly one.
+    pub fn of(headers: &'a HeaderMap) -> Result<Self, Unauthenticated> {
+        let (scheme, token) = authorization(headers)?;
+        let mut proofs = headers.get_all("dpop").iter();
+        let proof = match (proofs.next(), proofs.next()) {
+            (Some(proof), None) => proof.to_str().ok(),
+            _ => None,
+        };
+        Ok(Self {
+            scheme,
+            token,
+            proof,
+        })
+    }
+}
+
 /// The scheme and token of the one `Authorization` header.
-fn credentials(headers: &HeaderMap) -> Result<(Proof, &str), Unauthenticated> {
+fn authorization(headers: &HeaderMap) -> Result<(Proof, &str), Unauthenticated> {
     let missing = || Unauthenticated::new(None, Proof::Dpop, "no access token was sent");
     let malformed = || {
         Unauthenticated::new(
@@ -297,7 +333,7 @@ mod tests {
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_static(value));
         }
-        credentials(&headers)
+        authorization(&headers)
             .map(|(scheme, token)| (scheme, token.to_owned()))
             .map_err(|refused| refused.error)
     }

@@ -3,17 +3,22 @@
 //! An action takes the same path whatever its protocol: [`pipeline::Pipeline::authenticate`] makes a
 //! [`pipeline::Caller`]; the enforcement point says what is attempted; [`pipeline::Pipeline::attempt`]
 //! decides and records; only the [`pipeline::Permit`] that it returns lets the enforcement point
-//! forward; [`pipeline::Permit::finish`] records what became of it.
+//! forward; [`pipeline::Permit::finish`] records what became of it. MCP is here; the other protocols are
+//! crates of their own, each a [`front::Door`].
 
 pub mod caller;
+pub mod front;
+pub mod intake;
 pub mod live;
 pub mod mcp;
 pub mod metrics;
 pub mod pipeline;
+pub mod problem;
 pub mod redaction;
 pub mod refusals;
 pub mod resource;
 pub mod serve;
+pub mod slots;
 pub mod upstream;
 
 /// The body type of every answer.

@@ -1,5 +1,6 @@
 //! The path of one action, written once and shared by every enforcement point.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,10 +9,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use model::record::{ActionResult, Ended, Event, Intent, Record};
-use model::{Action, Decision, DecisionId, Denial, Operation, Outcome, Rule};
+use model::{Action, Decision, DecisionId, Denial, Operation, Outcome, Rule, Spent};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::caller::{Authenticator, Caller, Unauthenticated};
+use crate::caller::{Asked, Authenticator, Caller, Credentials, Unauthenticated};
 use crate::live::{CutSignal, Live, LiveTask};
 use crate::metrics::Metrics;
 use crate::redaction::{Redactor, shorten};
@@ -79,7 +80,8 @@ impl Pipeline {
         self.redactor.store(Arc::new(redactor));
     }
 
-    /// Step 2: who is calling the resource at this route. A refusal is recorded.
+    /// Step 2: who is calling the resource at this route, or something behind it (`rest`, from its
+    /// `/` on). A refusal is recorded.
     ///
     /// # Errors
     /// [`Unauthenticated`] with the challenge to answer with.
@@ -87,26 +89,53 @@ impl Pipeline {
         &self,
         method: &http::Method,
         route: &Route,
+        rest: &str,
         base_url: &str,
         headers: &HeaderMap,
     ) -> Result<Caller, Unauthenticated> {
-        let now = Timestamp::now();
-        let resource = route.resource(base_url);
-        let named = route.task.as_ref();
-        let caller = self.authenticator.authenticate(
-            &self.live,
-            method.as_str(),
-            &resource,
-            named,
-            headers,
-            now,
-        );
-        if let Err(refused) = &caller {
-            self.metrics.refused();
-            self.refusals
-                .note(now, &route.path(), None, refused.denial());
+        match Credentials::of(headers) {
+            Ok(credentials) => {
+                let method = method.as_str();
+                self.authenticate_with(method, route, rest, base_url, &credentials)
+            }
+            Err(refused) => Err(self.unauthenticated(route, refused)),
         }
-        caller
+    }
+
+    /// Step 2 where credentials do not come in HTTP headers.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]; it is recorded.
+    pub fn authenticate_with(
+        &self,
+        method: &str,
+        route: &Route,
+        rest: &str,
+        base_url: &str,
+        credentials: &Credentials<'_>,
+    ) -> Result<Caller, Unauthenticated> {
+        let resource = route.resource(base_url);
+        let url = match rest {
+            "" => Cow::Borrowed(resource.as_str()),
+            rest => Cow::Owned(format!("{resource}{rest}")),
+        };
+        let asked = Asked {
+            resource: &resource,
+            method,
+            url: &url,
+            task: route.task.as_ref(),
+        };
+        self.authenticator
+            .authenticate(&self.live, &asked, credentials, Timestamp::now())
+            .map_err(|refused| self.unauthenticated(route, refused))
+    }
+
+    fn unauthenticated(&self, route: &Route, refused: Unauthenticated) -> Unauthenticated {
+        self.metrics.refused();
+        let now = Timestamp::now();
+        self.refusals
+            .note(now, &route.path(), None, refused.denial());
+        refused
     }
 
     /// Records a request that did not become an action, with its caller as far as known.
@@ -127,6 +156,11 @@ impl Pipeline {
         let now = Timestamp::now();
         let id = DecisionId::new(now, random());
         let decision = self.decide(caller, &action, now, id);
+        let expected = if action.operation.is_charged() {
+            action.expected
+        } else {
+            Spent::default()
+        };
         let intent = self.intent(caller, action, &decision);
         let server = intent.server.clone();
         let record = Record::new(now, Event::Intent(Box::new(intent)));
@@ -142,6 +176,8 @@ impl Pipeline {
         // results follow their intents through one queue. Given out only after it.
         let mut permit = decision.is_permit().then(|| Permit {
             decision: id,
+            held: expected,
+            spent: Spent::default(),
             task: Arc::clone(&caller.task),
             live: Arc::clone(&self.live),
             signal: caller.signal.clone(),
@@ -156,6 +192,7 @@ impl Pipeline {
             // the budget errs on the side of less.
             if let Some(permit) = &mut permit {
                 permit.finished = true;
+                caller.task.lock().usage.release(permit.held);
             }
             return denied(audit_unavailable());
         }
@@ -212,18 +249,28 @@ impl Pipeline {
             reason: shorten(&denial.reason, REASON_CHARACTERS),
             remedy: shorten(&denial.remedy, REASON_CHARACTERS),
         });
-        let target = shorten(action.operation.target(), TARGET_CHARACTERS);
+        let target = shorten(&action.operation.target(), TARGET_CHARACTERS);
+        let hash = |text: &[u8]| Some(hex(hmac::sign(caller.task.salt(), text).as_ref()));
         let (arguments, arguments_hash) = match action.operation {
-            Operation::CallTool { arguments, .. } => {
-                let text = serde_json::to_vec(&arguments).unwrap_or_default();
-                let tag = hmac::sign(caller.task.salt(), &text);
+            Operation::CallTool { arguments, .. }
+            | Operation::Request { arguments, .. }
+            | Operation::Generate { arguments, .. }
+            | Operation::Message { arguments, .. } => {
+                let tag = hash(&serde_json::to_vec(&arguments).unwrap_or_default());
                 let shown = self
                     .redactor
                     .load()
                     .view(arguments, caller.task.grant(), permission);
-                (Some(shown), Some(hex(tag.as_ref())))
+                (Some(shown), tag)
             }
-            _ => (None, None),
+            Operation::Query { statement } => {
+                let shown = self.redactor.load().statement(&statement);
+                (Some(shown), hash(statement.text.as_bytes()))
+            }
+            Operation::ReadResource { .. }
+            | Operation::GetPrompt { .. }
+            | Operation::Converse
+            | Operation::Answer { .. } => (None, None),
         };
         Intent {
             decision: decision.id,
@@ -241,6 +288,7 @@ impl Pipeline {
             policies: decision.policies.clone(),
             policy_version: decision.policy_version.clone(),
             permission,
+            expected: action.expected,
         }
     }
 }
@@ -250,6 +298,10 @@ impl Pipeline {
 /// records that the action was not forwarded, or that the agent went away.
 pub struct Permit {
     decision: DecisionId,
+    /// What is held back from the budget for it.
+    held: Spent,
+    /// What it has used up so far.
+    spent: Spent,
     task: Arc<LiveTask>,
     live: Arc<Live>,
     signal: CutSignal,
@@ -312,6 +364,38 @@ impl Permit {
         }
     }
 
+    /// Counts what the action has used up since the last time this was called: tokens, money, rows or
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`Denied`] when an amount of the task's budget is used up now, so that the action must not go
+    /// on. It is counted all the same.
+    pub fn spend(&mut self, amount: Spent) -> Result<(), Denied> {
+        self.spent = self.spent.plus(amount);
+        let mut state = self.task.lock();
+        // What was held back for it becomes what it spent.
+        let back = Spent::default()
+            .plus(self.held)
+            .minus(self.held.minus(amount));
+        state.usage.release(back);
+        self.held = self.held.minus(amount);
+        state.usage.spend(amount);
+        let used = state.usage.spent();
+        let budget = self.task.grant().budget();
+        let over = budget.amounts().find(|(_, limit, of)| of(&used) > *limit);
+        match over {
+            None => Ok(()),
+            Some((name, limit, _)) => Err(Denied {
+                decision: self.decision,
+                denial: Denial {
+                    rule: Rule::BudgetExhausted,
+                    reason: format!("the task allows {limit} {name} in all, and all were used"),
+                    remedy: "open a new task for further work".to_owned(),
+                },
+            }),
+        }
+    }
+
     /// Step 8: records what became of it, with the hash of what the agent got.
     pub fn finish(mut self, ended: Ended, answer: Digest) {
         let tag = hex(answer.context.sign().as_ref());
@@ -322,6 +406,10 @@ impl Permit {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
+        self.task
+            .lock()
+            .usage
+            .release(std::mem::take(&mut self.held));
         let taken = self.started.elapsed();
         self.metrics.ended(ended, taken);
         let result = ActionResult {
@@ -331,6 +419,7 @@ impl Permit {
             micros: u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
             bytes,
             hash,
+            spent: self.spent,
         };
         let record = Record::new(Timestamp::now(), Event::Result(Box::new(result)));
         if let Err(error) = self.live.audit().submit(Bytes::from(record.to_bytes())) {

@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 /// Longest text that is shown of one value, in characters.
 const SHOWN_CHARACTERS: usize = 256;
+/// Longest database statement that is shown, in characters.
+const STATEMENT_CHARACTERS: usize = 4_096;
 /// Longest argument name that is shown, in characters.
 const NAME_CHARACTERS: usize = 64;
 /// Longest view, in bytes of JSON; a longer one is left to the hash alone. Records end at 64 KiB.
@@ -91,6 +93,25 @@ impl Redactor {
         } else {
             Value::String(format!("(too long to show: {length} bytes)"))
         }
+    }
+
+    /// The view of a database statement: its text without literals, and what it touches.
+    #[must_use]
+    pub fn statement(&self, statement: &model::Statement) -> Value {
+        let accesses: Vec<Value> = statement
+            .accesses
+            .iter()
+            .take(SHOWN_VALUES)
+            .filter_map(|access| serde_json::to_value(access).ok())
+            .collect();
+        let mut view = Map::new();
+        let shape = shorten(&self.clean(&statement.shape), STATEMENT_CHARACTERS);
+        view.insert("statement".to_owned(), Value::String(shape));
+        let length = serde_json::to_vec(&accesses).map_or(usize::MAX, |text| text.len());
+        if length <= VIEW_BYTES {
+            view.insert("touches".to_owned(), Value::Array(accesses));
+        }
+        Value::Object(view)
     }
 
     fn value(&self, name: &str, value: Value, shown: bool, left: &mut usize) -> Value {

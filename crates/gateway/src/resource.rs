@@ -2,19 +2,33 @@
 
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use model::config::ServerKind;
 use model::{Proof, ServerName, TaskId};
 use serde_json::json;
 
 use crate::caller::Unauthenticated;
+use crate::problem::problem;
 use crate::{Body, full};
 
 /// Where RFC 9728 puts the metadata: in front of the resource's path.
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// One protected MCP server as clients address it: `/mcp/<server>`, or
-/// `/tasks/<task>/mcp/<server>` for clients that can name their task only by the URL.
+/// The kinds of servers, each with its own path.
+const KINDS: [ServerKind; 5] = [
+    ServerKind::Mcp,
+    ServerKind::Http,
+    ServerKind::Llm,
+    ServerKind::A2a,
+    ServerKind::Postgres,
+];
+
+/// One protected server as clients address it: `/<kind>/<server>`, or `/tasks/<task>/<kind>/<server>`
+/// for clients that can name their task only by the URL. Databases are not reached over HTTP; their
+/// route only names what tokens are made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    /// What it speaks.
+    pub kind: ServerKind,
     /// The server.
     pub server: ServerName,
     /// The task, when the URL names it.
@@ -22,10 +36,28 @@ pub struct Route {
 }
 
 impl Route {
-    /// Reads the path of a request; `None` when it is no route. Only the one spelling that
+    /// Reads the path of a resource; `None` when it is no route. Only the one spelling that
     /// [`Self::path`] writes is accepted.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
+        let (route, rest) = Self::read(path)?;
+        rest.is_empty().then_some(route)
+    }
+
+    /// Reads the path of a request: the route, and what is behind it, from its `/` on. An MCP server
+    /// has nothing behind it, and a database is not here.
+    #[must_use]
+    pub fn split(path: &str) -> Option<(Self, &str)> {
+        let (route, rest) = Self::read(path)?;
+        let there = match route.kind {
+            ServerKind::Mcp => rest.is_empty(),
+            ServerKind::Http | ServerKind::Llm | ServerKind::A2a => true,
+            ServerKind::Postgres => false,
+        };
+        there.then_some((route, rest))
+    }
+
+    fn read(path: &str) -> Option<(Self, &str)> {
         let (task, rest) = match path.strip_prefix("/tasks/") {
             Some(rest) => {
                 let (task, rest) = rest.split_once('/')?;
@@ -33,17 +65,27 @@ impl Route {
             }
             None => (None, path.strip_prefix('/')?),
         };
-        let server = ServerName::parse(rest.strip_prefix("mcp/")?).ok()?;
-        Some(Self { server, task })
+        let (kind, rest) = rest.split_once('/')?;
+        let kind = KINDS.into_iter().find(|known| known.as_str() == kind)?;
+        let (server, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let server = ServerName::parse(server).ok()?;
+        Some((Self { kind, server, task }, rest))
     }
 
     /// The path of the route.
     #[must_use]
     pub fn path(&self) -> String {
+        let (kind, server) = (self.kind.as_str(), &self.server);
         match &self.task {
-            Some(task) => format!("/tasks/{task}/mcp/{}", self.server),
-            None => format!("/mcp/{}", self.server),
+            Some(task) => format!("/tasks/{task}/{kind}/{server}"),
+            None => format!("/{kind}/{server}"),
         }
+    }
+
+    /// The scope of its tokens: the kind's word.
+    #[must_use]
+    pub fn scope(&self) -> &'static str {
+        self.kind.as_str()
     }
 
     /// The route that a resource URL (RFC 8707) names at this gateway.
@@ -71,8 +113,11 @@ impl Route {
     }
 }
 
-/// The scope that tokens for MCP servers carry.
-pub const SCOPE: &str = "mcp";
+/// The scopes that tokens for servers carry.
+#[must_use]
+pub fn scopes() -> [&'static str; 5] {
+    KINDS.map(ServerKind::as_str)
+}
 
 /// The metadata document (RFC 9728 §2). It is the same for every well-formed route, so it tells
 /// nobody which servers and tasks exist.
@@ -81,9 +126,9 @@ pub fn metadata(route: &Route, base_url: &str, issuer: &str) -> Response<Body> {
     let document = json!({
         "resource": route.resource(base_url),
         "authorization_servers": [issuer],
-        "scopes_supported": [SCOPE],
+        "scopes_supported": [route.scope()],
         "bearer_methods_supported": ["header"],
-        "resource_name": format!("Sallyport: MCP server {}", route.server),
+        "resource_name": format!("Sallyport: {} server {}", route.kind.as_str(), route.server),
         "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
         "dpop_bound_access_tokens_required": false,
     });
@@ -109,7 +154,10 @@ pub fn metadata(route: &Route, base_url: &str, issuer: &str) -> Response<Body> {
 #[must_use]
 pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Response<Body> {
     let metadata = route.metadata_url(base_url);
-    let mut challenge = format!("resource_metadata=\"{metadata}\", scope=\"{SCOPE}\"");
+    let mut challenge = format!(
+        "resource_metadata=\"{metadata}\", scope=\"{}\"",
+        route.scope()
+    );
     if let Some(error) = refused.error {
         let reason: String = refused
             .reason
@@ -124,22 +172,11 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
         Some("invalid_request") => StatusCode::BAD_REQUEST,
         _ => StatusCode::UNAUTHORIZED,
     };
-    let body = json!({
-        "jsonrpc": "2.0",
-        "id": null,
-        "error": {
-            "code": 401,
-            "message": refused.reason,
-            "data": { "rule": "unauthenticated", "remedy": refused.denial().remedy },
-        },
-    });
-    let mut response = Response::new(full(body.to_string()));
-    *response.status_mut() = status;
+    let mut response = match route.kind {
+        ServerKind::Mcp => json_rpc(refused, status),
+        _ => problem(status, &refused.reason, &refused.denial().remedy),
+    };
     let headers = response.headers_mut();
-    headers.insert(
-        http::header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
     let mut add = |scheme: &str, more: &str| {
         if let Ok(value) = HeaderValue::try_from(format!("{scheme} {challenge}{more}")) {
             headers.append(WWW_AUTHENTICATE, value);
@@ -159,6 +196,26 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
     {
         headers.insert(HeaderName::from_static("dpop-nonce"), nonce);
     }
+    response
+}
+
+/// The refusal as a JSON-RPC error.
+fn json_rpc(refused: &Unauthenticated, status: StatusCode) -> Response<Body> {
+    let body = json!({
+        "jsonrpc": "2.0",
+        "id": null,
+        "error": {
+            "code": 401,
+            "message": refused.reason,
+            "data": { "rule": "unauthenticated", "remedy": refused.denial().remedy },
+        },
+    });
+    let mut response = Response::new(full(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 

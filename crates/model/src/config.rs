@@ -7,7 +7,19 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::mistake::Mistake;
-use crate::name::{SegmentName, ServerName, TrustDomain};
+use crate::name::{ServerName, TrustDomain};
+
+mod a2a;
+mod http;
+mod llm;
+mod postgres;
+mod server;
+
+pub use a2a::A2a;
+pub use http::Http;
+pub use llm::Llm;
+pub use postgres::Postgres;
+pub use server::{Credential, Secret, Server, ServerKind};
 
 /// The configuration of one process. The file format is described in `docs/configuration.md`;
 /// relative paths are relative to the file.
@@ -31,7 +43,13 @@ pub struct Config {
     /// What of arguments may be seen in records.
     #[serde(default)]
     pub redaction: Redaction,
-    /// The protected MCP servers.
+    /// The PostgreSQL listener. It is opened only when a server of that kind is configured.
+    #[serde(default = "Listener::postgres")]
+    pub postgres: Listener,
+    /// The forward proxy for agents whose code cannot change; none by default.
+    #[serde(default)]
+    pub proxy: Option<Listener>,
+    /// What is protected: servers of MCP, of HTTP APIs, of models, of databases, and other agents.
     #[serde(default)]
     pub servers: BTreeMap<ServerName, Server>,
 }
@@ -60,6 +78,10 @@ impl Listener {
 
     fn gateway() -> Self {
         Self::on(SocketAddr::from(([127, 0, 0, 1], 8601)))
+    }
+
+    fn postgres() -> Self {
+        Self::on(SocketAddr::from(([127, 0, 0, 1], 8602)))
     }
 
     /// A listener with nothing but an address.
@@ -119,6 +141,14 @@ pub struct Limits {
     pub upstream_seconds: u64,
 }
 
+impl Limits {
+    /// The longest message that is taken in, from either side, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.request_bytes.max(self.response_bytes)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -147,69 +177,6 @@ pub struct Redaction {
     pub hide: Vec<String>,
     /// Regular expressions; what they match in shown text is replaced.
     pub patterns: Vec<String>,
-}
-
-/// A protected MCP server: either `command` (stdio) or `url` (streamable HTTP).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Server {
-    /// What it is, in words.
-    #[serde(default)]
-    pub description: String,
-    /// The segment that it belongs to, if any.
-    #[serde(default)]
-    pub segment: Option<SegmentName>,
-    /// The program and its arguments, for a server over stdio.
-    #[serde(default)]
-    pub command: Vec<String>,
-    /// The folder that the program runs in.
-    #[serde(default)]
-    pub directory: Option<PathBuf>,
-    /// The program's environment; nothing else is inherited but `PATH` and `HOME`.
-    #[serde(default)]
-    pub environment: BTreeMap<String, Secret>,
-    /// The endpoint, for a server over streamable HTTP.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// The certification authorities that a server over HTTPS is verified with, in a PEM file; by
-    /// default the public ones.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// The credential that the gateway presents to it.
-    #[serde(default)]
-    pub credential: Option<Credential>,
-}
-
-/// A value that comes from a file or from the environment, or plain text that is no secret.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Secret {
-    /// The content of a file, without the line's end.
-    File(PathBuf),
-    /// An environment variable of the Sallyport process.
-    Env(String),
-    /// Plain text, for what is no secret.
-    Plain(String),
-}
-
-/// A credential for an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Credential {
-    /// The header that carries it.
-    #[serde(default = "Credential::default_header")]
-    pub header: String,
-    /// What stands before the value, such as `Bearer `.
-    #[serde(default)]
-    pub prefix: String,
-    /// The value.
-    pub value: Secret,
-}
-
-impl Credential {
-    fn default_header() -> String {
-        "authorization".to_owned()
-    }
 }
 
 fn default_data_dir() -> PathBuf {

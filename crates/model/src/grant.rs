@@ -1,6 +1,6 @@
 //! What one task may do: RFC 9396 authorization details with constraints and budgets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
@@ -8,6 +8,8 @@ use serde_json::{Number, Value};
 use crate::agent::Proof;
 use crate::name::ServerName;
 use crate::pattern::Pattern;
+use crate::spending::Spent;
+use crate::statement::TableOperation;
 
 /// What one task may do. Fixed when the task opens; it can only run out, never grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,7 +23,8 @@ pub struct Grant {
     pub proof: Proof,
 }
 
-/// One authorization detail: what may be done at one MCP server.
+/// One authorization detail: what may be done at one server. Which members mean something depends on
+/// the kind; the others are empty.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Permission {
@@ -30,26 +33,108 @@ pub struct Permission {
     pub kind: PermissionKind,
     /// The server.
     pub server: ServerName,
-    /// Tools that may be called.
+    /// MCP: tools that may be called.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<ToolPermission>,
-    /// Resources, by URI, that may be read and subscribed to.
+    pub tools: Vec<CallPermission>,
+    /// HTTP: endpoints that may be requested, such as `GET /customers/{id}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<CallPermission>,
+    /// LLM: models that may be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<CallPermission>,
+    /// A2A: skills that may be asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<CallPermission>,
+    /// PostgreSQL: tables that may be touched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TablePermission>,
+    /// MCP: resources, by URI, that may be read and subscribed to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Pattern>,
-    /// Prompts that may be fetched.
+    /// MCP: prompts that may be fetched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prompts: Vec<Pattern>,
-    /// What the server may ask of the agent in return.
+    /// MCP: what the server may ask of the agent in return.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_requests: Vec<ServerRequest>,
 }
 
-/// The authorization details types in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+impl Permission {
+    /// A permission of a kind that allows nothing yet but to talk to the server.
+    #[must_use]
+    pub fn new(kind: PermissionKind, server: ServerName) -> Self {
+        Self {
+            kind,
+            server,
+            tools: Vec::new(),
+            endpoints: Vec::new(),
+            models: Vec::new(),
+            skills: Vec::new(),
+            tables: Vec::new(),
+            resources: Vec::new(),
+            prompts: Vec::new(),
+            server_requests: Vec::new(),
+        }
+    }
+
+    /// What may be called: tools, endpoints, models or skills, as the kind has it.
+    #[must_use]
+    pub fn calls(&self) -> &[CallPermission] {
+        match self.kind {
+            PermissionKind::Mcp => &self.tools,
+            PermissionKind::Http => &self.endpoints,
+            PermissionKind::Llm => &self.models,
+            PermissionKind::A2a => &self.skills,
+            PermissionKind::Postgres => &[],
+        }
+    }
+
+    /// What may be called, to be changed.
+    pub fn calls_mut(&mut self) -> &mut [CallPermission] {
+        match self.kind {
+            PermissionKind::Mcp => &mut self.tools,
+            PermissionKind::Http => &mut self.endpoints,
+            PermissionKind::Llm => &mut self.models,
+            PermissionKind::A2a => &mut self.skills,
+            PermissionKind::Postgres => &mut [],
+        }
+    }
+}
+
+/// The authorization details types in use: one for each kind of server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum PermissionKind {
     /// Use of an MCP server.
     #[serde(rename = "sallyport_mcp")]
     Mcp,
+    /// Use of an HTTP API.
+    #[serde(rename = "sallyport_http")]
+    Http,
+    /// Use of a provider of models.
+    #[serde(rename = "sallyport_llm")]
+    Llm,
+    /// Use of another agent.
+    #[serde(rename = "sallyport_a2a")]
+    A2a,
+    /// Use of a PostgreSQL database.
+    #[serde(rename = "sallyport_postgres")]
+    Postgres,
+}
+
+/// Leave to touch the tables whose name matches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TablePermission {
+    /// Which tables, as `schema.name`.
+    pub name: Pattern,
+    /// In which ways.
+    pub operations: BTreeSet<TableOperation>,
+    /// The columns that may be read and written; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<BTreeSet<String>>,
+    /// Which rows: an SQL condition that the database itself holds them to; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<String>,
 }
 
 /// A kind of request that an MCP server may send to the agent.
@@ -77,11 +162,12 @@ impl ServerRequest {
     }
 }
 
-/// Leave to call the tools whose name matches, with constrained arguments.
+/// Leave to call the tools, endpoints, models or skills whose name matches, with constrained
+/// arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ToolPermission {
-    /// Which tools.
+pub struct CallPermission {
+    /// Which ones.
     pub name: Pattern,
     /// Constraints by argument: a top-level argument name, or a JSON Pointer (RFC 6901) that starts
     /// with `/`, in which a `*` segment stands for every element or member.
@@ -92,12 +178,12 @@ pub struct ToolPermission {
     /// there is no constraint at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_arguments: Option<OtherArguments>,
-    /// How often these tools may be called in this task; `None` leaves it to the overall budget.
+    /// How often they may be called in this task; `None` leaves it to the overall budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_calls: Option<u32>,
 }
 
-impl ToolPermission {
+impl CallPermission {
     /// Whether arguments that no constraint names may be passed.
     #[must_use]
     pub fn allows_other_arguments(&self) -> bool {
@@ -155,12 +241,56 @@ pub struct Constraint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// Tool calls, resource reads and prompt fetches in all.
+    /// Actions in all: tool calls, resource reads, prompt fetches, requests, statements, messages.
+    #[serde(default = "Budget::default_calls")]
     pub calls: u32,
+    /// Tokens of models, read and written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Money, in millionths of a US dollar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_usd: Option<u64>,
+    /// Rows that databases return or change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Bytes that databases return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+impl Budget {
+    const fn default_calls() -> u32 {
+        1_000
+    }
+
+    /// A budget that limits nothing but the number of actions.
+    #[must_use]
+    pub const fn of_calls(calls: u32) -> Self {
+        Self {
+            calls,
+            tokens: None,
+            micro_usd: None,
+            rows: None,
+            bytes: None,
+        }
+    }
+
+    /// The limited amounts besides the number of actions, each with its name, its limit, and how
+    /// much of it is in an amount.
+    pub fn amounts(&self) -> impl Iterator<Item = (&'static str, u64, fn(&Spent) -> u64)> + use<> {
+        let each: [(&'static str, Option<u64>, fn(&Spent) -> u64); 4] = [
+            ("tokens", self.tokens, |spent| spent.tokens),
+            ("micro_usd", self.micro_usd, |spent| spent.micro_usd),
+            ("rows", self.rows, |spent| spent.rows),
+            ("bytes", self.bytes, |spent| spent.bytes),
+        ];
+        each.into_iter()
+            .filter_map(|(name, limit, of)| Some((name, limit?, of)))
+    }
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { calls: 1_000 }
+        Self::of_calls(Self::default_calls())
     }
 }

@@ -10,6 +10,7 @@ use crate::agent::Proof;
 use crate::decision::Denial;
 use crate::id::{DecisionId, InstanceId, TaskId};
 use crate::name::{AgentName, ServerName};
+use crate::spending::Spent;
 
 /// One entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,9 +51,9 @@ pub struct Intent {
     pub task: TaskId,
     /// Where.
     pub server: ServerName,
-    /// The protocol's method, such as `tools/call`.
+    /// The protocol's method, such as `tools/call` or `GET`.
     pub method: String,
-    /// The tool, URI or prompt; empty for the server itself.
+    /// The tool, URI, prompt, endpoint, model, skill or tables; empty for the server itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
     /// Arguments as the redaction rules let them be seen.
@@ -74,6 +75,9 @@ pub struct Intent {
     /// The permission of the grant that covered it: position, and position of the tool in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permission: Option<(usize, Option<usize>)>,
+    /// What it was expected to use up at most, and was held back for it.
+    #[serde(default, skip_serializing_if = "Spent::is_nothing")]
+    pub expected: Spent,
 }
 
 /// What became of a permitted action.
@@ -92,6 +96,9 @@ pub struct ActionResult {
     /// HMAC-SHA-256 of the answer's bytes, keyed with the task's salt, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
+    /// What it used up besides itself.
+    #[serde(default, skip_serializing_if = "Spent::is_nothing")]
+    pub spent: Spent,
 }
 
 /// How an action ended.

@@ -120,7 +120,7 @@ impl Template {
 }
 
 /// The budget of a template that does not state one.
-pub const DEFAULT_BUDGET: Budget = Budget { calls: 1_000 };
+pub const DEFAULT_BUDGET: Budget = Budget::of_calls(1_000);
 
 /// The weakest proof that a template accepts when it does not say.
 pub const DEFAULT_PROOF: Proof = Proof::Dpop;

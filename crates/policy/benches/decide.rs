@@ -112,6 +112,7 @@ impl Work {
                     tool: "read_text_file".to_owned(),
                     arguments: arguments.as_object().expect("an object").clone(),
                 },
+                expected: model::Spent::default(),
             },
             task: Task {
                 id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Constraint, ToolPermission};
+use model::{CallPermission, Constraint};
 use serde_json::{Map, Value};
 
 use crate::constraint::{Broken, CompiledConstraint};
@@ -110,7 +110,7 @@ pub(crate) enum Refused<'a> {
 }
 
 impl Arguments {
-    pub(crate) fn new(tool: &ToolPermission) -> Self {
+    pub(crate) fn new(tool: &CallPermission) -> Self {
         Self::of(&tool.arguments, tool.allows_other_arguments())
     }
 

@@ -52,7 +52,7 @@ impl<T: Default> Scoped<T> {
 /// A policy, and the actions that its scope lets it apply to, as a bit each.
 struct Entry {
     policy: u32,
-    verbs: u8,
+    verbs: u16,
 }
 
 impl Index {
@@ -111,7 +111,7 @@ impl Index {
         resource: &[EntityUid],
         verb: Verb,
     ) -> Arc<PolicySet> {
-        let bit = 1 << verb as u8;
+        let bit = 1_u16 << verb as u16;
         let mut found: Vec<u32> = self
             .by_principal
             .reached(principal)
@@ -142,7 +142,7 @@ impl Index {
     }
 }
 
-fn verbs(action: &ActionConstraint, resource_is: Option<&EntityTypeName>) -> u8 {
+fn verbs(action: &ActionConstraint, resource_is: Option<&EntityTypeName>) -> u16 {
     let named = |verb: Verb| match action {
         ActionConstraint::Any => true,
         ActionConstraint::Eq(uid) => uid == verb.uid(),
@@ -152,5 +152,5 @@ fn verbs(action: &ActionConstraint, resource_is: Option<&EntityTypeName>) -> u8 
         .into_iter()
         .filter(|verb| named(*verb))
         .filter(|verb| resource_is.is_none_or(|kind| kind == resource_type(*verb)))
-        .fold(0, |bits, verb| bits | 1 << verb as u8)
+        .fold(0, |bits, verb| bits | 1_u16 << verb as u16)
 }

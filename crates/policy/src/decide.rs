@@ -1,9 +1,12 @@
 //! The decision.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
+use model::grant::{PermissionKind, TablePermission};
 use model::{
     Action, AgentName, Decision, DecisionId, Denial, InstanceId, Operation, Outcome, Proof,
-    ServerName, Task, TaskStatus,
+    ServerName, Statement, TableAccess, TableOperation, Task, TaskStatus,
 };
 
 use crate::arguments::Refused;
@@ -56,6 +59,12 @@ pub enum Listed<'a> {
     Resource(&'a str),
     /// A resource template, by its URI template (RFC 6570).
     ResourceTemplate(&'a str),
+    /// An endpoint of an HTTP API, such as `GET /customers/{id}`.
+    Endpoint(&'a str),
+    /// A model, by name.
+    Model(&'a str),
+    /// A skill of another agent, by id.
+    Skill(&'a str),
 }
 
 /// Decides whether an action may go on. Everything must agree, in this order: the agent is active;
@@ -93,8 +102,8 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
     let agent = stand(world, caller, task, grant, attempt.now).map_err(by_grant)?;
     let (name, server, at) = reach(world, grant, &action.server).map_err(by_grant)?;
     let (permission, tool) = grants(attempt, at).map_err(by_grant)?;
-    if action.operation.is_charged() && attempt.usage.calls() >= grant.calls {
-        return Err(by_grant(denials::budget_exhausted(grant.calls)));
+    if action.operation.is_charged() {
+        within_budget(attempt).map_err(by_grant)?;
     }
     let context = match action.operation {
         Operation::Answer { request } => {
@@ -102,19 +111,49 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
         }
         _ => grant.contexts.of(task, caller.proof),
     };
-    let Verdict { answer, policies } = world.policies().ask(
-        &agent.known,
-        (name, &server.known),
-        Verb::of(&action.operation),
-        action.operation.target(),
-        context,
-    );
-    match answer {
-        Answer::Permitted => Ok((permission, tool, policies)),
-        Answer::Forbidden => Err((denials::policy_forbids(), policies)),
-        Answer::NotPermitted => Err((denials::no_policy_permits(), policies)),
-        Answer::Failed => Err((denials::policy_error(), policies)),
+    let ask = |verb, target: &str, context| {
+        let server = (name, &server.known);
+        let verdict = world
+            .policies()
+            .ask(&agent.known, server, verb, target, context);
+        let Verdict { answer, policies } = verdict;
+        match answer {
+            Answer::Permitted => Ok(policies),
+            Answer::Forbidden => Err((denials::policy_forbids(), policies)),
+            Answer::NotPermitted => Err((denials::no_policy_permits(), policies)),
+            Answer::Failed => Err((denials::policy_error(), policies)),
+        }
+    };
+    let policies = match (&action.operation, Verb::of(&action.operation)) {
+        (Operation::Query { statement }, _) => {
+            let mut policies = BTreeSet::new();
+            for access in &statement.accesses {
+                let verb = Verb::of_table(access.operation);
+                policies.extend(ask(verb, &access.table, context.clone())?);
+            }
+            policies.into_iter().collect()
+        }
+        (operation, Some(verb)) => ask(verb, &operation.target(), context)?,
+        (_, None) => {
+            return Err(by_grant(denials::not_granted(
+                &action.server,
+                &action.operation,
+            )));
+        }
+    };
+    Ok((permission, tool, policies))
+}
+
+/// The budget over all permissions: actions, and what they use up.
+fn within_budget(attempt: &Attempt<'_>) -> Result<(), Denial> {
+    let budget = &attempt.grant.budget;
+    if attempt.usage.calls() >= budget.calls {
+        return Err(denials::budget_exhausted(budget.calls));
     }
+    if let Some((name, limit)) = attempt.usage.exceeded(budget, &attempt.action.expected) {
+        return Err(denials::amount_exhausted(name, limit));
+    }
+    Ok(())
 }
 
 /// The caller's standing: agent, task and proof.
@@ -166,9 +205,11 @@ fn grants(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>)
     let not_granted = || denials::not_granted(&action.server, &action.operation);
     let mut permissions = at.permissions.iter().copied();
     let found = match &action.operation {
-        Operation::CallTool { tool, arguments } => {
-            return call(attempt, at, tool, arguments);
-        }
+        Operation::CallTool { .. }
+        | Operation::Request { .. }
+        | Operation::Generate { .. }
+        | Operation::Message { .. } => return call(attempt, at),
+        Operation::Query { statement } => return query(attempt, at, statement),
         // An empty name would not be told from the server itself in records.
         Operation::ReadResource { uri } => permissions.find(|position| {
             let mut patterns = grant.permission(*position).resources.iter();
@@ -191,33 +232,75 @@ fn grants(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>)
         .ok_or_else(not_granted)
 }
 
-fn call(
-    attempt: &Attempt<'_>,
-    at: &AtServer,
-    tool: &str,
-    arguments: &serde_json::Map<String, serde_json::Value>,
-) -> Result<(usize, Option<usize>), Denial> {
+fn call(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>), Denial> {
+    let not_granted = || denials::not_granted(&attempt.action.server, &attempt.action.operation);
+    let (kind, name, arguments) = attempt.action.operation.call().ok_or_else(not_granted)?;
     let mut refused: Option<Refused<'_>> = None;
     let mut exhausted: Option<u32> = None;
-    let covering = attempt.grant.tools(at, tool).filter(|_| !tool.is_empty());
+    let covering = attempt
+        .grant
+        .calls(at, kind, name)
+        .filter(|_| !name.is_empty());
     for (permission, position) in covering {
-        let granted = attempt.grant.tool((permission, position));
+        let granted = attempt.grant.call((permission, position));
         if let Err(why) = granted.arguments.check(arguments) {
             refused.get_or_insert(why);
             continue;
         }
         match granted.max_calls {
-            Some(max) if attempt.usage.of_tool(permission, position) >= max => {
+            Some(max) if attempt.usage.of_call(permission, position) >= max => {
                 exhausted.get_or_insert(max);
             }
             _ => return Ok((permission, Some(position))),
         }
     }
     Err(match (exhausted, refused) {
-        (Some(max), _) => denials::tool_budget_exhausted(tool, max),
+        (Some(max), _) => denials::call_budget_exhausted(&attempt.action.operation, max),
         (None, Some(why)) => denials::argument_refused(&why),
-        (None, None) => denials::not_granted(&attempt.action.server, &attempt.action.operation),
+        (None, None) => not_granted(),
     })
+}
+
+/// Every table that a statement touches must be granted, in that way and with those columns. The
+/// permission of the first one stands for all.
+fn query(
+    attempt: &Attempt<'_>,
+    at: &AtServer,
+    statement: &Statement,
+) -> Result<(usize, Option<usize>), Denial> {
+    let mut first = None;
+    for access in &statement.accesses {
+        let found = tables(attempt.grant, at).find(|(_, table)| covers_access(table, access));
+        match found {
+            Some((place, _)) => first.get_or_insert(place),
+            None => return Err(denials::table_not_granted(&attempt.action.server, access)),
+        };
+    }
+    first
+        .map(|permission| (permission, None))
+        .ok_or_else(|| denials::not_granted(&attempt.action.server, &attempt.action.operation))
+}
+
+fn tables<'a>(
+    grant: &'a CompiledGrant,
+    at: &'a AtServer,
+) -> impl Iterator<Item = (usize, &'a TablePermission)> {
+    at.permissions.iter().flat_map(|position| {
+        let tables = grant.permission(*position).tables.iter();
+        tables.map(|table| (*position, table))
+    })
+}
+
+fn covers_access(granted: &TablePermission, access: &TableAccess) -> bool {
+    !access.table.is_empty()
+        && granted.name.matches(&access.table)
+        && granted.operations.contains(&access.operation)
+        && match (&granted.columns, &access.columns) {
+            (None, _) => true,
+            // Removing a row touches all of it; reading none of its columns counts it.
+            (Some(_), None) => access.operation == TableOperation::Delete,
+            (Some(granted), Some(named)) => named.is_subset(granted),
+        }
 }
 
 /// Whether an item of a server's listing is one that the caller could ever use under its task: the
@@ -242,8 +325,12 @@ pub fn may_list(
         .permissions
         .iter()
         .map(|position| grant.permission(*position));
+    let called = |verb, kind, name| (verb, name, grant.calls(at, kind, name).next().is_some());
     let (verb, target, granted) = match item {
-        Listed::Tool(tool) => (Verb::CallTool, tool, grant.tools(at, tool).next().is_some()),
+        Listed::Tool(name) => called(Verb::CallTool, PermissionKind::Mcp, name),
+        Listed::Endpoint(name) => called(Verb::Request, PermissionKind::Http, name),
+        Listed::Model(name) => called(Verb::Generate, PermissionKind::Llm, name),
+        Listed::Skill(name) => called(Verb::Message, PermissionKind::A2a, name),
         Listed::Prompt(prompt) => {
             let granted =
                 permissions.any(|p| p.prompts.iter().any(|pattern| pattern.matches(prompt)));

@@ -2,7 +2,7 @@
 //! about servers, agents or policies beyond that.
 
 use model::grant::ServerRequest;
-use model::{Constraint, Denial, Operation, Rule, ServerName, TaskStatus};
+use model::{Constraint, Denial, Operation, Rule, ServerName, TableAccess, TaskStatus};
 
 use crate::arguments::Refused;
 use crate::constraint::Broken;
@@ -75,14 +75,36 @@ pub(crate) fn server_disabled(server: &ServerName) -> Denial {
     )
 }
 
-pub(crate) fn not_granted(server: &ServerName, operation: &Operation) -> Denial {
-    let what = match operation {
+/// What an operation touches, in words.
+fn what(operation: &Operation) -> String {
+    match operation {
         Operation::CallTool { tool, .. } => format!("the tool `{}`", quote(tool)),
         Operation::ReadResource { uri } => format!("the resource `{}`", quote(uri)),
         Operation::GetPrompt { name } => format!("the prompt `{}`", quote(name)),
         Operation::Converse => "it".to_owned(),
         Operation::Answer { request } => format!("{} requests", request_word(*request)),
-    };
+        Operation::Request { endpoint, .. } => format!("the endpoint `{}`", quote(endpoint)),
+        Operation::Generate { model, .. } => format!("the model `{}`", quote(model)),
+        Operation::Message { skill, .. } => format!("the skill `{}`", quote(skill)),
+        Operation::Query { statement } => format!("the tables `{}`", quote(&statement.target())),
+    }
+}
+
+pub(crate) fn table_not_granted(server: &ServerName, access: &TableAccess) -> Denial {
+    let table = quote(&access.table);
+    let columns = access.columns.as_ref().map_or_else(String::new, |columns| {
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        format!(" (columns `{}`)", quote(&columns.join(", ")))
+    });
+    let operation = access.operation;
+    let reason = format!(
+        "the task does not grant {operation} on `{table}`{columns} of the server `{server}`"
+    );
+    denial(Rule::NotGranted, reason, ASK_FOR_MORE)
+}
+
+pub(crate) fn not_granted(server: &ServerName, operation: &Operation) -> Denial {
+    let what = what(operation);
     let reason = format!("the task does not grant {what} of the server `{server}`");
     denial(Rule::NotGranted, reason, ASK_FOR_MORE)
 }
@@ -172,9 +194,9 @@ fn wanted(constraint: &Constraint) -> String {
     parts.join(", and ")
 }
 
-pub(crate) fn tool_budget_exhausted(tool: &str, max: u32) -> Denial {
-    let tool = quote(tool);
-    let reason = format!("the task allows {max} calls of the tool `{tool}`, and all were made");
+pub(crate) fn call_budget_exhausted(operation: &Operation, max: u32) -> Denial {
+    let what = what(operation);
+    let reason = format!("the task allows {max} calls of {what}, and all were made");
     denial(
         Rule::BudgetExhausted,
         reason,
@@ -188,6 +210,15 @@ pub(crate) fn budget_exhausted(calls: u32) -> Denial {
         Rule::BudgetExhausted,
         reason,
         "open a new task for further work",
+    )
+}
+
+pub(crate) fn amount_exhausted(name: &str, limit: u64) -> Denial {
+    let reason = format!("the task allows {limit} {name} in all, and this would go beyond it");
+    denial(
+        Rule::BudgetExhausted,
+        reason,
+        "ask for less at once, or open a new task for further work",
     )
 }
 

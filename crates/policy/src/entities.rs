@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression,
 };
-use model::{AgentName, Operation, Proof, SegmentName, ServerName, Task};
+use model::{AgentName, Operation, Proof, SegmentName, ServerName, TableOperation, Task};
 
 /// The actions of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,24 +17,52 @@ pub(crate) enum Verb {
     GetPrompt,
     Converse,
     Answer,
+    Request,
+    Generate,
+    Message,
+    Select,
+    Insert,
+    Update,
+    Delete,
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::CallTool,
         Self::ReadResource,
         Self::GetPrompt,
         Self::Converse,
         Self::Answer,
+        Self::Request,
+        Self::Generate,
+        Self::Message,
+        Self::Select,
+        Self::Insert,
+        Self::Update,
+        Self::Delete,
     ];
 
-    pub(crate) fn of(operation: &Operation) -> Self {
+    /// The action that an operation is; a statement is one for each table that it touches.
+    pub(crate) fn of(operation: &Operation) -> Option<Self> {
         match operation {
-            Operation::CallTool { .. } => Self::CallTool,
-            Operation::ReadResource { .. } => Self::ReadResource,
-            Operation::GetPrompt { .. } => Self::GetPrompt,
-            Operation::Converse => Self::Converse,
-            Operation::Answer { .. } => Self::Answer,
+            Operation::CallTool { .. } => Some(Self::CallTool),
+            Operation::ReadResource { .. } => Some(Self::ReadResource),
+            Operation::GetPrompt { .. } => Some(Self::GetPrompt),
+            Operation::Converse => Some(Self::Converse),
+            Operation::Answer { .. } => Some(Self::Answer),
+            Operation::Request { .. } => Some(Self::Request),
+            Operation::Generate { .. } => Some(Self::Generate),
+            Operation::Message { .. } => Some(Self::Message),
+            Operation::Query { .. } => None,
+        }
+    }
+
+    pub(crate) fn of_table(operation: TableOperation) -> Self {
+        match operation {
+            TableOperation::Select => Self::Select,
+            TableOperation::Insert => Self::Insert,
+            TableOperation::Update => Self::Update,
+            TableOperation::Delete => Self::Delete,
         }
     }
 
@@ -45,6 +73,13 @@ impl Verb {
             Self::GetPrompt => "get_prompt",
             Self::Converse => "converse",
             Self::Answer => "answer",
+            Self::Request => "request",
+            Self::Generate => "generate",
+            Self::Message => "message",
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
         }
     }
 
@@ -62,7 +97,11 @@ struct Names {
     tool: EntityTypeName,
     resource: EntityTypeName,
     prompt: EntityTypeName,
-    actions: [EntityUid; 5],
+    endpoint: EntityTypeName,
+    model: EntityTypeName,
+    skill: EntityTypeName,
+    table: EntityTypeName,
+    actions: [EntityUid; 12],
 }
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
@@ -79,6 +118,10 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         tool: name("Tool"),
         resource: name("McpResource"),
         prompt: name("Prompt"),
+        endpoint: name("Endpoint"),
+        model: name("Model"),
+        skill: name("Skill"),
+        table: name("Table"),
         actions: Verb::ALL.map(|verb| uid(&name("Action"), verb.as_str())),
     }
 });
@@ -91,15 +134,13 @@ fn text(value: &str) -> RestrictedExpression {
     RestrictedExpression::new_string(value.to_owned())
 }
 
-fn entity<const N: usize>(
-    uid: EntityUid,
-    attributes: [(&str, &str); N],
-    parent: Option<&EntityUid>,
-) -> Entity {
-    let attributes = attributes.map(|(name, value)| (name.to_owned(), text(value)));
+fn entity(uid: EntityUid, attributes: &[(&str, &str)], parent: Option<&EntityUid>) -> Entity {
+    let attributes = attributes
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), text(value)));
     Entity::new(
         uid,
-        HashMap::from(attributes),
+        HashMap::from_iter(attributes),
         parent.cloned().into_iter().collect(),
     )
     .expect("text attributes evaluate to themselves")
@@ -119,20 +160,16 @@ impl Known {
         let uid = uid(&NAMES.agent, name.as_str());
         Self::new(
             uid,
-            [("name", name.as_str()), ("sponsor", sponsor)],
+            &[("name", name.as_str()), ("sponsor", sponsor)],
             segment,
         )
     }
 
     pub(crate) fn server(name: &ServerName, segment: Option<&SegmentName>) -> Self {
-        Self::new(uid(&NAMES.server, name.as_str()), [], segment)
+        Self::new(uid(&NAMES.server, name.as_str()), &[], segment)
     }
 
-    fn new<const N: usize>(
-        own: EntityUid,
-        attributes: [(&str, &str); N],
-        segment: Option<&SegmentName>,
-    ) -> Self {
+    fn new(own: EntityUid, attributes: &[(&str, &str)], segment: Option<&SegmentName>) -> Self {
         let segment = segment.map(|segment| uid(&NAMES.segment, segment.as_str()));
         Self {
             entity: entity(own.clone(), attributes, segment.as_ref()),
@@ -158,12 +195,23 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    /// The tool, resource, prompt or server itself. `target` is its name at the server.
+    /// The tool, resource, prompt, endpoint, model, skill, table or server itself. `target` is its name at the server.
     pub(crate) fn new(name: &ServerName, server: &Known, verb: Verb, target: &str) -> Self {
-        let (kind, attribute) = match verb {
-            Verb::CallTool => (&NAMES.tool, "name"),
-            Verb::ReadResource => (&NAMES.resource, "uri"),
-            Verb::GetPrompt => (&NAMES.prompt, "name"),
+        // What is in front of the first separator, and what is behind it.
+        let parts = |separator| target.split_once(separator).unwrap_or((target, ""));
+        let attributes: Vec<(&str, &str)> = match verb {
+            Verb::CallTool | Verb::GetPrompt | Verb::Generate | Verb::Message => {
+                vec![("name", target)]
+            }
+            Verb::ReadResource => vec![("uri", target)],
+            Verb::Request => {
+                let (method, path) = parts(' ');
+                vec![("method", method), ("path", path)]
+            }
+            Verb::Select | Verb::Insert | Verb::Update | Verb::Delete => {
+                let (schema, table) = parts('.');
+                vec![("schema", schema), ("name", table)]
+            }
             Verb::Converse | Verb::Answer => {
                 return Self {
                     uid: server.uid.clone(),
@@ -173,13 +221,9 @@ impl Touched {
             }
         };
         // A server's name has no `/`, so the id says unambiguously which server is meant.
-        let own = uid(kind, &format!("{name}/{target}"));
+        let own = uid(resource_type(verb), &format!("{name}/{target}"));
         Self {
-            entity: Some(entity(
-                own.clone(),
-                [(attribute, target)],
-                Some(&server.uid),
-            )),
+            entity: Some(entity(own.clone(), &attributes, Some(&server.uid))),
             scope: std::iter::once(&own)
                 .chain(&server.scope)
                 .cloned()
@@ -222,6 +266,10 @@ pub(crate) fn resource_type(verb: Verb) -> &'static EntityTypeName {
         Verb::CallTool => &NAMES.tool,
         Verb::ReadResource => &NAMES.resource,
         Verb::GetPrompt => &NAMES.prompt,
+        Verb::Request => &NAMES.endpoint,
+        Verb::Generate => &NAMES.model,
+        Verb::Message => &NAMES.skill,
+        Verb::Select | Verb::Insert | Verb::Update | Verb::Delete => &NAMES.table,
         Verb::Converse | Verb::Answer => &NAMES.server,
     }
 }

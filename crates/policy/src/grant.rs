@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use model::grant::{Permission, ServerRequest};
-use model::{Grant, Pattern, Proof, ServerName};
+use model::grant::{Permission, PermissionKind, ServerRequest, TablePermission};
+use model::{Budget, Grant, Pattern, Proof, ServerName};
 
 use crate::arguments::Arguments;
 use crate::contexts::Contexts;
@@ -13,7 +13,7 @@ use crate::contexts::Contexts;
 pub struct CompiledGrant {
     pub(crate) proof: Proof,
     /// The budget over all permissions.
-    pub(crate) calls: u32,
+    pub(crate) budget: Budget,
     permissions: Vec<CompiledPermission>,
     servers: BTreeMap<ServerName, AtServer>,
     pub(crate) contexts: Contexts,
@@ -24,22 +24,24 @@ pub struct CompiledGrant {
 pub(crate) struct AtServer {
     /// The permissions, in order.
     pub(crate) permissions: Vec<usize>,
-    /// Tool permissions that name one tool, by its name: permission, and tool in it, in order.
+    /// Call permissions with one name, by it: permission, and position in it, in order.
     exact: HashMap<Box<str>, Vec<(usize, usize)>>,
-    /// Tool permissions with a `*`, in order.
+    /// Call permissions with a `*`, in order.
     prefixes: Vec<(usize, usize)>,
 }
 
 #[derive(Debug)]
 pub(crate) struct CompiledPermission {
-    pub(crate) tools: Vec<CompiledTool>,
+    pub(crate) kind: PermissionKind,
+    pub(crate) calls: Vec<CompiledCall>,
+    pub(crate) tables: Vec<TablePermission>,
     pub(crate) resources: Vec<Pattern>,
     pub(crate) prompts: Vec<Pattern>,
     pub(crate) server_requests: Vec<ServerRequest>,
 }
 
 #[derive(Debug)]
-pub(crate) struct CompiledTool {
+pub(crate) struct CompiledCall {
     pub(crate) name: Pattern,
     pub(crate) arguments: Arguments,
     pub(crate) max_calls: Option<u32>,
@@ -59,7 +61,7 @@ impl CompiledGrant {
         }
         Self {
             proof: grant.proof,
-            calls: grant.budget.calls,
+            budget: grant.budget,
             permissions: grant
                 .permissions
                 .iter()
@@ -75,7 +77,7 @@ impl CompiledGrant {
     #[must_use]
     pub fn constrains(&self, permission: usize, tool: usize, argument: &str) -> bool {
         let permission = self.permissions.get(permission);
-        let tool = permission.and_then(|permission| permission.tools.get(tool));
+        let tool = permission.and_then(|permission| permission.calls.get(tool));
         tool.is_some_and(|tool| tool.arguments.constrains(argument))
     }
 
@@ -85,8 +87,26 @@ impl CompiledGrant {
         let mut tools = self
             .permissions
             .iter()
-            .flat_map(|permission| &permission.tools);
+            .flat_map(|permission| &permission.calls);
         tools.any(|tool| tool.arguments.constrains(argument))
+    }
+
+    /// What is granted of the tables of a database, in the order of the grant: for the enforcement point
+    /// that has the database hold sessions to it.
+    pub fn tables(&self, server: &ServerName) -> impl Iterator<Item = &TablePermission> {
+        let positions = self
+            .at(server)
+            .map_or(&[][..], |at| at.permissions.as_slice());
+        positions
+            .iter()
+            .map(|position| &self.permissions[*position])
+            .flat_map(|permission| &permission.tables)
+    }
+
+    /// The budget over all permissions.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// What is granted at a server; `None` when nothing is.
@@ -98,20 +118,29 @@ impl CompiledGrant {
         &self.permissions[position]
     }
 
-    pub(crate) fn tool(&self, (permission, tool): (usize, usize)) -> &CompiledTool {
-        &self.permissions[permission].tools[tool]
+    pub(crate) fn call(&self, (permission, tool): (usize, usize)) -> &CompiledCall {
+        &self.permissions[permission].calls[tool]
     }
 
-    /// The tool permissions at a server whose name covers a tool, in the order of the grant.
-    pub(crate) fn tools<'a>(
+    /// The call permissions of a kind at a server whose name covers what is called, in the order of the
+    /// grant.
+    pub(crate) fn calls<'a>(
         &'a self,
         at: &'a AtServer,
-        tool: &'a str,
+        kind: PermissionKind,
+        name: &'a str,
     ) -> impl Iterator<Item = (usize, usize)> + 'a {
-        let named = at.exact.get(tool).map_or(&[][..], Vec::as_slice);
-        let covers = |position: &&(usize, usize)| self.tool(**position).name.matches(tool);
-        let mut exact = named.iter().copied().peekable();
-        let mut prefix = at.prefixes.iter().filter(covers).copied().peekable();
+        let named = at.exact.get(name).map_or(&[][..], Vec::as_slice);
+        let covers = |position: &&(usize, usize)| self.call(**position).name.matches(name);
+        let of_kind = move |position: &(usize, usize)| self.permissions[position.0].kind == kind;
+        let mut exact = named.iter().copied().filter(of_kind).peekable();
+        let mut prefix = at
+            .prefixes
+            .iter()
+            .filter(covers)
+            .copied()
+            .filter(of_kind)
+            .peekable();
         std::iter::from_fn(move || match (exact.peek(), prefix.peek()) {
             (Some(a), Some(b)) if b < a => prefix.next(),
             (Some(_), _) => exact.next(),
@@ -123,7 +152,7 @@ impl CompiledGrant {
 impl AtServer {
     fn add(&mut self, position: usize, permission: &Permission) {
         self.permissions.push(position);
-        for (tool, written) in permission.tools.iter().enumerate() {
+        for (tool, written) in permission.calls().iter().enumerate() {
             let place = (position, tool);
             if written.name.is_prefix() {
                 self.prefixes.push(place);
@@ -139,13 +168,15 @@ impl AtServer {
 
 impl CompiledPermission {
     fn new(permission: &Permission) -> Self {
-        let tools = permission.tools.iter().map(|tool| CompiledTool {
-            name: tool.name.clone(),
-            arguments: Arguments::new(tool),
-            max_calls: tool.max_calls,
+        let calls = permission.calls().iter().map(|call| CompiledCall {
+            name: call.name.clone(),
+            arguments: Arguments::new(call),
+            max_calls: call.max_calls,
         });
         Self {
-            tools: tools.collect(),
+            kind: permission.kind,
+            calls: calls.collect(),
+            tables: permission.tables.clone(),
             resources: permission.resources.clone(),
             prompts: permission.prompts.clone(),
             server_requests: permission.server_requests.clone(),
@@ -173,10 +204,15 @@ mod tests {
         let b = grant.at(&ServerName::parse("b").unwrap()).unwrap();
         assert_eq!(b.permissions, [0, 2]);
         assert_eq!(
-            grant.tools(b, "xy").collect::<Vec<_>>(),
+            grant
+                .calls(b, PermissionKind::Mcp, "xy")
+                .collect::<Vec<_>>(),
             [(0, 0), (0, 1), (2, 0)]
         );
-        assert_eq!(grant.tools(b, "z").collect::<Vec<_>>(), [(2, 0)]);
+        assert_eq!(
+            grant.calls(b, PermissionKind::Mcp, "z").collect::<Vec<_>>(),
+            [(2, 0)]
+        );
         assert!(grant.at(&ServerName::parse("c").unwrap()).is_none());
         assert!(grant.constrains(2, 0, "p") && !grant.constrains(0, 0, "p"));
         assert!(!grant.constrains(9, 9, "p") && grant.constrains_anywhere("p"));
@@ -193,7 +229,7 @@ mod tests {
             let grant: Grant = serde_json::from_value(grant).unwrap();
             let compiled = CompiledGrant::new(&grant);
             let at = compiled.at(&ServerName::parse("s").unwrap()).unwrap();
-            let found: Vec<_> = compiled.tools(at, &tool).collect();
+            let found: Vec<_> = compiled.calls(at, PermissionKind::Mcp, &tool).collect();
             let scanned: Vec<_> = grant.permissions[0].tools.iter().enumerate()
                 .filter(|(_, written)| written.name.matches(&tool)).map(|(at, _)| (0, at)).collect();
             prop_assert_eq!(found, scanned);

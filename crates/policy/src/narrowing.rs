@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use model::grant::Permission;
-use model::{Constraint, Grant, Pattern, Proof, ServerName, ToolPermission};
+use model::grant::{Permission, TablePermission};
+use model::{Budget, CallPermission, Constraint, Grant, Pattern, Proof, ServerName};
 use serde_json::Value;
 
 use crate::arguments::{Arguments, Pointer};
@@ -21,12 +21,20 @@ use crate::uri;
 pub fn covers(wide: &Grant, narrow: &Grant) -> bool {
     let proof = wide.proof == Proof::Bearer || narrow.proof == Proof::Dpop;
     proof
-        && narrow.budget.calls <= wide.budget.calls
+        && budget_covered(&wide.budget, &narrow.budget)
         && narrow
             .permissions
             .iter()
             .all(|permission| permission_covered(wide, permission))
         && calls_covered(wide, narrow)
+}
+
+fn budget_covered(wide: &Budget, narrow: &Budget) -> bool {
+    narrow.calls <= wide.calls
+        && wide.amounts().all(|(name, limit, _)| {
+            let mut narrow = narrow.amounts();
+            narrow.any(|(of, less, _)| of == name && less <= limit)
+        })
 }
 
 fn at<'a>(grant: &'a Grant, server: &ServerName) -> impl Iterator<Item = &'a Permission> + Clone {
@@ -56,10 +64,28 @@ fn permission_covered(wide: &Grant, narrow: &Permission) -> bool {
             .server_requests
             .iter()
             .all(|request| wide.clone().any(|p| p.server_requests.contains(request)))
-        && narrow.tools.iter().all(|tool| {
+        && narrow.calls().iter().all(|call| {
             wide.clone()
-                .any(|p| p.tools.iter().any(|wide| tool_covered(wide, tool)))
+                .filter(|p| p.kind == narrow.kind)
+                .any(|p| p.calls().iter().any(|wide| call_covered(wide, call)))
         })
+        && narrow.tables.iter().all(|table| {
+            wide.clone()
+                .any(|p| p.tables.iter().any(|wide| table_covered(wide, table)))
+        })
+}
+
+/// Whether a table permission is within another. Conditions on rows are not compared: the same one,
+/// or none in `wide`.
+fn table_covered(wide: &TablePermission, narrow: &TablePermission) -> bool {
+    wide.name.covers(&narrow.name)
+        && narrow.operations.is_subset(&wide.operations)
+        && (wide.rows.is_none() || wide.rows == narrow.rows)
+        && match (&wide.columns, &narrow.columns) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(wide), Some(narrow)) => narrow.is_subset(wide),
+        }
 }
 
 fn resource_covered(wide: &Pattern, narrow: &Pattern) -> bool {
@@ -75,12 +101,13 @@ fn resource_covered(wide: &Pattern, narrow: &Pattern) -> bool {
 /// it, so everything that could be counted against a limit is.
 fn calls_covered(wide: &Grant, narrow: &Grant) -> bool {
     wide.permissions.iter().all(|permission| {
-        permission.tools.iter().all(|limited| {
+        permission.calls().iter().all(|limited| {
             let Some(max) = limited.max_calls else {
                 return true;
             };
             let counted: u64 = at(narrow, &permission.server)
-                .flat_map(|p| &p.tools)
+                .filter(|p| p.kind == permission.kind)
+                .flat_map(Permission::calls)
                 .filter(|tool| overlap(&limited.name, &tool.name))
                 .map(|tool| u64::from(tool.max_calls.unwrap_or(u32::MAX).min(narrow.budget.calls)))
                 .sum();
@@ -94,11 +121,11 @@ fn overlap(a: &Pattern, b: &Pattern) -> bool {
     a.covers(b) || b.covers(a)
 }
 
-fn tool_covered(wide: &ToolPermission, narrow: &ToolPermission) -> bool {
+fn call_covered(wide: &CallPermission, narrow: &CallPermission) -> bool {
     wide.name.covers(&narrow.name) && arguments_covered(wide, narrow)
 }
 
-fn arguments_covered(wide: &ToolPermission, narrow: &ToolPermission) -> bool {
+fn arguments_covered(wide: &CallPermission, narrow: &CallPermission) -> bool {
     let (Some(wide_at), Some(narrow_at)) = (by_place(&wide.arguments), by_place(&narrow.arguments))
     else {
         // An unusable key refuses everything: nothing is covered by it, and it needs no cover.

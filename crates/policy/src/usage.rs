@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use model::record::Intent;
-use model::{Action, Outcome};
+use model::record::{ActionResult, Intent};
+use model::{Action, Budget, Outcome, Spent};
 use serde::{Deserialize, Serialize};
 
-/// Counters of one task: calls in all, and per tool permission. They only grow.
+/// Counters of one task: actions in all and per call permission, and what they used up. They only
+/// grow, but for what is held back while an action is under way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Usage {
@@ -14,6 +15,9 @@ pub struct Usage {
     /// By position of the permission, and of the tool permission in it. Never more entries than
     /// the grant has tool permissions.
     tools: BTreeMap<(u32, u32), u32>,
+    spent: Spent,
+    /// Held back for actions that have not ended.
+    held: Spent,
 }
 
 /// The form in the store: `[permission, tool, calls]` for each tool permission that was used.
@@ -22,6 +26,9 @@ struct Written {
     calls: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tools: Vec<(u32, u32, u32)>,
+    /// With what was held back, so that a restart never gives a task more.
+    #[serde(default, skip_serializing_if = "Spent::is_nothing")]
+    spent: Spent,
 }
 
 impl From<Written> for Usage {
@@ -34,6 +41,8 @@ impl From<Written> for Usage {
         Self {
             calls: written.calls,
             tools,
+            spent: written.spent,
+            held: Spent::default(),
         }
     }
 }
@@ -44,6 +53,7 @@ impl From<Usage> for Written {
         Self {
             calls: usage.calls,
             tools: tools.map(|((p, t), calls)| (p, t, calls)).collect(),
+            spent: usage.spent.plus(usage.held),
         }
     }
 }
@@ -55,7 +65,40 @@ impl Usage {
             && action.operation.is_charged()
         {
             self.count(*permission, *tool);
+            self.held = self.held.plus(action.expected);
         }
+    }
+
+    /// Counts what an action under way has used up so far.
+    pub fn spend(&mut self, amount: Spent) {
+        self.spent = self.spent.plus(amount);
+    }
+
+    /// Gives back what was held back for an action that has ended.
+    pub fn release(&mut self, expected: Spent) {
+        self.held = self.held.minus(expected);
+    }
+
+    /// Counts what is held back as used up: of actions whose end nobody will tell of.
+    pub fn keep_held(&mut self) {
+        self.spent = self.spent.plus(std::mem::take(&mut self.held));
+    }
+
+    /// What was used up so far.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        self.spent
+    }
+
+    /// The first amount of a budget, with its limit, that is used up, or would be exceeded by an
+    /// action that may use `expected`.
+    #[must_use]
+    pub fn exceeded(&self, budget: &Budget, expected: &Spent) -> Option<(&'static str, u64)> {
+        let used = self.spent.plus(self.held);
+        budget.amounts().find_map(|(name, limit, of)| {
+            let over = of(&used) >= limit || of(&used).saturating_add(of(expected)) > limit;
+            over.then_some((name, limit))
+        })
     }
 
     /// Counts an action from its record, when the counters are rebuilt from the log. Intents that
@@ -67,7 +110,15 @@ impl Usage {
             && !intent.target.is_empty()
         {
             self.count(permission, tool);
+            self.held = self.held.plus(intent.expected);
         }
+    }
+
+    /// Counts what an action used up from the record of its end. `expected` is what its intent held
+    /// back, as far as it was counted too.
+    pub fn replay_end(&mut self, end: &ActionResult, expected: Spent) {
+        self.release(expected);
+        self.spend(end.spent);
     }
 
     /// Charged actions in all.
@@ -76,8 +127,8 @@ impl Usage {
         self.calls
     }
 
-    /// Calls under one tool permission.
-    pub(crate) fn of_tool(&self, permission: usize, tool: usize) -> u32 {
+    /// Calls under one call permission.
+    pub(crate) fn of_call(&self, permission: usize, tool: usize) -> u32 {
         let key = (position(permission), position(tool));
         self.tools.get(&key).copied().unwrap_or(0)
     }
@@ -121,17 +172,14 @@ mod tests {
             policies: Vec::new(),
             policy_version: String::new(),
             permission,
+            expected: Spent::default(),
         }
     }
 
     #[test]
     fn replaying_counts_what_charging_counted() {
         let server = ServerName::parse("s").unwrap();
-        let call = |operation| Action {
-            server: server.clone(),
-            method: String::new(),
-            operation,
-        };
+        let call = |operation| Action::new(server.clone(), "", operation);
         let tool = Operation::CallTool {
             tool: "t".to_owned(),
             arguments: serde_json::Map::new(),
@@ -156,12 +204,12 @@ mod tests {
                     tool,
                 },
             );
-            replayed.replay(&intent(action.operation.target(), Some((1, tool))));
+            replayed.replay(&intent(&action.operation.target(), Some((1, tool))));
         }
         replayed.replay(&intent("t", None));
         assert_eq!(charged, replayed);
         assert_eq!(charged.calls(), 2);
-        assert_eq!(charged.of_tool(1, 2), 1);
+        assert_eq!(charged.of_call(1, 2), 1);
     }
 
     #[test]

@@ -137,17 +137,38 @@ fn replay(
     let failed = |error: &dyn std::fmt::Display| EngineError::Recovery(error.to_string());
     let reader = audit::Reader::open(log_dir).map_err(|error| failed(&error))?;
     let size = reader.size();
+    // What actions that have not ended yet hold back.
+    let mut held = HashMap::new();
     for entry in reader.entries(first..size) {
         let (index, entry) = entry.map_err(|error| failed(&error))?;
         let record: Record = serde_json::from_slice(&entry)
             .map_err(|error| failed(&format!("record {index}: {error}")))?;
-        if let Event::Intent(intent) = record.event
-            && let Some(counted) = used.get_mut(&intent.task)
-            && index >= counted.from
-            && intent.permitted
-        {
-            counted.usage.replay(&intent);
+        match record.event {
+            Event::Intent(intent) if intent.permitted => {
+                if let Some(counted) = used.get_mut(&intent.task)
+                    && index >= counted.from
+                {
+                    counted.usage.replay(&intent);
+                    if !intent.expected.is_nothing() {
+                        held.insert(intent.decision, intent.expected);
+                    }
+                }
+            }
+            Event::Result(end) => {
+                if let Some(counted) = used.get_mut(&end.task)
+                    && index >= counted.from
+                {
+                    let expected = held.remove(&end.decision).unwrap_or_default();
+                    counted.usage.replay_end(&end, expected);
+                }
+            }
+            _ => {}
         }
+    }
+    // Actions whose end is not on record may have used up all that they were expected to; what they
+    // held back stays counted.
+    for counted in used.values_mut() {
+        counted.usage.keep_held();
     }
     Ok(used)
 }

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use gateway::resource::Route;
 use http::StatusCode;
 use model::ServerName;
+use model::config::ServerKind;
 
 use super::caller::Operator;
 use super::name;
@@ -56,6 +57,7 @@ fn shown(shared: &Shared, name: &ServerName) -> Option<api::Server> {
     let server = servers.get(name)?;
     let world = shared.engine.live().world();
     let route = Route {
+        kind: server.kind,
         server: name.clone(),
         task: None,
     };
@@ -63,10 +65,11 @@ fn shown(shared: &Shared, name: &ServerName) -> Option<api::Server> {
         name: name.clone(),
         description: server.description.clone(),
         segment: server.segment.clone(),
-        transport: if server.url.is_some() {
-            "http"
-        } else {
-            "stdio"
+        kind: server.kind,
+        transport: match server.kind {
+            ServerKind::Mcp if server.url.is_none() => "stdio",
+            ServerKind::Postgres => "postgres",
+            _ => "http",
         }
         .to_owned(),
         url: route.resource(&shared.engine.settings().gateway_url),

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use gateway::resource::Route;
 use http::StatusCode;
 use jiff::Timestamp;
+use model::config::ServerKind;
 use model::{AgentName, TaskId, TaskStatus, TemplateName};
 use serde::Deserialize;
 use store::TaskFilter;
@@ -34,17 +35,17 @@ fn shown(shared: &Shared, task: model::Task) -> api::Task {
     let base_url = &shared.engine.settings().gateway_url;
     let urls = task.grant.permissions.iter().map(|permission| {
         let route = Route {
+            kind: ServerKind::of(permission.kind),
             server: permission.server.clone(),
             task: Some(task.id),
         };
         (permission.server.clone(), route.resource(base_url))
     });
+    let live = shared.engine.live().task(&task.id);
+    let used = live.map(|live| live.usage());
     api::Task {
-        calls: shared
-            .engine
-            .live()
-            .task(&task.id)
-            .map(|live| live.usage().calls()),
+        calls: used.as_ref().map(policy::Usage::calls),
+        spent: used.map(|used| used.spent()),
         urls: urls.collect(),
         id: task.id,
         agent: task.agent,

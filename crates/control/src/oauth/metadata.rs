@@ -10,7 +10,7 @@ use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL};
 use serde_json::{Value, json};
 
 use super::error::OAuthError;
-use super::{DETAILS_TYPE, MCP_SCOPE, TASKS_SCOPE};
+use super::{DETAILS_TYPE, TASKS_SCOPE};
 use crate::http_api::Shared;
 
 /// The signature algorithms of proofs and assertions, as they follow from the keys that can enrol.
@@ -19,13 +19,15 @@ const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 /// The metadata of the authorization server. It names what works and nothing else.
 pub(super) fn document(issuer: &str) -> Value {
     let authentication = ["private_key_jwt"];
+    let mut scopes = gateway::resource::scopes().to_vec();
+    scopes.push(TASKS_SCOPE);
     json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth/token"),
         "jwks_uri": format!("{issuer}/oauth/jwks"),
         "revocation_endpoint": format!("{issuer}/oauth/revoke"),
         "introspection_endpoint": format!("{issuer}/oauth/introspect"),
-        "scopes_supported": [MCP_SCOPE, TASKS_SCOPE],
+        "scopes_supported": scopes,
         // No grant uses it, so RFC 8414 §2 lets it be absent; but the official MCP clients refuse
         // a document without it. It exists, and refuses every request.
         "authorization_endpoint": format!("{issuer}/oauth/authorize"),

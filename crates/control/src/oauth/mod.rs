@@ -19,8 +19,6 @@ use axum::routing::{get, post};
 
 use crate::http_api::Shared;
 
-/// The scope of tokens for MCP servers.
-const MCP_SCOPE: &str = gateway::resource::SCOPE;
 /// The scope of tokens with which an instance opens and completes tasks.
 pub(crate) const TASKS_SCOPE: &str = "tasks";
 /// The authorization details type (RFC 9396 §2) that names a task.

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::error::{OAuthError, no_store};
 use super::form::Form;
-use super::{DETAILS_TYPE, MCP_SCOPE, TASKS_SCOPE, client};
+use super::{DETAILS_TYPE, TASKS_SCOPE, client};
 use crate::engine::{EngineError, hex, random};
 use crate::http_api::Shared;
 
@@ -180,7 +180,7 @@ fn target(
         (None, None) => {
             return Err(OAuthError::details(
                 "name the task: with authorization_details of type sallyport_task, or with a \
-                 resource of the form /tasks/TASK/mcp/SERVER",
+                 resource of the form /tasks/TASK/KIND/SERVER",
             ));
         }
     };
@@ -205,14 +205,14 @@ fn target(
         .grant
         .permissions
         .iter()
-        .any(|it| it.server == route.server);
+        .any(|it| it.server == route.server && it.kind == route.kind.permission());
     if !granted || shared.engine.live().world().server(&route.server).is_none() {
         return Err(refused());
     }
     let audience = route.resource(&settings.gateway_url);
     Ok(Target {
         audience,
-        scope: MCP_SCOPE,
+        scope: route.scope(),
         task: Some(task),
     })
 }

@@ -109,14 +109,8 @@ pub(crate) fn setup(policy: &str) -> Setup {
     });
     let servers = ["files", "finance"].map(|name| {
         let server = Server {
-            description: String::new(),
-            segment: None,
             command: vec!["/bin/true".to_owned()],
-            directory: None,
-            environment: Default::default(),
-            url: None,
-            ca: None,
-            credential: None,
+            ..Server::default()
         };
         (ServerName::parse(name).unwrap(), server)
     });
@@ -452,6 +446,7 @@ impl Instance {
         path: &str,
     ) -> Result<gateway::pipeline::Permit, String> {
         let route = gateway::resource::Route {
+            kind: model::config::ServerKind::Mcp,
             server: ServerName::parse("files").unwrap(),
             task: Some(task),
         };
@@ -465,7 +460,7 @@ impl Instance {
         headers.insert("dpop", HeaderValue::try_from(proof).unwrap());
         let pipeline = plane.engine.pipeline();
         let caller = pipeline
-            .authenticate(&http::Method::POST, &route, GATEWAY, &headers)
+            .authenticate(&http::Method::POST, &route, "", GATEWAY, &headers)
             .map_err(|refused| refused.reason)?;
         let action = model::Action {
             server: route.server,
@@ -474,6 +469,7 @@ impl Instance {
                 tool: "read_text_file".to_owned(),
                 arguments: serde_json::Map::from_iter([("path".to_owned(), path.into())]),
             },
+            expected: model::Spent::default(),
         };
         pipeline
             .attempt(&caller, action)

@@ -175,7 +175,7 @@ impl Exchange {
         let text = tokio::select! {
             biased;
             () = signal.cut() => return Err(self.cut()),
-            text = intake::collect(body, ERROR_BYTES, &self.shared.room) => text.unwrap_or_default(),
+            text = crate::intake::collect(body, ERROR_BYTES, &self.shared.room) => text.unwrap_or_default(),
         };
         if self.is_lost_session(status, &text) {
             return Err(self.session_lost());

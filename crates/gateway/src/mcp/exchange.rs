@@ -13,9 +13,9 @@ use super::message::Id;
 use super::refusal::Refusal;
 use super::revision::{Method, Revision};
 use super::sessions::Session;
-use super::slots::Slot;
 use crate::caller::Caller;
 use crate::pipeline::{Denied, Digest, Permit};
+use crate::slots::Slot;
 
 /// One request of the agent that was permitted and is not answered yet.
 pub(super) struct Call {
@@ -121,11 +121,7 @@ impl Exchange {
         method: &str,
         operation: Operation,
     ) -> Result<Permit, Denied> {
-        let action = Action {
-            server: self.server.clone(),
-            method: method.to_owned(),
-            operation,
-        };
+        let action = Action::new(self.server.clone(), method.to_owned(), operation);
         self.shared.pipeline.attempt(&self.caller, action).await
     }
 

@@ -1,67 +1,14 @@
-//! Whole bodies, taken in within their limits.
+//! Bodies of messages: whether they are of a kind that MCP has, and whole, within their limits.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as HttpBody;
-use http_body_util::BodyExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::refusal::Refusal;
-
-/// Bodies up to this many bytes need no room among the large ones, so that those cannot crowd them
-/// out.
-const SMALL: usize = 64 << 10;
-/// Least room for large bodies, in bytes.
-const LEAST_ROOM: usize = 512 << 20;
-
-/// The memory for large bodies of all requests and answers. Each has its own limit, but there can be
-/// as many as connections.
-#[derive(Clone)]
-pub(super) struct Room(Arc<Semaphore>);
-
-/// A large body, which takes up room until the last who reads it is done.
-struct Large {
-    bytes: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Large {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Room {
-    /// Room for at least eight bodies of this many bytes.
-    pub(super) fn new(longest: usize) -> Self {
-        let kibibytes = longest.saturating_mul(8).max(LEAST_ROOM) >> 10;
-        Self(Arc::new(Semaphore::new(
-            kibibytes.min(Semaphore::MAX_PERMITS),
-        )))
-    }
-
-    /// Takes room for a body that has grown to this length; what it has already is in `taken`.
-    fn take(&self, length: usize, taken: &mut Option<OwnedSemaphorePermit>) -> Result<(), Broken> {
-        let held = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = length.div_ceil(1 << 10).saturating_sub(held);
-        if length <= SMALL || missing == 0 {
-            return Ok(());
-        }
-        let missing = u32::try_from(missing).map_err(|_| Broken::NoRoom)?;
-        let more = Arc::clone(&self.0)
-            .try_acquire_many_owned(missing)
-            .map_err(|_| Broken::NoRoom)?;
-        match taken {
-            Some(taken) => taken.merge(more),
-            None => *taken = Some(more),
-        }
-        Ok(())
-    }
-}
+use crate::intake::{Broken, Room, collect};
 
 /// Checks that the body is announced as JSON, and that the client takes both kinds of answer
 /// (MCP, `basic/transports/streamable-http`, Sending Messages).
@@ -156,57 +103,6 @@ where
     }
 }
 
-/// Why a body is not complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Broken {
-    /// It is longer than the limit.
-    TooLong,
-    /// The sender broke off.
-    Off,
-    /// It is large, and there is no room for more of those.
-    NoRoom,
-}
-
-/// Collects a body; one that arrives in one piece is not copied.
-///
-/// # Errors
-/// [`Broken`]
-pub(super) async fn collect<B>(mut body: B, limit: usize, room: &Room) -> Result<Bytes, Broken>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-{
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    let mut taken = None;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else {
-            continue;
-        };
-        let length = first.len() + more.len() + data.len();
-        if length > limit {
-            return Err(Broken::TooLong);
-        }
-        room.take(length, &mut taken)?;
-        if first.is_empty() && more.is_empty() {
-            first = data;
-        } else {
-            if !first.is_empty() {
-                more.extend_from_slice(&std::mem::take(&mut first));
-            }
-            more.extend_from_slice(&data);
-        }
-    }
-    let bytes = if more.is_empty() {
-        first
-    } else {
-        more.freeze()
-    };
-    Ok(match taken {
-        Some(_room) => Bytes::from_owner(Large { bytes, _room }),
-        None => bytes,
-    })
-}
-
 fn refuse(status: StatusCode, message: &str) -> Refusal {
     Refusal::new(status, None, super::agreement::INVALID_REQUEST, message)
 }
@@ -289,29 +185,5 @@ mod tests {
                 .status,
             400
         );
-    }
-
-    #[tokio::test]
-    async fn there_is_only_so_much_room_for_large_bodies() {
-        let room = Room::new(1 << 20);
-        let large = || Full::new(Bytes::from(vec![0; 128 << 20]));
-        let whole = |body| collect(body, 256 << 20, &room);
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.push(whole(large()).await.unwrap());
-        }
-        let part = held[0].slice(1..3);
-        assert_eq!(whole(large()).await, Err(Broken::NoRoom));
-        let small = Full::new(Bytes::from(vec![b'x'; SMALL]));
-        assert!(whole(small).await.is_ok(), "small ones always fit");
-        held.clear();
-        assert!(whole(large()).await.is_ok(), "room comes back");
-        let mut all = Vec::new();
-        while let Ok(body) = whole(large()).await {
-            all.push(body);
-        }
-        assert_eq!(all.len(), 3, "a part keeps the whole");
-        drop(part);
-        assert!(whole(large()).await.is_ok());
     }
 }

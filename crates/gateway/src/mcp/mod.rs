@@ -1,7 +1,7 @@
 //! The MCP enforcement point: streamable HTTP of the revisions 2024-11-05 to 2026-07-28.
 //!
 //! The path of one request, and where each step lives:
-//! 1. `door`: Host, Origin and the routes; `intake`: the body, within its limits; `message`,
+//! 1. [`crate::front`]: Host, Origin and the routes; `intake`: the body, within its limits; `message`,
 //!    `agreement`, `revision`: what it says, and whether headers and body say the same;
 //! 2. [`crate::caller`]: who is calling, before anything of the body is read;
 //! 3. `operations`: what is attempted;
@@ -12,21 +12,19 @@
 //!
 //! Bytes pass as they arrived wherever nothing has to be taken out of them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Method as HttpMethod, Request, Response};
-use hyper::body::Incoming;
+use http::{Method as HttpMethod, Response};
 use jiff::Timestamp;
-use model::config::Limits;
+use model::config::{Config, ServerKind};
 use model::{ServerName, TaskStatus};
 
-use crate::Body;
+use crate::front::{self, BoxFuture, Commit, Door, HttpDoor, Knock, Settings};
 use crate::pipeline::Pipeline;
-use crate::resource;
-use crate::serve::Handler;
-use crate::upstream::Upstreams;
+use crate::slots::Slots;
+use crate::upstream::{UpstreamConfigError, Upstreams};
+use crate::{Body, resource};
 
 pub mod agreement;
 pub mod annotations;
@@ -34,7 +32,6 @@ mod answer;
 mod asked;
 mod batch;
 mod delivery;
-mod door;
 mod exchange;
 mod forward;
 mod handles;
@@ -51,7 +48,6 @@ mod relay;
 mod results;
 pub(crate) mod revision;
 mod sessions;
-mod slots;
 pub mod sse;
 mod visit;
 
@@ -59,20 +55,6 @@ use annotations::Annotations;
 use handles::Handles;
 use refusal::Refusal;
 use sessions::Sessions;
-use slots::Slots;
-
-/// What the endpoint needs to know of the configuration.
-#[derive(Debug, Clone)]
-pub struct EndpointSettings {
-    /// The URL that clients use for the gateway, without a trailing slash.
-    pub base_url: String,
-    /// The issuer of the tokens that are accepted, as the metadata names it.
-    pub issuer: String,
-    /// Origins of browser pages that may call.
-    pub allowed_origins: Vec<String>,
-    /// Limits on what arrives.
-    pub limits: Limits,
-}
 
 /// The enforcement point, for one listener.
 pub struct Endpoint {
@@ -83,12 +65,12 @@ pub struct Endpoint {
 struct Shared {
     pipeline: Arc<Pipeline>,
     upstreams: Arc<Upstreams>,
-    settings: ArcSwap<EndpointSettings>,
+    settings: Arc<ArcSwap<Settings>>,
     sessions: Sessions,
     handles: Handles,
     annotations: papaya::HashMap<ServerName, Arc<Annotations>>,
     slots: Slots,
-    room: intake::Room,
+    room: crate::intake::Room,
 }
 
 impl Endpoint {
@@ -97,17 +79,14 @@ impl Endpoint {
     pub fn new(
         pipeline: Arc<Pipeline>,
         upstreams: Arc<Upstreams>,
-        settings: EndpointSettings,
+        settings: Arc<ArcSwap<Settings>>,
     ) -> Self {
-        let longest = settings
-            .limits
-            .request_bytes
-            .max(settings.limits.response_bytes);
+        let longest = settings.load().limits.longest();
         let shared = Shared {
-            room: intake::Room::new(longest),
+            room: crate::intake::Room::new(longest),
             pipeline,
             upstreams,
-            settings: ArcSwap::from_pointee(settings),
+            settings,
             sessions: Sessions::default(),
             handles: Handles::default(),
             annotations: papaya::HashMap::new(),
@@ -118,14 +97,9 @@ impl Endpoint {
         }
     }
 
-    /// Takes new settings into use, for the next request on.
-    pub fn set_settings(&self, settings: EndpointSettings) {
-        self.shared.settings.store(Arc::new(settings));
-    }
-
     /// Forgets sessions and handles whose task is over or whose instance was disabled, and
-    /// sessions without traffic. Call it each second, and after ending anything.
-    pub fn sweep(&self) {
+    /// sessions without traffic.
+    fn forget_the_ended(&self) {
         let now = Timestamp::now();
         let live = self.shared.pipeline.live();
         let alive = |principal: &crate::caller::Principal| {
@@ -149,33 +123,48 @@ impl Endpoint {
     }
 }
 
-impl Handler for Endpoint {
-    async fn handle(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
-        let settings = self.shared.settings.load_full();
-        let origin = match door::admit(&settings, request.headers()) {
-            Ok(origin) => origin,
-            Err(refused) => return *refused,
+impl Door for Endpoint {
+    fn kind(&self) -> ServerKind {
+        ServerKind::Mcp
+    }
+
+    fn prepare(&self, config: &Config) -> Result<Commit<'_>, Vec<String>> {
+        let told = |wrong: Vec<UpstreamConfigError>| {
+            wrong.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let response = match door::open(&settings, &request) {
-            door::Opened::Answer(response) => response,
-            door::Opened::Route(route) => self.shared.resource(&settings, route, request).await,
-        };
-        door::dress(response, origin.as_ref())
+        let commit = self.shared.upstreams.prepare(config).map_err(told)?;
+        Ok(Box::new(commit))
+    }
+
+    fn sweep(&self) {
+        self.forget_the_ended();
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.upstreams.stop())
+    }
+}
+
+impl HttpDoor for Endpoint {
+    fn answer(&self, knock: Knock) -> BoxFuture<'_, Response<Body>> {
+        Box::pin(self.shared.resource(knock))
     }
 }
 
 impl Shared {
     /// A request for a protected resource. The caller comes first: nothing of the body is read for
     /// someone who is not authenticated.
-    async fn resource(
-        self: &Arc<Self>,
-        settings: &EndpointSettings,
-        route: resource::Route,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
+    async fn resource(self: &Arc<Self>, knock: Knock) -> Response<Body> {
+        let Knock {
+            request,
+            route,
+            settings,
+            ..
+        } = knock;
         let caller = match self.pipeline.authenticate(
             request.method(),
             &route,
+            "",
             &settings.base_url,
             request.headers(),
         ) {
@@ -192,7 +181,7 @@ impl Shared {
             HttpMethod::POST => visit.post(request).await,
             HttpMethod::GET => visit.listen(request.headers()).await,
             HttpMethod::DELETE => visit.end_session(request.headers()).await,
-            _ => return door::method_not_allowed("POST, GET, DELETE, OPTIONS"),
+            _ => return front::method_not_allowed("POST, GET, DELETE, OPTIONS"),
         };
         answered.unwrap_or_else(|refused| visit.refuse(&refused))
     }

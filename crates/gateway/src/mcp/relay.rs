@@ -16,11 +16,11 @@ use super::agreement::SESSION;
 use super::delivery::{Feed, delivery};
 use super::exchange::{Call, Exchange};
 use super::inspect::{NoMessage, Seen};
-use super::intake::{self, Broken};
 use super::refusal::{Refusal, json_response};
 use super::revision::Method;
 use super::sse::{self, Cutter, Piece};
 use crate::Body;
+use crate::intake::{self, Broken};
 
 /// Why a stream is ended by the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,12 +18,12 @@ use super::post::TASKS_EXTENSION;
 use super::refusal::Refusal;
 use super::revision::{Method, Revision};
 use super::sessions::Session;
-use super::slots::Slot;
 use super::{Refused, Shared};
 use crate::Body;
 use crate::caller::Caller;
 use crate::pipeline::{Digest, Permit};
 use crate::resource::Route;
+use crate::slots::Slot;
 
 /// One request of an authenticated caller.
 pub(super) struct Visit {
@@ -100,11 +100,7 @@ impl Visit {
         operation: Operation,
         id: Option<&Id>,
     ) -> Result<Permit, Refused> {
-        let action = Action {
-            server: self.route.server.clone(),
-            method,
-            operation,
-        };
+        let action = Action::new(self.route.server.clone(), method, operation);
         self.shared
             .pipeline
             .attempt(&self.caller, action)

@@ -78,11 +78,17 @@ static WITHHELD: [&HeaderName; 13] = [
 static DPOP: HeaderName = HeaderName::from_static("dpop");
 
 /// The connections to all servers.
-pub(super) type Client = legacy::Client<Connector, Full<Bytes>>;
+pub(super) type Client<B = Full<Bytes>> = legacy::Client<Connector, B>;
 
 /// Makes a pool of connections: HTTP/1.1, no proxy, no redirects. Servers are verified with these
 /// authorities, or with the public ones.
-pub(super) fn client(authorities: Option<RootCertStore>) -> Result<Client, UpstreamConfigError> {
+pub(super) fn client<B>(
+    authorities: Option<RootCertStore>,
+) -> Result<Client<B>, UpstreamConfigError>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -112,7 +118,7 @@ pub(super) fn client(authorities: Option<RootCertStore>) -> Result<Client, Upstr
 }
 
 /// The certification authorities in a PEM file.
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let shown = path.display();
     let mut store = RootCertStore::empty();
     for certificate in
@@ -156,6 +162,51 @@ impl tower::Service<Uri> for Connector {
     }
 }
 
+/// The target of a URL, and the `Host` header that goes with it.
+///
+/// # Errors
+/// Why it cannot be used, in words.
+pub(super) fn target(url: &str) -> Result<(Uri, HeaderValue), &'static str> {
+    let uri: Uri = url.parse().map_err(|_| "it is not a URL")?;
+    let default_port = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return Err("it is neither http nor https"),
+    };
+    let authority = uri.authority().ok_or("it names no host")?;
+    if authority.as_str().contains('@') {
+        return Err("it has a user name or password in it");
+    }
+    let host = match authority.port_u16() {
+        Some(port) if port != default_port => authority.as_str(),
+        _ => authority.host(),
+    };
+    let host = HeaderValue::from_str(host).map_err(|_| "its host is not valid")?;
+    Ok((uri, host))
+}
+
+/// What went wrong, for the operator and for the agent.
+pub(super) fn story(error: &legacy::Error) -> (String, UpstreamError) {
+    let mut story = error.to_string();
+    let mut cause = error.source();
+    let mut cut_off = false;
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            cut_off |= !error.is_parse();
+        }
+        story = format!("{story}: {error}");
+        cause = error.source();
+    }
+    let told = if error.is_connect() {
+        UpstreamError::Unreachable("no connection could be made".to_owned())
+    } else if cut_off {
+        UpstreamError::Unreachable("the connection broke before the answer".to_owned())
+    } else {
+        UpstreamError::Protocol("it is not HTTP, or its head is too large".to_owned())
+    };
+    (story, told)
+}
+
 /// One server.
 pub(super) struct Http {
     name: ServerName,
@@ -181,21 +232,7 @@ impl Http {
             server: name.clone(),
             because,
         };
-        let uri: Uri = url.parse().map_err(|_| refuse("it is not a URL"))?;
-        let default_port = match uri.scheme_str() {
-            Some("http") => 80,
-            Some("https") => 443,
-            _ => return Err(refuse("it is neither http nor https")),
-        };
-        let authority = uri.authority().ok_or_else(|| refuse("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(refuse("it has a user name or password in it"));
-        }
-        let host = match authority.port_u16() {
-            Some(port) if port != default_port => authority.as_str(),
-            _ => authority.host(),
-        };
-        let host = HeaderValue::from_str(host).map_err(|_| refuse("its host is not valid"))?;
+        let (uri, host) = target(url).map_err(refuse)?;
         let client = match ca {
             None => shared.client.clone(),
             Some(path) => {
@@ -306,24 +343,9 @@ impl Http {
     }
 
     fn failed(&self, error: &legacy::Error) -> UpstreamError {
-        let mut story = error.to_string();
-        let mut cause = error.source();
-        let mut cut_off = false;
-        while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<hyper::Error>() {
-                cut_off |= !error.is_parse();
-            }
-            story = format!("{story}: {error}");
-            cause = error.source();
-        }
-        self.warn(&story);
-        if error.is_connect() {
-            UpstreamError::Unreachable("no connection could be made".to_owned())
-        } else if cut_off {
-            UpstreamError::Unreachable("the connection broke before the answer".to_owned())
-        } else {
-            UpstreamError::Protocol("it is not HTTP, or its head is too large".to_owned())
-        }
+        let (text, told) = story(error);
+        self.warn(&text);
+        told
     }
 
     /// Tells the operator, but not more often than anyone can read.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ::http::{HeaderMap, Method, Response};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use model::config::{Config, Limits, Server};
+use model::config::{Config, Limits, Server, ServerKind};
 use model::name::ServerName;
 use parking_lot::Mutex;
 
@@ -25,9 +25,12 @@ mod credential;
 mod http;
 mod places;
 mod stdio;
+mod web;
 
 use credential::Resolved;
 use places::Places;
+
+pub use web::{Web, webs};
 
 /// The header that names a session (revisions before 2026-07-28, `basic/transports`).
 pub(crate) static MCP_SESSION_ID: ::http::HeaderName =
@@ -260,18 +263,34 @@ impl Upstreams {
         Ok(upstreams)
     }
 
-    /// Takes a configuration into use, all or nothing. Credentials are read anew. Servers that are
-    /// the same as before keep their connections and programs; those that changed are replaced,
-    /// and those that are gone are stopped: what they run ends in the background.
+    /// Takes a configuration into use, all or nothing.
     ///
     /// # Errors
     /// Every server that cannot be used, and why; then nothing has changed.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<UpstreamConfigError>> {
-        let _one = self.reloading.lock();
+        self.prepare(config)?();
+        Ok(())
+    }
+
+    /// Reads a configuration, with the credentials, and returns what takes it into use. MCP servers that
+    /// are the same as before keep their connections and programs; those that changed are replaced, and
+    /// those that are gone are stopped: what they run ends in the background. Callers
+    /// prepare one at a time.
+    ///
+    /// # Errors
+    /// Every server that cannot be used, and why; then nothing has changed.
+    pub fn prepare(
+        &self,
+        config: &Config,
+    ) -> Result<impl FnOnce() + Send + use<'_>, Vec<UpstreamConfigError>> {
         let before = self.servers.load_full();
         let mut servers = BTreeMap::new();
         let mut wrong = Vec::new();
-        for (name, server) in &config.servers {
+        let mcp = config
+            .servers
+            .iter()
+            .filter(|(_, server)| server.kind == ServerKind::Mcp);
+        for (name, server) in mcp {
             let built = Resolved::read(name, server).and_then(|resolved| match before.get(name) {
                 Some(known) if known.is_what(server, &resolved) => Ok(Arc::clone(known)),
                 _ => Upstream::build(name, server, resolved, &self.shared).map(Arc::new),
@@ -286,15 +305,18 @@ impl Upstreams {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        self.shared.limits.store(Arc::new(config.limits.clone()));
-        let servers = Arc::new(servers);
-        self.servers.store(Arc::clone(&servers));
-        for (name, old) in before.iter() {
-            if servers.get(name).is_none_or(|new| !Arc::ptr_eq(new, old)) {
-                old.close();
+        let limits = Arc::new(config.limits.clone());
+        Ok(move || {
+            let _one = self.reloading.lock();
+            self.shared.limits.store(limits);
+            let servers = Arc::new(servers);
+            self.servers.store(Arc::clone(&servers));
+            for (name, old) in before.iter() {
+                if servers.get(name).is_none_or(|new| !Arc::ptr_eq(new, old)) {
+                    old.close();
+                }
             }
-        }
-        Ok(())
+        })
     }
 
     /// A server.

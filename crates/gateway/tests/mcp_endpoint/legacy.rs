@@ -118,7 +118,7 @@ async fn sessions_end_with_delete_with_the_upstreams_and_with_the_task() {
         .live
         .end(&agent.task, model::TaskStatus::Completed, now, "done")
         .await;
-    gateway.endpoint.sweep();
+    gateway::front::Door::sweep(&*gateway.endpoint);
     assert_eq!(gateway.endpoint.session_count(), 0);
 }
 

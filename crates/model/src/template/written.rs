@@ -1,6 +1,6 @@
 //! The file format of templates, and filling in parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use super::{DEFAULT_PROOF, FillError, Parameter, Template};
 use crate::agent::Proof;
 use crate::expression;
 use crate::grant::{
-    Budget, Constraint, Grant, OtherArguments, Permission, PermissionKind, ServerRequest,
-    ToolPermission,
+    Budget, CallPermission, Constraint, Grant, OtherArguments, Permission, PermissionKind,
+    ServerRequest, TablePermission,
 };
 use crate::mistake::Mistake;
 use crate::name::{SegmentName, ServerName, TemplateName};
 use crate::pattern::Pattern;
+use crate::statement::TableOperation;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +50,20 @@ struct Allow {
     #[serde(default)]
     max_calls: Option<u32>,
     #[serde(default)]
+    endpoints: Vec<Pattern>,
+    #[serde(default)]
+    models: Vec<Pattern>,
+    #[serde(default)]
+    skills: Vec<Pattern>,
+    #[serde(default)]
+    tables: Vec<Pattern>,
+    #[serde(default)]
+    operations: BTreeSet<TableOperation>,
+    #[serde(default)]
+    columns: Option<BTreeSet<String>>,
+    #[serde(default)]
+    rows: Option<String>,
+    #[serde(default)]
     resources: Vec<Pattern>,
     #[serde(default)]
     prompts: Vec<Pattern>,
@@ -74,24 +89,8 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
     let permissions = written
         .allow
         .into_iter()
-        .map(|allow| Permission {
-            kind: PermissionKind::Mcp,
-            server: allow.server,
-            tools: allow
-                .tools
-                .into_iter()
-                .map(|name| ToolPermission {
-                    name,
-                    arguments: allow.arguments.clone(),
-                    other_arguments: allow.other_arguments,
-                    max_calls: allow.max_calls,
-                })
-                .collect(),
-            resources: allow.resources,
-            prompts: allow.prompts,
-            server_requests: allow.server_requests,
-        })
-        .collect();
+        .map(|allow| allow.permission(file))
+        .collect::<Result<_, _>>()?;
     Ok(Template {
         name,
         description: written.description,
@@ -105,6 +104,68 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
             proof: written.proof.unwrap_or(DEFAULT_PROOF),
         },
     })
+}
+
+impl Allow {
+    /// The permission; what it is about says of which kind it is.
+    fn permission(self, file: &Path) -> Result<Permission, Vec<Mistake>> {
+        let kinds = [
+            (PermissionKind::Http, "endpoints", &self.endpoints),
+            (PermissionKind::Llm, "models", &self.models),
+            (PermissionKind::A2a, "skills", &self.skills),
+            (PermissionKind::Postgres, "tables", &self.tables),
+        ];
+        let named: Vec<_> = kinds
+            .iter()
+            .filter(|(_, _, names)| !names.is_empty())
+            .collect();
+        let is_mcp = !(self.tools.is_empty()
+            && self.resources.is_empty()
+            && self.prompts.is_empty()
+            && self.server_requests.is_empty());
+        let kind = match named[..] {
+            [] => PermissionKind::Mcp,
+            [(kind, ..)] if !is_mcp => *kind,
+            [(_, first, _), ..] => {
+                let message = format!(
+                    "one `[[allow]]` is about one kind of server; `{first}` does not go with the rest"
+                );
+                let hint = "write one `[[allow]]` for each";
+                return Err(vec![Mistake::new(file, message).hint(hint)]);
+            }
+        };
+        let calls = |names: Vec<Pattern>| -> Vec<CallPermission> {
+            let call = |name| CallPermission {
+                name,
+                arguments: self.arguments.clone(),
+                other_arguments: self.other_arguments,
+                max_calls: self.max_calls,
+            };
+            names.into_iter().map(call).collect()
+        };
+        let operations = if self.operations.is_empty() {
+            BTreeSet::from([TableOperation::Select])
+        } else {
+            self.operations
+        };
+        let table = |name| TablePermission {
+            name,
+            operations: operations.clone(),
+            columns: self.columns.clone(),
+            rows: self.rows.clone(),
+        };
+        Ok(Permission {
+            tools: calls(self.tools),
+            endpoints: calls(self.endpoints),
+            models: calls(self.models),
+            skills: calls(self.skills),
+            tables: self.tables.into_iter().map(table).collect(),
+            resources: self.resources,
+            prompts: self.prompts,
+            server_requests: self.server_requests,
+            ..Permission::new(kind, self.server)
+        })
+    }
 }
 
 pub(super) fn fill(
@@ -138,10 +199,17 @@ pub(super) fn fill(
     }
     let mut grant = template.grant.clone();
     for permission in &mut grant.permissions {
-        for tool in &mut permission.tools {
-            for constraint in tool.arguments.values_mut() {
+        for call in permission.calls_mut() {
+            for constraint in call.arguments.values_mut() {
                 fill_constraint(constraint, &values);
             }
+        }
+        for rows in permission
+            .tables
+            .iter_mut()
+            .filter_map(|table| table.rows.as_mut())
+        {
+            *rows = substitute(rows, &values, sql_literal);
         }
     }
     Ok((grant, values))
@@ -162,6 +230,11 @@ fn fill_constraint(constraint: &mut Constraint, values: &BTreeMap<String, String
     if let Some(text) = &mut constraint.regex {
         *text = substitute(text, values, regex::escape);
     }
+}
+
+/// A value as a literal of standard SQL, whatever it holds.
+fn sql_literal(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
 }
 
 fn substitute(

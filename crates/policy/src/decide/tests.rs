@@ -103,6 +103,7 @@ impl Scene {
             server: name(server),
             method: String::new(),
             operation,
+            expected: model::Spent::default(),
         };
         decide(
             &self.world,
@@ -146,6 +147,7 @@ impl Scene {
             server: name("files"),
             method: String::new(),
             operation,
+            expected: model::Spent::default(),
         };
         let decision = self.decide("files", action.operation.clone());
         self.usage.charge(&action, &decision.outcome);

@@ -18,7 +18,7 @@ fn constraint(written: Value) -> Constraint {
     serde_json::from_value(written).unwrap()
 }
 
-fn tool(mut written: Value) -> ToolPermission {
+fn tool(mut written: Value) -> CallPermission {
     if written.get("name").is_none() {
         written["name"] = json!("t");
     }
@@ -135,7 +135,7 @@ fn arguments_are_covered() {
         (json!({"name": "ab"}), json!({"name": "a*"}), false),
     ] {
         assert_eq!(
-            tool_covered(&tool(wide.clone()), &tool(narrow.clone())),
+            call_covered(&tool(wide.clone()), &tool(narrow.clone())),
             expected,
             "{wide} {narrow}"
         );
@@ -367,6 +367,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         server: ServerName::parse(server).unwrap(),
         method: String::new(),
         operation,
+        expected: model::Spent::default(),
     })
 }
 
@@ -507,7 +508,7 @@ proptest! {
         prop_assert!(working.usage.calls() <= grant.budget.calls);
         for (p, permission) in grant.permissions.iter().enumerate() {
             for (t, tool) in permission.tools.iter().enumerate() {
-                prop_assert!(tool.max_calls.is_none_or(|max| working.usage.of_tool(p, t) <= max));
+                prop_assert!(tool.max_calls.is_none_or(|max| working.usage.of_call(p, t) <= max));
             }
         }
     }

@@ -141,12 +141,19 @@ fn every_construct_of_the_schema_can_be_written() {
 
 const SERVERS: [(&str, Option<&str>); 3] = [("x", Some("s0")), ("y", Some("s1")), ("z", None)];
 const AGENTS: [(&str, Option<&str>); 3] = [("a0", Some("s0")), ("a1", Some("s1")), ("a2", None)];
-const VERBS: [&str; 5] = [
+const VERBS: [&str; 12] = [
     "call_tool",
     "read_resource",
     "get_prompt",
     "converse",
     "answer",
+    "request",
+    "generate",
+    "message",
+    "select",
+    "insert",
+    "update",
+    "delete",
 ];
 
 /// All entities that there are, made without the code under test.
@@ -172,14 +179,17 @@ fn everything() -> Entities {
         all.push(entity("Server", name, json!({}), parents(segment)));
         for target in ["t0", "t1"] {
             let server = json!([{"type": "Sallyport::Server", "id": name}]);
-            for (kind, attribute) in [("Tool", "name"), ("McpResource", "uri"), ("Prompt", "name")]
-            {
-                all.push(entity(
-                    kind,
-                    &format!("{name}/{target}"),
-                    json!({attribute: target}),
-                    server.clone(),
-                ));
+            for (kind, attributes) in [
+                ("Tool", json!({"name": target})),
+                ("McpResource", json!({"uri": target})),
+                ("Prompt", json!({"name": target})),
+                ("Endpoint", json!({"method": target, "path": ""})),
+                ("Model", json!({"name": target})),
+                ("Skill", json!({"name": target})),
+                ("Table", json!({"schema": target, "name": ""})),
+            ] {
+                let id = format!("{name}/{target}");
+                all.push(entity(kind, &id, attributes, server.clone()));
             }
         }
     }
@@ -207,6 +217,7 @@ fn policy_text() -> impl Strategy<Value = String> {
             "action == Sallyport::Action::\"call_tool\"",
             "action in [Sallyport::Action::\"converse\", Sallyport::Action::\"read_resource\"]",
             "action in Sallyport::Action::\"answer\"",
+            "action in [Sallyport::Action::\"select\", Sallyport::Action::\"request\"]",
             "action == Sallyport::Action::\"unknown\"",
         ]),
         pick(&[
@@ -219,6 +230,8 @@ fn policy_text() -> impl Strategy<Value = String> {
             "resource in Sallyport::Segment::\"s1\"",
             "resource is Sallyport::Tool",
             "resource is Sallyport::McpResource",
+            "resource == Sallyport::Table::\"x/t0\"",
+            "resource is Sallyport::Endpoint",
             "resource is Sallyport::Server in Sallyport::Segment::\"s1\"",
             "resource in Sallyport::Tool::\"y/t1\"",
         ]),
@@ -289,6 +302,10 @@ proptest! {
                         Verb::CallTool => ("Tool", &["t0", "t1"][..]),
                         Verb::ReadResource => ("McpResource", &["t0"][..]),
                         Verb::GetPrompt => ("Prompt", &["t1"][..]),
+                        Verb::Request => ("Endpoint", &["t0"][..]),
+                        Verb::Generate => ("Model", &["t0"][..]),
+                        Verb::Message => ("Skill", &["t1"][..]),
+                        Verb::Select | Verb::Insert | Verb::Update | Verb::Delete => ("Table", &["t0", "t1"][..]),
                         Verb::Converse | Verb::Answer => ("Server", &[""][..]),
                     };
                     for target in targets {

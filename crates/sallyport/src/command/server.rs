@@ -70,6 +70,7 @@ fn list(args: &List) -> Result<(), Failure> {
         vec![
             server.name.to_string(),
             state(word(server)),
+            server.kind.as_str().to_owned(),
             server.transport.clone(),
             server
                 .segment
@@ -84,6 +85,7 @@ fn list(args: &List) -> Result<(), Failure> {
         &[
             "server",
             "state",
+            "kind",
             "transport",
             "segment",
             "url",

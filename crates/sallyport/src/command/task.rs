@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use control::api::{Changed, EndTask, OpenTask, Task};
-use model::grant::{Constraint, Permission};
+use model::grant::{Constraint, Permission, PermissionKind};
 use model::{AgentName, TaskId, TemplateName};
 
 use crate::client::{Client, ControlArgs};
@@ -282,8 +282,14 @@ fn sheet(task: &Task) -> Result<(), Failure> {
 fn permission(permission: &Permission) -> Vec<String> {
     let server = &permission.server;
     let mut lines = Vec::new();
-    for tool in &permission.tools {
-        let mut line = format!("{server}: call {}", tool.name);
+    for tool in permission.calls() {
+        let verb = match permission.kind {
+            PermissionKind::Http => "request",
+            PermissionKind::Llm => "use",
+            PermissionKind::A2a => "ask for",
+            PermissionKind::Mcp | PermissionKind::Postgres => "call",
+        };
+        let mut line = format!("{server}: {verb} {}", tool.name);
         for (argument, constraint) in &tool.arguments {
             line.push_str(&format!(
                 " {}",
@@ -295,6 +301,18 @@ fn permission(permission: &Permission) -> Vec<String> {
                 " {}",
                 paint(FAINT, format_args!("at most {most} times"))
             ));
+        }
+        lines.push(line);
+    }
+    for table in &permission.tables {
+        let ways: Vec<&str> = table.operations.iter().map(|way| way.as_str()).collect();
+        let mut line = format!("{server}: {} {}", ways.join(", "), table.name);
+        if let Some(columns) = &table.columns {
+            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+            line.push_str(&format!(" ({})", columns.join(", ")));
+        }
+        if let Some(rows) = &table.rows {
+            line.push_str(&format!(" {}", paint(FAINT, format_args!("where {rows}"))));
         }
         lines.push(line);
     }

@@ -22,8 +22,6 @@ use super::trouble::Trouble;
 
 const WHAT: &str = "the Sallyport control listener";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// What tokens for MCP servers are good for (RFC 6749 §3.3).
-const SCOPE: &str = gateway::resource::SCOPE;
 /// A token is renewed when less than this is left of its life.
 const RENEW_BEFORE: Duration = Duration::from_secs(30);
 
@@ -116,12 +114,8 @@ impl Authority {
     /// [`Trouble`]
     pub(crate) async fn token(&self, resource: &str, task: TaskId) -> Result<Token, Trouble> {
         let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
-        self.grant(&[
-            ("resource", resource),
-            ("scope", SCOPE),
-            ("authorization_details", &details),
-        ])
-        .await
+        self.grant(&[("resource", resource), ("authorization_details", &details)])
+            .await
     }
 
     /// The headers that authorise one call: the token, and a proof made for this call alone.

@@ -6,6 +6,7 @@
 //! have used, end the servers' programs, and sign the last checkpoint.
 
 mod data;
+mod doors;
 mod logging;
 mod notify;
 mod reload;
@@ -18,16 +19,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use audit::AuditLog;
 use control::{Actor, Control, ControlSettings, Engine, EngineParts, OperatorToken, Settings};
 use gateway::caller::Authenticator;
+use gateway::front::{Front, Settings as FrontSettings};
 use gateway::live::Live;
-use gateway::mcp::{Endpoint, EndpointSettings};
 use gateway::metrics::Metrics;
 use gateway::pipeline::Pipeline;
 use gateway::redaction::Redactor;
 use gateway::serve::Options;
-use gateway::upstream::Upstreams;
 use identity::{KeyRing, dpop};
 use jiff::Timestamp;
 use model::config::{Config, Listener};
@@ -44,6 +45,7 @@ use crate::output;
 use crate::report;
 use crate::setup::{self, Read, Setup, Severity};
 use data::DataDir;
+use doors::Doors;
 use reload::Reload;
 use tls::Certificate;
 
@@ -109,8 +111,8 @@ struct Running {
     audit: Arc<AuditLog>,
     store: Store,
     engine: Arc<Engine>,
-    upstreams: Arc<Upstreams>,
-    endpoint: Arc<Endpoint>,
+    doors: Doors,
+    front: Arc<Front>,
     control: Arc<Control>,
     reload: Arc<Reload>,
     listeners: [Bound; 2],
@@ -197,7 +199,6 @@ impl Running {
         let store = Store::open(data.path())
             .await
             .map_err(|error| Failure::new(error.to_string()))?;
-        let upstreams = Arc::new(Upstreams::new(&config).map_err(|errors| several(&errors))?);
         let world = policy::World::new(Arc::clone(&setup.policies));
         let live = Arc::new(Live::new(world, Arc::clone(&audit)));
         let authenticator = Authenticator::new(
@@ -214,12 +215,10 @@ impl Running {
             redactor,
             Arc::new(Metrics::default()),
         ));
-        let endpoint = Arc::new(Endpoint::new(
-            Arc::clone(&pipeline),
-            Arc::clone(&upstreams),
-            endpoint_settings(&config),
-        ));
-        let swept = Arc::clone(&endpoint);
+        let settings = Arc::new(ArcSwap::from_pointee(FrontSettings::of(&config)));
+        let (doors, http) = doors::all(&config, &pipeline, &settings)?;
+        let front = Arc::new(Front::new(Arc::clone(&settings), http));
+        let swept = doors.clone();
         let engine = Engine::start(EngineParts {
             store: store.clone(),
             pipeline,
@@ -232,7 +231,7 @@ impl Running {
                 gateway_url: config.gateway.base_url(),
                 limits: control::Limits::default(),
             },
-            sweep: Arc::new(move || swept.sweep()),
+            sweep: Arc::new(move || swept.iter().for_each(|door| door.sweep())),
         })
         .await
         .map_err(|error| Failure::new(error.to_string()).hint(error.remedy()))?;
@@ -241,8 +240,8 @@ impl Running {
             read.texts,
             written,
             Arc::clone(&engine),
-            Arc::clone(&upstreams),
-            Arc::clone(&endpoint),
+            doors.clone(),
+            settings,
             listeners.each_ref().map(|bound| bound.certificate.clone()),
         ));
         let asked = Arc::clone(&reload);
@@ -262,8 +261,8 @@ impl Running {
             audit,
             store,
             engine,
-            upstreams,
-            endpoint,
+            doors,
+            front,
             control,
             reload,
             listeners,
@@ -278,8 +277,8 @@ impl Running {
             audit,
             store,
             engine,
-            upstreams,
-            endpoint,
+            doors,
+            front,
             control,
             reload,
             listeners,
@@ -294,7 +293,7 @@ impl Running {
         let [control_options, gateway_options] = options;
         let serving = tokio::spawn(gateway::serve::serve(
             gateway_listener,
-            endpoint,
+            front,
             gateway_options,
             stop.clone(),
         ));
@@ -341,7 +340,9 @@ impl Running {
             let _ = controlling.await;
             stop_engine.cancel();
             let _ = housekeeping.await;
-            upstreams.stop().await;
+            for door in doors.iter() {
+                door.stop().await;
+            }
             audit.close().await;
             store.close().await;
         };
@@ -399,21 +400,6 @@ async fn open_log(config: &Config, data: &DataDir) -> Result<Arc<AuditLog>, Fail
         "the audit log is open"
     );
     Ok(audit)
-}
-
-fn several<E: std::fmt::Display>(errors: &[E]) -> Failure {
-    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    Failure::new(all.join("\n"))
-}
-
-/// What the enforcement point takes from the configuration.
-fn endpoint_settings(config: &Config) -> EndpointSettings {
-    EndpointSettings {
-        base_url: config.gateway.base_url(),
-        issuer: config.control.base_url(),
-        allowed_origins: config.gateway.allowed_origins.clone(),
-        limits: config.limits.clone(),
-    }
 }
 
 /// What the engine takes from the setup.

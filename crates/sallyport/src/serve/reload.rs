@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use control::api::Reloaded;
 use control::{Actor, Engine, ReloadError};
-use gateway::mcp::Endpoint;
-use gateway::upstream::Upstreams;
+use gateway::front::Settings;
 use jiff::Timestamp;
 use model::config::Config;
 use model::record::Record;
 use tokio::sync::Mutex;
 
+use super::doors::{self, Doors};
+use super::engine_setup;
 use super::tls::Certificate;
-use super::{endpoint_settings, engine_setup};
 use crate::setup::{self, Read, Setup, Severity};
 
 /// Most mistakes that are put into one record.
@@ -24,8 +25,8 @@ const RECORDED: usize = 20;
 pub(super) struct Reload {
     file: PathBuf,
     engine: Arc<Engine>,
-    upstreams: Arc<Upstreams>,
-    endpoint: Arc<Endpoint>,
+    doors: Doors,
+    settings: Arc<ArcSwap<Settings>>,
     /// Of the control listener and of the gateway.
     certificates: [Option<Arc<Certificate>>; 2],
     /// One reload at a time.
@@ -48,8 +49,8 @@ impl Reload {
         texts: BTreeMap<PathBuf, String>,
         started: Config,
         engine: Arc<Engine>,
-        upstreams: Arc<Upstreams>,
-        endpoint: Arc<Endpoint>,
+        doors: Doors,
+        settings: Arc<ArcSwap<Settings>>,
         certificates: [Option<Arc<Certificate>>; 2],
     ) -> Self {
         let state = State {
@@ -60,8 +61,8 @@ impl Reload {
         Self {
             file: setup.file,
             engine,
-            upstreams,
-            endpoint,
+            doors,
+            settings,
             certificates,
             state: Mutex::new(state),
         }
@@ -148,21 +149,19 @@ impl Reload {
                     .map_err(|failure| ReloadError::Failed(failure.to_string()))?;
             }
         }
-        self.upstreams.reload(&setup.config).map_err(|errors| {
-            ReloadError::Mistakes(errors.iter().map(ToString::to_string).collect())
-        })?;
+        doors::reload(&self.doors, &setup.config).map_err(ReloadError::Mistakes)?;
         match self.engine.reload(actor, engine_setup(&setup)).await {
             Ok(reloaded) => {
-                let mut settings = endpoint_settings(&setup.config);
+                let mut settings = Settings::of(&setup.config);
                 settings.base_url = self.engine.settings().gateway_url.clone();
                 settings.issuer = self.engine.settings().control_url.clone();
-                self.endpoint.set_settings(settings);
+                self.settings.store(Arc::new(settings));
                 state.config = setup.config;
                 Ok(reloaded)
             }
             Err(error) => {
                 // Back to what was in use; it was in use a moment ago, so this can hardly fail.
-                if let Err(errors) = self.upstreams.reload(&state.config) {
+                if let Err(errors) = doors::reload(&self.doors, &state.config) {
                     for error in errors {
                         tracing::error!(%error, "a server of the earlier setup cannot be used any more");
                     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use model::Mistake;
-use model::config::{Config, Listener, Secret, Server};
+use model::config::{Config, Listener, Secret, Server, ServerKind};
 use model::name::ServerName;
 
 use super::Remark;
@@ -156,20 +156,10 @@ impl Checking<'_> {
     }
 
     fn server(&mut self, name: &ServerName, server: &Server) {
-        let here = ["servers", name.as_str()];
-        match (&server.url, server.command.is_empty()) {
-            (None, true) => self.remarks.mistake(
-                &here,
-                format!("server `{name}` has neither `command` nor `url`"),
-                "give `command = [\"program\", \"argument\"]` for stdio or `url` for HTTP",
-            ),
-            (Some(_), false) => self.remarks.mistake(
-                &["servers", name.as_str(), "url"],
-                format!("server `{name}` has both `command` and `url`"),
-                "keep the one that the gateway shall use",
-            ),
-            (Some(url), true) => self.http_server(name, url, server),
-            (None, false) => self.stdio_server(name, server),
+        if server.kind == ServerKind::Mcp {
+            self.mcp_server(name, server);
+        } else {
+            self.remote_server(name, server);
         }
         for (variable, secret) in &server.environment {
             let path = ["servers", name.as_str(), "environment", variable.as_str()];
@@ -204,6 +194,45 @@ impl Checking<'_> {
                     "leave it out to have `authorization`",
                 );
             }
+        }
+    }
+
+    fn mcp_server(&mut self, name: &ServerName, server: &Server) {
+        let here = ["servers", name.as_str()];
+        match (&server.url, server.command.is_empty()) {
+            (None, true) => self.remarks.mistake(
+                &here,
+                format!("server `{name}` has neither `command` nor `url`"),
+                "give `command = [\"program\", \"argument\"]` for stdio or `url` for HTTP",
+            ),
+            (Some(_), false) => self.remarks.mistake(
+                &["servers", name.as_str(), "url"],
+                format!("server `{name}` has both `command` and `url`"),
+                "keep the one that the gateway shall use",
+            ),
+            (Some(url), true) => self.http_server(name, url, server),
+            (None, false) => self.stdio_server(name, server),
+        }
+    }
+
+    /// A server that is always elsewhere.
+    fn remote_server(&mut self, name: &ServerName, server: &Server) {
+        let kind = server.kind.as_str();
+        if !server.command.is_empty() {
+            self.remarks.mistake(
+                &["servers", name.as_str(), "command"],
+                format!("`command` is for MCP servers; `{name}` is of the kind `{kind}`"),
+                "give its `url`",
+            );
+        }
+        match &server.url {
+            None => self.remarks.mistake(
+                &["servers", name.as_str()],
+                format!("server `{name}` has no `url`"),
+                "say where it is",
+            ),
+            Some(url) if server.kind != ServerKind::Postgres => self.http_server(name, url, server),
+            Some(_) => {}
         }
     }
 

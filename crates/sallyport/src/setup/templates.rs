@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use model::config::Config;
+use model::config::{Config, ServerKind};
 use model::expression;
-use model::grant::{Constraint, Permission, ToolPermission};
+use model::grant::{CallPermission, Constraint, Permission, PermissionKind};
 use model::{Mistake, Pattern, Proof, Template, TemplateName};
 use serde_json::Value;
 
@@ -86,6 +86,28 @@ pub(crate) fn unused_servers(
         .collect()
 }
 
+/// The keys that say what may be done at servers of a kind, in words.
+fn names_of(kind: ServerKind) -> &'static str {
+    match kind {
+        ServerKind::Mcp => "`tools`, `resources` or `prompts`",
+        ServerKind::Http => "`endpoints`, such as `GET /customers/{id}`",
+        ServerKind::Llm => "`models`",
+        ServerKind::A2a => "`skills`",
+        ServerKind::Postgres => "`tables`, such as `public.customers`",
+    }
+}
+
+/// The key that says what may be called.
+fn called(kind: PermissionKind) -> &'static str {
+    match kind {
+        PermissionKind::Mcp => "tools",
+        PermissionKind::Http => "endpoints",
+        PermissionKind::Llm => "models",
+        PermissionKind::A2a => "skills",
+        PermissionKind::Postgres => "tables",
+    }
+}
+
 struct Checking<'a> {
     text: &'a str,
     template: &'a Template,
@@ -158,7 +180,25 @@ impl Checking<'_> {
                 hint,
             );
         }
-        let empty = permission.tools.is_empty()
+        if let Some(server) = self
+            .config
+            .and_then(|config| config.servers.get(&permission.server))
+            && server.kind.permission() != permission.kind
+            && *permission != Permission::new(permission.kind, permission.server.clone())
+        {
+            let kind = server.kind;
+            self.remarks.mistake(
+                &["allow", index, "server"],
+                format!(
+                    "server `{}` is of the kind `{}`, which has nothing of what is allowed here",
+                    permission.server,
+                    kind.as_str()
+                ),
+                format!("allow it {}", names_of(kind)),
+            );
+        }
+        let empty = permission.calls().is_empty()
+            && permission.tables.is_empty()
             && permission.resources.is_empty()
             && permission.prompts.is_empty()
             && permission.server_requests.is_empty();
@@ -166,16 +206,16 @@ impl Checking<'_> {
             self.remarks.advice(
                 &["allow", index, "server"],
                 "this `[[allow]]` allows nothing",
-                "add `tools`, `resources` or `prompts`",
+                "add `tools`, `resources`, `prompts`, `endpoints`, `models`, `skills` or `tables`",
             );
         }
-        if permission.tools.is_empty() {
+        if permission.calls().is_empty() {
             for key in ["arguments", "other_arguments", "max_calls"] {
                 if self.is_written(index, key) {
                     self.remarks.mistake(
                         &["allow", index, key],
-                        format!("`{key}` is about tools, but no tools are allowed here"),
-                        "add `tools = [\"NAME\"]`",
+                        format!("`{key}` is about what is called, but nothing is allowed to be called here"),
+                        "add `tools`, `endpoints`, `models` or `skills`",
                     );
                 }
             }
@@ -187,11 +227,11 @@ impl Checking<'_> {
             self.no_parameters(&["allow", index, key], patterns.iter());
         }
         self.no_parameters(
-            &["allow", index, "tools"],
-            permission.tools.iter().map(|tool| &tool.name),
+            &["allow", index, called(permission.kind)],
+            permission.calls().iter().map(|call| &call.name),
         );
-        // All tools of one `[[allow]]` share their constraints.
-        if let Some(tool) = permission.tools.first() {
+        // All calls of one `[[allow]]` share their constraints.
+        if let Some(tool) = permission.calls().first() {
             self.tool(index, tool);
         }
     }
@@ -226,7 +266,7 @@ impl Checking<'_> {
         }
     }
 
-    fn tool(&mut self, index: &str, tool: &ToolPermission) {
+    fn tool(&mut self, index: &str, tool: &CallPermission) {
         if tool.max_calls == Some(0) {
             self.remarks.mistake(
                 &["allow", index, "max_calls"],

@@ -10,7 +10,8 @@ use audit::AuditLog;
 use bytes::Bytes;
 use gateway::caller::Authenticator;
 use gateway::live::Live;
-use gateway::mcp::{Endpoint, EndpointSettings};
+use gateway::front::{Front, Settings};
+use gateway::mcp::Endpoint;
 use gateway::metrics::Metrics;
 use gateway::pipeline::Pipeline;
 use gateway::redaction::Redactor;
@@ -187,13 +188,15 @@ impl Gateway {
         let mut config = Config::parse(&PathBuf::from("sallyport.toml"), &text).unwrap();
         config.limits = limits.clone();
         let upstreams = Arc::new(Upstreams::new(&config).unwrap());
-        let settings = EndpointSettings {
+        let settings = Settings {
             base_url: base_url.clone(),
             issuer: ISSUER.to_owned(),
             allowed_origins: vec!["https://app.example.org".to_owned()],
             limits,
         };
-        let endpoint = Arc::new(Endpoint::new(pipeline, upstreams, settings));
+        let settings = Arc::new(arc_swap::ArcSwap::from_pointee(settings));
+        let endpoint = Arc::new(Endpoint::new(pipeline, upstreams, Arc::clone(&settings)));
+        let front = Arc::new(Front::new(settings, vec![endpoint.clone()]));
         let stop = CancellationToken::new();
         let options = serve::Options {
             connections: 1_000,
@@ -203,7 +206,7 @@ impl Gateway {
         };
         tokio::spawn(serve::serve(
             listener,
-            Arc::clone(&endpoint),
+            front,
             options,
             stop.clone(),
         ));

@@ -304,6 +304,7 @@ mod tests {
                 micros: 1,
                 bytes: 1,
                 hash: None,
+                spent: model::Spent::default(),
             })),
         );
         let agent = AgentName::parse("triage").ok();

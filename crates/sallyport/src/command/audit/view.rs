@@ -406,6 +406,7 @@ pub(super) mod tests {
             policies: vec!["granted-actions".to_owned()],
             policy_version: "7c".to_owned(),
             permission: Some((0, Some(0))),
+            expected: model::Spent::default(),
         };
         Record::new(at(1), Event::Intent(Box::new(intent)))
     }
@@ -426,6 +427,7 @@ pub(super) mod tests {
             micros: 3_456,
             bytes: 1_234,
             hash: None,
+            spent: model::Spent::default(),
         };
         Record::new(at(2), Event::Result(Box::new(result)))
     }

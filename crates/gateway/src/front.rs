@@ -1,17 +1,28 @@
-//! The door: who may knock at all (Host, Origin), what is open to everyone, and where requests go.
+//! The front of the gateway's listener: who may knock at all (Host, Origin), what is open to everyone,
+//! and which enforcement point a request is for.
 
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ALLOW,
+    CONTENT_TYPE, HOST, ORIGIN, VARY,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use serde_json::json;
+use hyper::body::Incoming;
+use model::config::{Config, Limits, ServerKind};
 
-use super::EndpointSettings;
+use crate::problem::problem;
 use crate::resource::{self, Route};
+use crate::serve::Handler;
 use crate::{Body, full};
 
+/// What browser clients may call with.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What browser clients may send (MCP, `basic/transports`, and RFC 9449).
 const REQUEST_HEADERS: &str = "authorization, dpop, content-type, accept, mcp-protocol-version, \
     mcp-session-id, mcp-method, mcp-name, last-event-id, traceparent, tracestate";
@@ -19,12 +30,130 @@ const REQUEST_HEADERS: &str = "authorization, dpop, content-type, accept, mcp-pr
 const RESPONSE_HEADERS: &str =
     "mcp-session-id, mcp-protocol-version, www-authenticate, dpop-nonce, retry-after";
 
+/// What enforcement points need to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The URL that clients use for the gateway, without a trailing slash.
+    pub base_url: String,
+    /// The issuer of the tokens that are accepted, as the metadata names it.
+    pub issuer: String,
+    /// Origins of browser pages that may call.
+    pub allowed_origins: Vec<String>,
+    /// Limits on what arrives.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// What a configuration says.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self {
+            base_url: config.gateway.base_url(),
+            issuer: config.control.base_url(),
+            allowed_origins: config.gateway.allowed_origins.clone(),
+            limits: config.limits.clone(),
+        }
+    }
+}
+
+/// A future of a trait object.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// Takes a prepared configuration into use; cannot fail any more.
+pub type Commit<'a> = Box<dyn FnOnce() + Send + 'a>;
+
+/// An enforcement point: it turns one protocol into actions, for all servers of one kind.
+pub trait Door: Send + Sync + 'static {
+    /// The kind of its servers.
+    fn kind(&self) -> ServerKind;
+
+    /// Reads what a configuration says of its servers, with their credentials. Nothing changes before
+    /// the commit is called. Servers that are the same as before keep their connections.
+    ///
+    /// # Errors
+    /// Every server that cannot be used, and why; never a secret.
+    fn prepare(&self, config: &Config) -> Result<Commit<'_>, Vec<String>>;
+
+    /// Forgets what belongs to tasks that are over and to instances that are disabled. Called each
+    /// second, and after ending anything.
+    fn sweep(&self) {}
+
+    /// Ends what runs, when the process ends; nothing is served any more.
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// An enforcement point on the gateway's HTTP listener.
+pub trait HttpDoor: Door {
+    /// Answers one request. The caller is not authenticated yet.
+    fn answer(&self, knock: Knock) -> BoxFuture<'_, Response<Body>>;
+}
+
+/// A request at one of the doors.
+pub struct Knock {
+    /// The request.
+    pub request: Request<Incoming>,
+    /// The protected resource that it is for.
+    pub route: Route,
+    /// The path behind the resource's, from its `/` on and as it was sent, without the query; empty
+    /// for the resource itself.
+    pub rest: String,
+    /// The settings that hold for it.
+    pub settings: Arc<Settings>,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+}
+
+/// The front of one listener.
+pub struct Front {
+    settings: Arc<ArcSwap<Settings>>,
+    doors: Vec<Arc<dyn HttpDoor>>,
+}
+
+impl Front {
+    /// A front with these doors, of different kinds.
+    #[must_use]
+    pub fn new(settings: Arc<ArcSwap<Settings>>, doors: Vec<Arc<dyn HttpDoor>>) -> Self {
+        Self { settings, doors }
+    }
+}
+
+impl Handler for Front {
+    async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let settings = self.settings.load_full();
+        let origin = match admit(&settings, request.headers()) {
+            Ok(origin) => origin,
+            Err(refused) => return *refused,
+        };
+        let response = match open(&settings, &request) {
+            Opened::Answer(response) => response,
+            Opened::Route(route, rest) => {
+                let door = self.doors.iter().find(|door| door.kind() == route.kind);
+                match door {
+                    Some(door) => {
+                        let knock = Knock {
+                            request,
+                            route,
+                            rest,
+                            settings: Arc::clone(&settings),
+                            peer,
+                        };
+                        door.answer(knock).await
+                    }
+                    None => nothing_here(),
+                }
+            }
+        };
+        dress(response, origin.as_ref())
+    }
+}
+
 /// Where a request leads.
-pub(super) enum Opened {
+enum Opened {
     /// It is answered already.
     Answer(Response<Body>),
-    /// To a protected resource.
-    Route(Route),
+    /// To a protected resource, and further on behind it.
+    Route(Route, String),
 }
 
 /// Lets a request in by its Host and Origin; returns the origin to answer to, if it has one.
@@ -32,8 +161,8 @@ pub(super) enum Opened {
 /// # Errors
 /// 403 when a browser page calls that may not, or a name that is not the gateway's was used to
 /// reach it over loopback (DNS rebinding).
-pub(super) fn admit(
-    settings: &EndpointSettings,
+fn admit(
+    settings: &Settings,
     headers: &HeaderMap,
 ) -> Result<Option<HeaderValue>, Box<Response<Body>>> {
     if let Some(own) = authority(&settings.base_url)
@@ -78,7 +207,7 @@ pub(super) fn admit(
 
 /// The gateway's own origin, those that are listed, and, for a gateway on loopback, other pages
 /// of this machine.
-fn is_allowed(settings: &EndpointSettings, origin: &str) -> bool {
+fn is_allowed(settings: &Settings, origin: &str) -> bool {
     if origin == settings.base_url || settings.allowed_origins.iter().any(|o| o == origin) {
         return true;
     }
@@ -99,13 +228,19 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Answers what is open to everyone, and finds the route of everything else.
-pub(super) fn open<B>(settings: &EndpointSettings, request: &Request<B>) -> Opened {
+fn open<B>(settings: &Settings, request: &Request<B>) -> Opened {
     let path = request.uri().path();
-    if let Some(route) = Route::parse(path) {
-        return if request.method() == Method::OPTIONS {
+    if let Some((route, rest)) = Route::split(path) {
+        // An API may have an OPTIONS of its own; a browser asks with this header.
+        let asks = request
+            .headers()
+            .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+        let own = route.kind == ServerKind::Http && !asks;
+        return if request.method() == Method::OPTIONS && !own {
             Opened::Answer(preflight())
         } else {
-            Opened::Route(route)
+            let rest = rest.to_owned();
+            Opened::Route(route, rest)
         };
     }
     let metadata = Route::of_metadata_path(path);
@@ -121,25 +256,27 @@ pub(super) fn open<B>(settings: &EndpointSettings, request: &Request<B>) -> Open
             response.headers_mut().insert(CONTENT_TYPE, plain);
             response
         }
-        (_, None) => problem(
-            StatusCode::NOT_FOUND,
-            "there is nothing at this path",
-            "MCP servers are at /mcp/<server> and /tasks/<task>/mcp/<server>",
-        ),
+        (_, None) => nothing_here(),
     })
+}
+
+fn nothing_here() -> Response<Body> {
+    problem(
+        StatusCode::NOT_FOUND,
+        "there is nothing at this path",
+        "servers are at /<kind>/<server> and /tasks/<task>/<kind>/<server>, where the kind is mcp, \
+         http, llm or a2a",
+    )
 }
 
 fn preflight() -> Response<Body> {
     let mut response = Response::new(full(bytes::Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    headers.insert(
-        ALLOW,
-        HeaderValue::from_static("POST, GET, DELETE, OPTIONS"),
-    );
+    headers.insert(ALLOW, HeaderValue::from_static(METHODS));
     headers.insert(
         ACCESS_CONTROL_ALLOW_METHODS,
-        HeaderValue::from_static("POST, GET, DELETE, OPTIONS"),
+        HeaderValue::from_static(METHODS),
     );
     headers.insert(
         ACCESS_CONTROL_ALLOW_HEADERS,
@@ -150,7 +287,7 @@ fn preflight() -> Response<Body> {
 }
 
 /// Adds what a browser needs to let a page of the origin see the answer.
-pub(super) fn dress(mut response: Response<Body>, origin: Option<&HeaderValue>) -> Response<Body> {
+fn dress(mut response: Response<Body>, origin: Option<&HeaderValue>) -> Response<Body> {
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -164,7 +301,7 @@ pub(super) fn dress(mut response: Response<Body>, origin: Option<&HeaderValue>) 
 }
 
 /// 405 with the methods that there are.
-pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+pub(crate) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let mut response = problem(
         StatusCode::METHOD_NOT_ALLOWED,
         "this path does not have that method",
@@ -176,28 +313,12 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// Problem details (RFC 9457).
-fn problem(status: StatusCode, detail: &str, remedy: &str) -> Response<Body> {
-    let document = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("refused"),
-        "status": status.as_u16(),
-        "detail": detail,
-        "remedy": remedy,
-    });
-    let mut response = Response::new(full(document.to_string()));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settings(base_url: &str) -> EndpointSettings {
-        EndpointSettings {
+    fn settings(base_url: &str) -> Settings {
+        Settings {
             base_url: base_url.to_owned(),
             issuer: "http://127.0.0.1:8600".to_owned(),
             allowed_origins: vec!["https://app.example.org".to_owned()],
@@ -286,7 +407,7 @@ mod tests {
                 .unwrap();
             match open(&settings("http://127.0.0.1:8601"), &request) {
                 Opened::Answer(response) => response.status().as_u16(),
-                Opened::Route(_) => 0,
+                Opened::Route(..) => 0,
             }
         };
         assert_eq!(of("POST", "/mcp/files"), 0);

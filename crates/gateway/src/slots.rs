@@ -8,19 +8,19 @@ use parking_lot::Mutex;
 
 /// Counts the streams that each task has open.
 #[derive(Clone, Default)]
-pub(super) struct Slots {
+pub struct Slots {
     open: Arc<Mutex<HashMap<TaskId, usize>>>,
 }
 
 /// One open stream; dropped, it is open no more.
-pub(super) struct Slot {
+pub struct Slot {
     slots: Slots,
     task: TaskId,
 }
 
 impl Slots {
     /// Takes a slot; `None` when the task has as many streams open as it may.
-    pub(super) fn take(&self, task: TaskId, limit: usize) -> Option<Slot> {
+    pub fn take(&self, task: TaskId, limit: usize) -> Option<Slot> {
         let mut open = self.open.lock();
         let count = open.entry(task).or_insert(0);
         if *count >= limit {
