@@ -237,6 +237,9 @@ pub struct Constraint {
     pub optional: bool,
 }
 
+/// One amount of what was spent.
+pub type AmountOf = fn(&Spent) -> u64;
+
 /// How much a task may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -276,9 +279,9 @@ impl Budget {
     }
 
     /// The limited amounts besides the number of actions, each with its name, its limit, and how
-    /// much of it is in an amount.
-    pub fn amounts(&self) -> impl Iterator<Item = (&'static str, u64, fn(&Spent) -> u64)> + use<> {
-        let each: [(&'static str, Option<u64>, fn(&Spent) -> u64); 4] = [
+    /// much of it was spent.
+    pub fn amounts(&self) -> impl Iterator<Item = (&'static str, u64, AmountOf)> + use<> {
+        let each: [(_, _, AmountOf); 4] = [
             ("tokens", self.tokens, |spent| spent.tokens),
             ("micro_usd", self.micro_usd, |spent| spent.micro_usd),
             ("rows", self.rows, |spent| spent.rows),

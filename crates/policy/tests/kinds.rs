@@ -1,6 +1,8 @@
 //! Decisions about servers that do not speak MCP: endpoints, models, skills and tables, and what they
 //! use up.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -282,7 +284,7 @@ fn amounts_are_held_back_while_they_may_be_used() {
         tokens,
         ..Spent::default()
     };
-    let mut permitted = |scene: &mut Scene| {
+    let permitted = |scene: &mut Scene| {
         scene
             .decide("ai", generate("small"), tokens(600))
             .is_permit()
