@@ -365,6 +365,29 @@ async fn a_restart_restores_what_open_tasks_have_used() {
 }
 
 #[tokio::test]
+async fn a_restart_restores_what_actions_used_up_and_what_they_held_back() {
+    let plane = Plane::new().await;
+    let instance = plane.instance("support-1").await;
+    let task = plane.task("support-1", "open").await;
+    let token = instance.token(&plane, task, "files").await;
+    let rows = |rows| model::Spent {
+        rows,
+        ..model::Spent::default()
+    };
+    let attempt = || instance.attempt_expecting(&plane, task, &token, "/x", rows(50));
+    let mut ended = attempt().await.unwrap();
+    ended.spend(rows(3)).unwrap();
+    ended.spend(rows(4)).unwrap();
+    drop(ended);
+    // The process ends before this one does: nobody knows what it used.
+    std::mem::forget(attempt().await.unwrap());
+    let used = |plane: &Plane| plane.engine.live().task(&task).unwrap().usage().spent();
+    assert_eq!(used(&plane), rows(7));
+    let plane = plane.restart().await;
+    assert_eq!(used(&plane), rows(57));
+}
+
+#[tokio::test]
 async fn tasks_expire_by_themselves_and_while_nobody_runs() {
     let plane = Plane::new().await;
     let instance = plane.instance("support-1").await;

@@ -445,6 +445,20 @@ impl Instance {
         token: &str,
         path: &str,
     ) -> Result<gateway::pipeline::Permit, String> {
+        let nothing = model::Spent::default();
+        self.attempt_expecting(plane, task, token, path, nothing)
+            .await
+    }
+
+    /// The same, for an action that may use up so much.
+    pub(crate) async fn attempt_expecting(
+        &self,
+        plane: &Plane,
+        task: TaskId,
+        token: &str,
+        path: &str,
+        expected: model::Spent,
+    ) -> Result<gateway::pipeline::Permit, String> {
         let route = gateway::resource::Route {
             kind: model::config::ServerKind::Mcp,
             server: ServerName::parse("files").unwrap(),
@@ -469,7 +483,7 @@ impl Instance {
                 tool: "read_text_file".to_owned(),
                 arguments: serde_json::Map::from_iter([("path".to_owned(), path.into())]),
             },
-            expected: model::Spent::default(),
+            expected,
         };
         pipeline
             .attempt(&caller, action)
