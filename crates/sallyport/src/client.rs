@@ -6,7 +6,6 @@ use bytes::Bytes;
 use control::api::{Page, Problem};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -185,7 +184,7 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let request = request
-            .body(Full::new(body))
+            .body(gateway::full(body))
             .map_err(|error| Failure::new(format!("`{}{path}` is no URL: {error}", self.base)))?;
         let answer = self
             .runtime

@@ -4,10 +4,8 @@
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use http::Request;
 use http::header::CONTENT_TYPE;
-use http_body_util::Full;
 use identity::InstanceKey;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -124,7 +122,7 @@ fn enroll(args: &Args, token: &str, key: &InstanceKey) -> Result<InstanceFolder,
     let body = json!({ "token": token, "public_jwk": key.public_jwk() });
     let request = Request::post(&url)
         .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))
+        .body(gateway::full(body.to_string()))
         .map_err(|error| Failure::new(format!("`{url}` is no URL: {error}")))?;
     let http = Http::new(args.ca.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use gateway::{Body, full};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use identity::InstanceKey;
 use jiff::Timestamp;
-use model::TaskId;
+use model::{ServerName, TaskId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -64,6 +64,9 @@ pub(super) struct Opened {
     pub(super) id: TaskId,
     /// When it ends by itself.
     pub(super) expires_at: Timestamp,
+    /// Where the servers that it grants are reached, each with the task in the URL.
+    #[serde(default)]
+    pub(super) urls: BTreeMap<ServerName, String>,
 }
 
 /// What a task is opened with.
@@ -93,8 +96,20 @@ impl Authority {
             "parameters": wanted.parameters,
             "purpose": wanted.purpose,
         });
-        let answer = self.manage("/v1/tasks", "to open a task", &body).await?;
+        let answer = self
+            .manage("/v1/tasks", "to open a task", Some(&body))
+            .await?;
         serde_json::from_slice(&answer).map_err(|error| unexpected("the opened task", &error))
+    }
+
+    /// A task that is open already.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn show(&self, task: TaskId) -> Result<Opened, Trouble> {
+        let path = format!("/v1/tasks/{task}");
+        let answer = self.manage(&path, "to see the task", None).await?;
+        serde_json::from_slice(&answer).map_err(|error| unexpected("the task", &error))
     }
 
     /// Says that the work of a task is done.
@@ -103,7 +118,7 @@ impl Authority {
     /// [`Trouble`]
     pub(super) async fn complete(&self, task: TaskId) -> Result<(), Trouble> {
         let path = format!("/v1/tasks/{task}/complete");
-        self.manage(&path, "to complete the task", &json!({}))
+        self.manage(&path, "to complete the task", Some(&json!({})))
             .await
             .map(drop)
     }
@@ -122,13 +137,15 @@ impl Authority {
     ///
     /// # Errors
     /// [`Trouble::Unexpected`] when the token holds characters that no header can carry.
-    pub(crate) fn authorise(
+    pub(crate) fn authorise<B>(
         &self,
-        request: &mut Request<Full<Bytes>>,
+        request: &mut Request<B>,
         token: &Token,
         nonce: Option<&str>,
     ) -> Result<(), Trouble> {
-        let url = request.uri().to_string();
+        let mut url = request.uri().to_string();
+        // A proof is for the URL without its query (RFC 9449 §4.2).
+        url.truncate(url.find('?').unwrap_or(url.len()));
         let proof = self.proof(request.method(), &url, Some(&token.text), nonce)?;
         let mut value = HeaderValue::try_from(format!("DPoP {}", token.text.as_str()))
             .map_err(|error| unexpected("the access token", &error))?;
@@ -138,12 +155,13 @@ impl Authority {
         Ok(())
     }
 
-    /// One request of the management API, authorised by a token of its own.
+    /// One request of the management API, authorised by a token of its own: a POST with a body, or a
+    /// GET without.
     async fn manage(
         &self,
         path: &str,
         request: &'static str,
-        body: &Value,
+        body: Option<&Value>,
     ) -> Result<Bytes, Trouble> {
         let token = self
             .grant(&[("resource", &self.about.control), ("scope", "tasks")])
@@ -151,7 +169,10 @@ impl Authority {
         let url = format!("{}{path}", self.about.control);
         let mut nonce = None;
         loop {
-            let mut call = post(&url, "application/json", body.to_string())?;
+            let mut call = match body {
+                Some(body) => post(&url, "application/json", body.to_string())?,
+                None => get(&url)?,
+            };
             self.authorise(&mut call, &token, nonce.as_deref())?;
             let answer = self.http.ask(WHAT, call).await?;
             let asked = wanted_nonce(&answer);
@@ -248,10 +269,16 @@ fn read_token(answer: &[u8], asked_at: Instant) -> Result<Token, Trouble> {
     })
 }
 
-fn post(url: &str, kind: &'static str, body: String) -> Result<Request<Full<Bytes>>, Trouble> {
+fn get(url: &str) -> Result<Request<Body>, Trouble> {
+    Request::get(url)
+        .body(full(Bytes::new()))
+        .map_err(|error| unexpected("the URL", &error))
+}
+
+fn post(url: &str, kind: &'static str, body: String) -> Result<Request<Body>, Trouble> {
     Request::post(url)
         .header(CONTENT_TYPE, kind)
-        .body(Full::new(Bytes::from(body)))
+        .body(full(body))
         .map_err(|error| unexpected("the URL", &error))
 }
 

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use gateway::{Body, full};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use model::TaskId;
@@ -71,11 +71,8 @@ impl Channel {
             let mut request = Request::builder()
                 .method(method.clone())
                 .uri(self.resource.as_str())
-                .body(Full::new(body.clone()))
-                .map_err(|error| Trouble::Unexpected {
-                    what: "the URL",
-                    why: error.to_string(),
-                })?;
+                .body(full(body.clone()))
+                .map_err(|error| not_sendable(&error))?;
             request.headers_mut().clone_from(headers);
             let nonce = self.nonce();
             self.authority
@@ -98,6 +95,34 @@ impl Channel {
                 return Ok(answer);
             }
         }
+    }
+
+    /// Sends one request to something behind the server's URL, with a body that streams, so that it
+    /// is sent once: what is refused for want of a nonce or of a fresh token is for the client to
+    /// repeat. `rest` is the path and query behind the URL. Resolves when the head of the answer is
+    /// there; upgrades are for [`hyper::upgrade::on`].
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn pass(
+        &self,
+        mut request: Request<Body>,
+        rest: &str,
+    ) -> Result<Response<Incoming>, Trouble> {
+        let url = format!("{}{rest}", self.resource);
+        *request.uri_mut() = url.parse().map_err(|error| not_sendable(&error))?;
+        let token = self.token().await?;
+        let nonce = self.nonce();
+        self.authority
+            .authorise(&mut request, &token, nonce.as_deref())?;
+        let answer = self.http.send(GATEWAY, request).await?;
+        if let Some(wanted) = wanted_nonce(&answer) {
+            self.set_nonce(Some(wanted));
+        }
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.discard(&token).await;
+        }
+        Ok(answer)
     }
 
     /// Says that the work of the task is done.
@@ -153,6 +178,13 @@ impl Channel {
             .nonce
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = nonce;
+    }
+}
+
+fn not_sendable(why: &dyn std::fmt::Display) -> Trouble {
+    Trouble::Unexpected {
+        what: "the URL",
+        why: why.to_string(),
     }
 }
 

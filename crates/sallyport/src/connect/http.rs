@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway::Body;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::ConfigBuilderExt as _;
 use hyper_rustls::HttpsConnector;
@@ -26,7 +27,7 @@ const CONTROL_BYTES: usize = 1 << 20;
 /// An HTTP client with its connections.
 #[derive(Clone)]
 pub(crate) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Body>,
 }
 
 impl Http {
@@ -58,7 +59,7 @@ impl Http {
     pub(crate) async fn send(
         &self,
         what: &'static str,
-        request: Request<Full<Bytes>>,
+        request: Request<Body>,
     ) -> Result<Response<Incoming>, Trouble> {
         let url = request.uri().to_string();
         let answer = self.client.request(request).await;
@@ -76,7 +77,7 @@ impl Http {
     pub(crate) async fn ask(
         &self,
         what: &'static str,
-        request: Request<Full<Bytes>>,
+        request: Request<Body>,
     ) -> Result<Response<Bytes>, Trouble> {
         let url = request.uri().to_string();
         let whole = async {

@@ -1,5 +1,7 @@
-//! `sallyport connect`: an MCP server over standard input and output for any client, which carries
-//! every message to a protected server with a token and a proof made for that message alone.
+//! `sallyport connect`: carries every message of a client that knows nothing of Sallyport to a
+//! protected server, with a token and a proof made for that message alone. For MCP clients it is a
+//! server over standard input and output; for everything that speaks HTTP it listens on this machine
+//! (`local`).
 //!
 //! The path of a message: `stdio` reads a line, `message` says what it is, `in_flight` keeps count,
 //! `carrier` sends it over the `channel`, which gets tokens from the `authority`, and writes back
@@ -12,6 +14,7 @@ pub(crate) mod http;
 mod in_flight;
 pub(crate) mod instance;
 mod listener;
+mod local;
 mod message;
 mod mirror;
 mod session;
@@ -21,11 +24,15 @@ mod stream;
 pub(crate) mod tests;
 pub(crate) mod trouble;
 
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::resource::Route;
+use model::config::ServerKind;
 use model::{ServerName, TaskId, TemplateName};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -58,6 +65,7 @@ Examples:
   sallyport connect files --template read-notes
   sallyport connect crm --template triage --param customer=c-17 --purpose \"ticket 4711\"
   sallyport connect files --task task_0190b6a0000070008000000000000000
+  sallyport connect billing --template invoices --listen 127.0.0.1:9000
 
 In the configuration of an MCP client:
   { \"mcpServers\": { \"files\": {
@@ -77,6 +85,9 @@ pub(crate) struct Args {
     /// Work under this open task instead, and leave it open
     #[arg(long, value_name = "TASK", conflicts_with = "template")]
     task: Option<TaskId>,
+    /// Listen here for plain HTTP clients of the server, and print the URL to give them; port 0 is any
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The instance's folder, by default ~/.sallyport/instance
     #[arg(long, value_name = "DIR", env = "SALLYPORT_INSTANCE")]
     instance: Option<PathBuf>,
@@ -102,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     http::check_url("the control listener", &about.control)?;
     http::check_url("the gateway", &about.gateway)?;
     let http = Http::new(args.ca.as_deref())?;
-    let resource = format!("{}/mcp/{}", about.gateway, args.server);
+    let gateway = about.gateway.clone();
     let authority = Authority::new(http.clone(), about, key);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -112,9 +123,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let ended = runtime.block_on(async {
         let signal = signal()?;
         let (channel, opened) = tokio::select! {
-            opened = open(args, http, authority, resource) => opened?,
+            opened = open(args, http, authority, &gateway) => opened?,
             () = signal => return Ok(()),
         };
+        if let Some(address) = args.listen {
+            return local::serve(channel, opened, address, self::signal()?).await;
+        }
         let lines = stdio::read_lines(std::io::stdin());
         let (out, out_ended) = stdio::write_lines(std::io::stdout());
         connect(
@@ -138,10 +152,14 @@ async fn open(
     args: &Args,
     http: Http,
     authority: Authority,
-    resource: String,
+    gateway: &str,
 ) -> Result<(Channel, bool), Failure> {
-    let (task, ends_at) = match (&args.task, &args.template) {
-        (Some(task), _) => (*task, None),
+    let (task, ends_at, urls) = match (&args.task, &args.template) {
+        (Some(task), _) if args.listen.is_none() => (*task, None, BTreeMap::new()),
+        (Some(task), _) => {
+            let shown = authority.show(*task).await?;
+            (shown.id, Some(shown.expires_at), shown.urls)
+        }
         (None, Some(template)) => {
             let purpose = args.purpose.clone();
             let wanted = Wanted {
@@ -154,14 +172,39 @@ async fn open(
                 "task {} is open until {}",
                 opened.id, opened.expires_at
             ));
-            (opened.id, Some(opened.expires_at))
+            (opened.id, Some(opened.expires_at), opened.urls)
         }
         (None, None) => return Err(Failure::usage("name a template or a task")),
     };
+    let kind = match args.listen {
+        None => ServerKind::Mcp,
+        Some(_) => kind_of(&args.server, &urls, gateway)?,
+    };
+    let route = Route {
+        kind,
+        server: args.server.clone(),
+        task: None,
+    };
+    let resource = route.resource(gateway);
     Ok((
         Channel::new(http, authority, resource, task, ends_at),
         args.task.is_none(),
     ))
+}
+
+/// What a server of a task speaks, as its URL says.
+fn kind_of(
+    server: &ServerName,
+    urls: &BTreeMap<ServerName, String>,
+    gateway: &str,
+) -> Result<ServerKind, Failure> {
+    let route = urls
+        .get(server)
+        .and_then(|url| Route::of_resource(gateway, url));
+    route.map(|route| route.kind).ok_or_else(|| {
+        Failure::new(format!("the task does not grant the server `{server}`"))
+            .hint("name a template that allows it")
+    })
 }
 
 /// Carries messages until the input ends, nobody reads the output any more, or the signal comes;

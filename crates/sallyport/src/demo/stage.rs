@@ -123,7 +123,7 @@ impl Stage {
 
     async fn is_ready(&self, http: &Http) -> Result<bool, Failure> {
         let request = http::Request::get(format!("{}/readyz", self.control))
-            .body(http_body_util::Full::default())
+            .body(gateway::full(""))
             .map_err(|error| Failure::new(error.to_string()))?;
         let answer = http.ask("Sallyport", request).await;
         Ok(answer.is_ok_and(|answer| answer.status().is_success()))

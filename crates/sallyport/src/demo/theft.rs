@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
 use identity::InstanceKey;
 use model::TaskId;
 use serde_json::{Value, json};
@@ -101,7 +100,7 @@ impl Theft {
         self.send(request).await
     }
 
-    fn hello(&self) -> Result<Request<Full<Bytes>>, Failure> {
+    fn hello(&self) -> Result<Request<Bytes>, Failure> {
         let body = json!({
             "jsonrpc": "2.0", "id": 1, "method": "initialize",
             "params": {
@@ -113,12 +112,16 @@ impl Theft {
         Request::post(&self.resource)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, text/event-stream")
-            .body(Full::new(Bytes::from(body.to_string())))
+            .body(Bytes::from(body.to_string()))
             .map_err(|error| Failure::new(error.to_string()))
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Outcome, Failure> {
-        let answer = self.http.ask(WHAT, request).await.map_err(failed)?;
+    async fn send(&self, request: Request<Bytes>) -> Result<Outcome, Failure> {
+        let answer = self
+            .http
+            .ask(WHAT, request.map(gateway::full))
+            .await
+            .map_err(failed)?;
         Ok(outcome(&answer))
     }
 }

@@ -26,7 +26,7 @@ impl Running {
     async fn start(fake: &Fake) -> Self {
         let http = Http::new(None).unwrap();
         let (about, key) = fake.instance();
-        let resource = format!("{}/mcp/files", about.gateway);
+        let gateway = about.gateway.clone();
         let authority = Authority::new(http.clone(), about, key);
         let args = Args {
             server: ServerName::parse("files").unwrap(),
@@ -34,10 +34,11 @@ impl Running {
             parameters: vec![("folder".to_owned(), "a=b".to_owned())],
             purpose: None,
             task: None,
+            listen: None,
             instance: None,
             ca: None,
         };
-        let (channel, opened) = open(&args, http, authority, resource).await.unwrap();
+        let (channel, opened) = open(&args, http, authority, &gateway).await.unwrap();
         assert!(opened);
         let (input, lines) = mpsc::channel(16);
         let (out, output) = mpsc::channel(64);
