@@ -1,6 +1,7 @@
 //! The path of one action, written once and shared by every enforcement point.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,6 +79,12 @@ impl Pipeline {
     /// Takes new redaction rules into use.
     pub fn set_redactor(&self, redactor: Redactor) {
         self.redactor.store(Arc::new(redactor));
+    }
+
+    /// Text of others as it may be seen: without secrets, and not long.
+    #[must_use]
+    pub fn shown(&self, text: &str) -> String {
+        self.redactor.load().clean(text)
     }
 
     /// Step 2: who is calling the resource at this route, or something behind it (`rest`, from its
@@ -178,6 +185,7 @@ impl Pipeline {
             decision: id,
             held: expected,
             spent: Spent::default(),
+            notes: BTreeMap::new(),
             task: Arc::clone(&caller.task),
             live: Arc::clone(&self.live),
             signal: caller.signal.clone(),
@@ -302,6 +310,8 @@ pub struct Permit {
     held: Spent,
     /// What it has used up so far.
     spent: Spent,
+    /// What the enforcement point saw in it.
+    notes: BTreeMap<String, serde_json::Value>,
     task: Arc<LiveTask>,
     live: Arc<Live>,
     signal: CutSignal,
@@ -396,6 +406,12 @@ impl Permit {
         }
     }
 
+    /// Adds to the record of its end what the enforcement point saw in it: names, sizes and salted
+    /// hashes, never content. Keep it well below 16 KiB in all.
+    pub fn note(&mut self, name: &str, what: impl Into<serde_json::Value>) {
+        self.notes.insert(name.to_owned(), what.into());
+    }
+
     /// Step 8: records what became of it, with the hash of what the agent got.
     pub fn finish(mut self, ended: Ended, answer: Digest) {
         let tag = hex(answer.context.sign().as_ref());
@@ -420,6 +436,7 @@ impl Permit {
             bytes,
             hash,
             spent: self.spent,
+            notes: std::mem::take(&mut self.notes),
         };
         let record = Record::new(Timestamp::now(), Event::Result(Box::new(result)));
         if let Err(error) = self.live.audit().submit(Bytes::from(record.to_bytes())) {
@@ -470,6 +487,12 @@ impl Digest {
     pub fn update(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.bytes += bytes.len() as u64;
+    }
+
+    /// The salted hash of what was taken in so far, in hexadecimal.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        hex(self.context.clone().sign().as_ref())
     }
 }
 

@@ -160,7 +160,9 @@ impl Redactor {
                 .any(|secret| name.eq_ignore_ascii_case(secret))
     }
 
-    fn clean(&self, text: &str) -> String {
+    /// Text without the secrets in it, cut after 256 characters.
+    #[must_use]
+    pub fn clean(&self, text: &str) -> String {
         // Cleaned before it is cut, so that half a secret is not taken for harmless text.
         let start = shorten(text, 8 * SHOWN_CHARACTERS);
         let clean = self.patterns.iter().fold(start, |text, pattern| {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::access::{self, AccessClaims, IssueError, TokenError};
 use crate::private_file::{self, KeyError};
-use crate::signing::{SigningKey, header};
+use crate::signing::{SigningFailed, SigningKey, header};
 use crate::{CLOCK_SKEW_SECONDS, TOKEN_LIFETIME};
 
 /// A key signs for this long; then [`KeyRing::rotate_if_due`] makes a new one.
@@ -46,6 +46,30 @@ pub struct KeyInfo {
     pub created_at: Timestamp,
     /// Until when it verifies; none for the one that signs.
     pub verifies_until: Option<Timestamp>,
+}
+
+/// What a document that the ring signs is. Never an access token, whose type is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentType {
+    /// A document whose kind its place says (RFC 7515 §4.1.9, `JOSE`), such as a card of an agent.
+    Jose,
+}
+
+impl DocumentType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Jose => "JOSE",
+        }
+    }
+}
+
+/// A signature beside what it signs (RFC 7515, Appendix F), both parts in base64url.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detached {
+    /// The protected header.
+    pub protected: String,
+    /// The signature.
+    pub signature: String,
 }
 
 impl KeyRing {
@@ -101,6 +125,34 @@ impl KeyRing {
             return Err(IssueError::TooLong);
         }
         Ok(token)
+    }
+
+    /// Signs a document that is no access token with the newest key: a JWS (RFC 7515) whose protected
+    /// header has `alg` and `kid` besides the given parameters. `typ` must be none that tokens have.
+    ///
+    /// # Errors
+    /// [`SigningFailed`]
+    pub fn sign_document(
+        &self,
+        typ: DocumentType,
+        parameters: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Result<Detached, SigningFailed> {
+        let keys = self.keys.load();
+        let newest = keys
+            .first()
+            .expect("a ring is made with a key, and the newest one is kept");
+        let mut members = json!({ "alg": "ES256", "typ": typ.as_str(), "kid": newest.kid });
+        for (name, value) in parameters {
+            members[*name] = json!(value);
+        }
+        let protected = header(&members);
+        let compact = newest.signing.sign(&protected, payload)?;
+        let signature = compact.rsplit('.').next().unwrap_or_default().to_owned();
+        Ok(Detached {
+            protected,
+            signature,
+        })
     }
 
     /// Checks an access token: its form, its signature, its issuer and its times. Whom it is for

@@ -25,7 +25,7 @@ mod uri;
 
 pub use access::{AccessClaims, Cnf, IssueError, TokenError};
 pub use instance_key::InstanceKey;
-pub use key_ring::{KeyInfo, KeyRing, ROTATE_AFTER};
+pub use key_ring::{Detached, DocumentType, KeyInfo, KeyRing, ROTATE_AFTER};
 pub use private_file::KeyError;
 pub use public_key::{InvalidKey, KeyKind, PublicKey};
 pub use signing::SigningFailed;

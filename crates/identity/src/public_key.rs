@@ -164,6 +164,29 @@ impl PublicKey {
         }
     }
 
+    /// Whether a detached signature (RFC 7515, Appendix F) is this key's over the payload: the
+    /// header is one that the key's algorithm allows, and asks for nothing that is not understood.
+    #[must_use]
+    pub fn verifies_detached(&self, protected: &str, payload: &[u8], signature: &str) -> bool {
+        let mut bytes = [0; 64];
+        if decode_base64url(signature, &mut bytes) != Some(64) {
+            return false;
+        }
+        let mut header = [0; 1024];
+        let Some(length) = decode_base64url(protected, &mut header) else {
+            return false;
+        };
+        // A `jku` or `x5u` may stand there: nobody follows it, the key is known already.
+        let algorithm = Members::read(&header[..length]).is_ok_and(|members| {
+            let named = members.text("alg");
+            named.is_ok_and(|alg| alg.as_deref() == Some(self.kind.algorithm()))
+                && !members.has("crit")
+                && !members.has("b64")
+        });
+        let signed = format!("{protected}.{}", base64url(payload));
+        algorithm && self.verifies(signed.as_bytes(), &bytes)
+    }
+
     /// Whether the signature is this key's over the message.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.key.verify_sig(message, signature).is_ok()

@@ -10,14 +10,16 @@ use crate::mistake::Mistake;
 use crate::name::{ServerName, TrustDomain};
 
 mod a2a;
+mod confine;
 mod http;
 mod llm;
 mod postgres;
 mod server;
 
 pub use a2a::A2a;
+pub use confine::{Confine, Enforce};
 pub use http::Http;
-pub use llm::Llm;
+pub use llm::{Fallback, Llm, Price, Surface};
 pub use postgres::Postgres;
 pub use server::{Credential, Secret, Server, ServerKind};
 

@@ -12,6 +12,7 @@ pub mod grant;
 pub mod id;
 pub mod json;
 pub mod mistake;
+pub mod money;
 pub mod name;
 pub mod pattern;
 pub mod record;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// An exact text, or a prefix ending in `*` (`support-*`; `*` alone matches everything).
 /// At most 512 bytes; a `*` anywhere else is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern {
     text: String,

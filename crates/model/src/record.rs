@@ -99,6 +99,9 @@ pub struct ActionResult {
     /// What it used up besides itself.
     #[serde(default, skip_serializing_if = "Spent::is_nothing")]
     pub spent: Spent,
+    /// What the enforcement point saw in it: names, sizes and hashes, never content.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, Value>,
 }
 
 /// How an action ended.

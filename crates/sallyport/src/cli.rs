@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use crate::command::{
     agent, audit, check, init, keys, serve, server, shell, status, task, template,
 };
-use crate::{connect, demo};
+use crate::{confined, connect, demo};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Tell the story that `make demo` shows
     #[command(hide = true)]
     Demo(demo::Args),
+    /// Restrict itself and become another program
+    #[command(hide = true)]
+    Confined(confined::Args),
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod cli;
 mod client;
 mod command;
+mod confined;
 mod connect;
 mod demo;
 mod failure;

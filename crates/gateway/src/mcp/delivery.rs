@@ -19,7 +19,7 @@ const WAITING: u32 = 1 << 10;
 
 /// The client is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gone;
+pub struct Gone;
 
 struct Waiting {
     bytes: Bytes,
@@ -28,19 +28,19 @@ struct Waiting {
 }
 
 /// The upstream's end of a stream.
-pub(super) struct Feed {
+pub struct Feed {
     waiting: mpsc::UnboundedSender<Waiting>,
     room: Arc<Semaphore>,
 }
 
 /// The client's end of a stream.
-pub(super) struct Delivered {
+pub struct Delivered {
     waiting: mpsc::UnboundedReceiver<Waiting>,
     cut: CutSignal,
 }
 
 /// Makes a pair, for a stream that ends with this cut.
-pub(super) fn delivery(cut: CutSignal) -> (Feed, Delivered) {
+pub fn delivery(cut: CutSignal) -> (Feed, Delivered) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let feed = Feed {
         waiting: sender,
@@ -58,7 +58,7 @@ impl Feed {
     ///
     /// # Errors
     /// [`Gone`]
-    pub(super) async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
+    pub async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
         let kibibytes = u32::try_from(bytes.len().div_ceil(1 << 10)).unwrap_or(WAITING);
         let room = Arc::clone(&self.room).acquire_many_owned(kibibytes.clamp(1, WAITING));
         // What waits goes with the client, so this ends when the client is gone.
@@ -67,13 +67,13 @@ impl Feed {
     }
 
     /// Hands over bytes that the client gets after a cut too; only a few, since they need no room.
-    pub(super) fn last(&self, bytes: Bytes) {
+    pub fn last(&self, bytes: Bytes) {
         // It fails when the client is gone, who then needs no words.
         let _ = self.waiting.send(Waiting { bytes, room: None });
     }
 
     /// Waits until the client is gone.
-    pub(super) async fn gone(&self) {
+    pub async fn gone(&self) {
         self.waiting.closed().await;
     }
 }

@@ -31,7 +31,7 @@ pub mod annotations;
 mod answer;
 mod asked;
 mod batch;
-mod delivery;
+pub mod delivery;
 mod exchange;
 mod forward;
 mod handles;

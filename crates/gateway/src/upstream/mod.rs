@@ -7,7 +7,8 @@
 //! Credentials are read when the configuration is, live in memory that is wiped when they go, and
 //! take the place of whatever the agent sent under the same name (R3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::http::{HeaderMap, Method, Response};
@@ -29,7 +30,9 @@ mod web;
 
 use credential::Resolved;
 use places::Places;
+use stdio::Confinement;
 
+pub use stdio::Launcher;
 pub use web::{Web, webs};
 
 /// The header that names a session (revisions before 2026-07-28, `basic/transports`).
@@ -123,15 +126,18 @@ struct Shared {
     limits: Arc<ArcSwap<Limits>>,
     places: Arc<Places>,
     client: http::Client,
+    /// What confines programs.
+    launcher: Option<Arc<Launcher>>,
 }
 
 impl Shared {
-    fn new(limits: &Limits) -> Result<Self, UpstreamConfigError> {
+    fn new(limits: &Limits, launcher: Option<Launcher>) -> Result<Self, UpstreamConfigError> {
         let limits = Arc::new(ArcSwap::from_pointee(limits.clone()));
         let places = Arc::new(Places::new(Arc::clone(&limits)));
         Ok(Self {
             places,
             client: http::client(None)?,
+            launcher: launcher.map(Arc::new),
             limits,
         })
     }
@@ -141,6 +147,7 @@ impl Shared {
 pub struct Upstream {
     server: Server,
     resolved: Arc<Resolved>,
+    confinement: Option<Arc<Confinement>>,
     kind: Kind,
 }
 
@@ -150,8 +157,9 @@ enum Kind {
 }
 
 impl Upstream {
-    /// A server on its own, with a connection pool and limits that it shares with none. Reads its
-    /// credential and environment. Nothing is connected or started before the first request.
+    /// A server on its own, with a connection pool and limits that it shares with none, and without a
+    /// [`Launcher`]. Reads its credential and environment. Nothing is connected or started before the
+    /// first request.
     ///
     /// # Errors
     /// [`UpstreamConfigError`] when the URL, the credential or the environment cannot be used.
@@ -161,15 +169,17 @@ impl Upstream {
         limits: &Limits,
     ) -> Result<Self, UpstreamConfigError> {
         let resolved = Resolved::read(name, server)?;
-        Self::build(name, server, resolved, &Shared::new(limits)?)
+        Self::build(name, server, resolved, None, &Shared::new(limits, None)?)
     }
 
     fn build(
         name: &ServerName,
         server: &Server,
         resolved: Resolved,
+        confinement: Option<Confinement>,
         shared: &Shared,
     ) -> Result<Self, UpstreamConfigError> {
+        let confinement = confinement.map(Arc::new);
         let resolved = Arc::new(resolved);
         let kind = match (&server.url, server.command.as_slice()) {
             (Some(url), []) => Kind::Http(Box::new(http::Http::new(
@@ -179,7 +189,13 @@ impl Upstream {
                 &resolved,
                 shared,
             )?)),
-            (None, [_, ..]) => Kind::Stdio(stdio::Stdio::new(name, server, &resolved, shared)),
+            (None, [_, ..]) => Kind::Stdio(stdio::Stdio::new(
+                name,
+                server,
+                &resolved,
+                confinement.as_ref(),
+                shared,
+            )),
             _ => {
                 return Err(UpstreamConfigError::Target {
                     server: name.clone(),
@@ -189,13 +205,20 @@ impl Upstream {
         Ok(Self {
             server: server.clone(),
             resolved,
+            confinement,
             kind,
         })
     }
 
     /// Whether a configuration, with the secrets that it names, asks for exactly this server.
-    fn is_what(&self, server: &Server, resolved: &Resolved) -> bool {
-        self.server.url == server.url
+    fn is_what(
+        &self,
+        server: &Server,
+        resolved: &Resolved,
+        confinement: Option<&Confinement>,
+    ) -> bool {
+        self.confinement.as_deref() == confinement
+            && self.server.url == server.url
             && self.server.command == server.command
             && self.server.directory == server.directory
             && *self.resolved == *resolved
@@ -249,13 +272,24 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// The servers of a configuration.
+    /// The servers of a configuration, whose programs nothing confines.
     ///
     /// # Errors
     /// Every server that cannot be used, and why.
     pub fn new(config: &Config) -> Result<Self, Vec<UpstreamConfigError>> {
+        Self::with_launcher(config, None)
+    }
+
+    /// The servers of a configuration, whose programs a launcher confines.
+    ///
+    /// # Errors
+    /// Every server that cannot be used, and why.
+    pub fn with_launcher(
+        config: &Config,
+        launcher: Option<Launcher>,
+    ) -> Result<Self, Vec<UpstreamConfigError>> {
         let upstreams = Self {
-            shared: Shared::new(&config.limits).map_err(|error| vec![error])?,
+            shared: Shared::new(&config.limits, launcher).map_err(|error| vec![error])?,
             servers: ArcSwap::default(),
             reloading: Mutex::new(()),
         };
@@ -290,10 +324,15 @@ impl Upstreams {
             .servers
             .iter()
             .filter(|(_, server)| server.kind == ServerKind::Mcp);
+        let hidden = Arc::new(stdio::hidden(config));
         for (name, server) in mcp {
+            let confinement = self.confinement(server, &hidden);
             let built = Resolved::read(name, server).and_then(|resolved| match before.get(name) {
-                Some(known) if known.is_what(server, &resolved) => Ok(Arc::clone(known)),
-                _ => Upstream::build(name, server, resolved, &self.shared).map(Arc::new),
+                Some(known) if known.is_what(server, &resolved, confinement.as_ref()) => {
+                    Ok(Arc::clone(known))
+                }
+                _ => Upstream::build(name, server, resolved, confinement, &self.shared)
+                    .map(Arc::new),
             });
             match built {
                 Ok(upstream) => {
@@ -317,6 +356,16 @@ impl Upstreams {
                 }
             }
         })
+    }
+
+    /// How a server's programs are confined, if it has any.
+    fn confinement(
+        &self,
+        server: &Server,
+        hidden: &Arc<BTreeSet<PathBuf>>,
+    ) -> Option<Confinement> {
+        let launcher = self.shared.launcher.as_ref()?;
+        (!server.command.is_empty()).then(|| Confinement::new(launcher, hidden, &server.confine))
     }
 
     /// A server.

@@ -2,7 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::{AgentName, TemplateName};
+
 /// More about an agent behind the Agent2Agent protocol.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct A2a {}
+pub struct A2a {
+    /// Whether everyone may read its card, with all skills, without a token; by default only those
+    /// who may use it, cut to what their task may ask for.
+    pub public_card: bool,
+    /// For how many seconds its card is kept before it is fetched again; 300 by default.
+    pub card_seconds: Option<u64>,
+    /// The keys (JWK, P-256 or Ed25519) one of which must have signed its card. With none, its
+    /// signatures count for nothing.
+    pub card_keys: Vec<String>,
+    /// The protocol extensions, by URI, that agents may use with it.
+    pub extensions: Vec<String>,
+    /// The name that this agent is registered by. It then acts under a sub-task of whoever asks it.
+    pub agent: Option<AgentName>,
+    /// The template of those sub-tasks.
+    pub template: Option<TemplateName>,
+    /// What webhooks for push notifications must begin with, such as `https://hooks.example.org/`.
+    /// With none, push notifications are not offered.
+    pub push: Vec<String>,
+}

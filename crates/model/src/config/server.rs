@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{A2a, Http, Llm, Postgres};
+use super::{A2a, Confine, Http, Llm, Postgres};
 use crate::grant::PermissionKind;
 use crate::name::SegmentName;
 
@@ -28,9 +28,12 @@ pub struct Server {
     /// The folder that the program runs in.
     #[serde(default)]
     pub directory: Option<PathBuf>,
-    /// The program's environment; nothing else is inherited but `PATH` and `HOME`.
+    /// The program's environment; nothing else is inherited but `PATH`, `HOME` and `LANG`.
     #[serde(default)]
     pub environment: BTreeMap<String, Secret>,
+    /// How the program is confined.
+    #[serde(default)]
+    pub confine: Confine,
     /// Where it is: the endpoint of an MCP server over streamable HTTP, the base URL of an HTTP API, a
     /// provider of models or an agent, or the address of a database (`postgres://host:port/database`).
     #[serde(default)]

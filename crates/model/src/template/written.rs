@@ -14,6 +14,7 @@ use crate::grant::{
     ServerRequest, TablePermission,
 };
 use crate::mistake::Mistake;
+use crate::money::Usd;
 use crate::name::{SegmentName, ServerName, TemplateName};
 use crate::pattern::Pattern;
 use crate::statement::TableOperation;
@@ -30,11 +31,39 @@ struct Written {
     #[serde(default)]
     proof: Option<Proof>,
     #[serde(default)]
-    budget: Budget,
+    budget: WrittenBudget,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
     #[serde(default)]
     allow: Vec<Allow>,
+}
+
+/// A budget, in which money may also be written in dollars.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenBudget {
+    calls: Option<u32>,
+    tokens: Option<u64>,
+    micro_usd: Option<u64>,
+    usd: Option<Usd>,
+    rows: Option<u64>,
+    bytes: Option<u64>,
+}
+
+impl WrittenBudget {
+    fn budget(self, file: &Path) -> Result<Budget, Vec<Mistake>> {
+        if self.usd.is_some() && self.micro_usd.is_some() {
+            let message = "the budget states money twice, as `usd` and as `micro_usd`";
+            return Err(vec![Mistake::new(file, message).hint("keep one of them")]);
+        }
+        Ok(Budget {
+            calls: self.calls.unwrap_or(Budget::default().calls),
+            tokens: self.tokens,
+            micro_usd: self.usd.map(Usd::micro).or(self.micro_usd),
+            rows: self.rows,
+            bytes: self.bytes,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,6 +115,7 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
                     .hint("write it like `30m`, `2h` or `1h 30m`"),
             ]
         })?;
+    let budget = written.budget.budget(file)?;
     let permissions = written
         .allow
         .into_iter()
@@ -100,7 +130,7 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
         parameters: written.parameters,
         grant: Grant {
             permissions,
-            budget: written.budget,
+            budget,
             proof: written.proof.unwrap_or(DEFAULT_PROOF),
         },
     })
@@ -288,6 +318,21 @@ mod tests {
         let (grant, _) = ticket().fill(&given).unwrap();
         let constraint = &grant.permissions[0].tools[0].arguments["path"];
         assert_eq!(constraint.below.as_deref(), Some("/srv/tickets/4711"));
+    }
+
+    #[test]
+    fn money_is_written_in_dollars_or_in_millionths() {
+        let budget = |line: &str| {
+            let text = TICKET.replace("ttl = \"30m\"", &format!("ttl = \"30m\"\nbudget = {line}"));
+            let name = TemplateName::parse("ticket").unwrap();
+            Template::parse(name, Path::new("t.toml"), &text).map(|read| read.grant.budget)
+        };
+        assert_eq!(budget("{ usd = 0.50 }").unwrap().micro_usd, Some(500_000));
+        assert_eq!(budget("{ micro_usd = 7 }").unwrap().micro_usd, Some(7));
+        assert_eq!(budget("{ tokens = 7 }").unwrap().calls, 1_000);
+        for bad in ["{ usd = 1, micro_usd = 1 }", "{ usd = -1 }", "{ usd = 0.0000001 }"] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::cli::Command;
 use crate::failure::Failure;
 use crate::output::{self, BAD, WARN, paint};
-use crate::{connect, demo};
+use crate::{confined, connect, demo};
 
 /// Which configuration file.
 #[derive(clap::Args)]
@@ -53,6 +53,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Completion(args) => shell::completion(&args),
         Command::Man(args) => shell::man(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Confined(args) => confined::run(&args).map(|never| match never {}),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

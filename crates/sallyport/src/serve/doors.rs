@@ -1,15 +1,17 @@
 //! The enforcement points: one for each kind of server.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway::front::{Door, HttpDoor, Settings};
 use gateway::mcp;
 use gateway::pipeline::Pipeline;
-use gateway::upstream::Upstreams;
+use gateway::upstream::{Launcher, Upstreams};
 use model::config::Config;
 
 use crate::failure::Failure;
+use crate::setup::folder_of;
 
 /// All enforcement points.
 pub(super) type Doors = Arc<[Arc<dyn Door>]>;
@@ -19,21 +21,44 @@ pub(super) type Doors = Arc<[Arc<dyn Door>]>;
 /// # Errors
 /// [`Failure`] with every server that cannot be used.
 pub(super) fn all(
+    file: &Path,
     config: &Config,
     pipeline: &Arc<Pipeline>,
     settings: &Arc<ArcSwap<Settings>>,
 ) -> Result<(Doors, Vec<Arc<dyn HttpDoor>>), Failure> {
     let failed = |wrong: Vec<String>| Failure::new(wrong.join("\n"));
-    let upstreams = Upstreams::new(config)
+    let upstreams = Upstreams::with_launcher(config, Some(launcher(file)))
         .map_err(|wrong| failed(wrong.iter().map(ToString::to_string).collect()))?;
     let mcp = Arc::new(mcp::Endpoint::new(
         Arc::clone(pipeline),
         Arc::new(upstreams),
         Arc::clone(settings),
     ));
-    let doors: [Arc<dyn Door>; 1] = [mcp.clone()];
-    let http: Vec<Arc<dyn HttpDoor>> = vec![mcp];
+    let llm = llm::Endpoint::new(config, Arc::clone(pipeline), settings).map_err(failed)?;
+    let llm = Arc::new(llm);
+    let doors: [Arc<dyn Door>; 2] = [mcp.clone(), llm.clone()];
+    let http: Vec<Arc<dyn HttpDoor>> = vec![mcp, llm];
     Ok((Arc::new(doors), http))
+}
+
+/// What confines the programs that the gateway starts: this program, by another name. A file that took its
+/// place since is not what runs, so it is named by what runs.
+fn launcher(file: &Path) -> Launcher {
+    let folder = folder_of(file);
+    let mut fixed = vec![
+        file.to_owned(),
+        folder.join("templates"),
+        folder.join("policies"),
+    ];
+    fixed.extend(std::env::current_exe());
+    Launcher {
+        program: "/proc/self/exe".into(),
+        arguments: vec!["confined".into()],
+        fixed: fixed
+            .into_iter()
+            .map(|path| std::path::absolute(&path).unwrap_or(path))
+            .collect(),
+    }
 }
 
 /// Takes a configuration into use at all of them: everywhere, or nowhere.

@@ -64,6 +64,7 @@ const BLOCKING_THREADS: usize = 32;
 pub(crate) fn run(file: &Path, format: LogFormat, verbose: u8) -> Result<(), Failure> {
     let begun = Instant::now();
     logging::start(format, verbose)?;
+    keep_memory_private()?;
     let read = setup::read(file);
     let Some(setup) = read.setup.clone() else {
         return Err(refused(file, &read));
@@ -85,6 +86,14 @@ pub(crate) fn run(file: &Path, format: LogFormat, verbose: u8) -> Result<(), Fai
     });
     runtime.shutdown_timeout(Duration::from_secs(2));
     ended
+}
+
+/// Keeps other processes of the same user from this one's memory, environment and open files, and its keys
+/// out of core dumps.
+fn keep_memory_private() -> Result<(), Failure> {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| Failure::new(format!("the process cannot be made private: {error}")))
 }
 
 fn refused(file: &Path, read: &Read) -> Failure {
@@ -216,7 +225,7 @@ impl Running {
             Arc::new(Metrics::default()),
         ));
         let settings = Arc::new(ArcSwap::from_pointee(FrontSettings::of(&config)));
-        let (doors, http) = doors::all(&config, &pipeline, &settings)?;
+        let (doors, http) = doors::all(&setup.file, &config, &pipeline, &settings)?;
         let front = Arc::new(Front::new(Arc::clone(&settings), http));
         let swept = doors.clone();
         let engine = Engine::start(EngineParts {

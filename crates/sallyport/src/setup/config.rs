@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use model::Mistake;
-use model::config::{Config, Listener, Secret, Server, ServerKind};
+use model::config::{Config, Confine, Fallback, Listener, Secret, Server, ServerKind};
 use model::name::ServerName;
 
 use super::Remark;
+use super::confine;
 use super::remarks::Remarks;
 
 /// Checks everything about a configuration that its format cannot say.
@@ -44,6 +45,12 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
     for (name, server) in &config.servers {
         checking.server(name, server);
     }
+    confine::check(
+        &mut checking.remarks,
+        folder,
+        config,
+        crate::confined::Kernel::probe(),
+    );
     if config.servers.is_empty() {
         let mistake = Mistake::new(file, "no server is protected yet")
             .hint("add a `[servers.NAME]` section with `command` or `url`");
@@ -174,16 +181,12 @@ impl Checking<'_> {
                 );
             }
         }
+        for (position, fallback) in server.llm.fallbacks.iter().enumerate() {
+            self.fallback(name, position, fallback);
+        }
         if let Some(credential) = &server.credential {
             let path = ["servers", name.as_str(), "credential", "value"];
-            self.secret(&path, &credential.value);
-            if let Secret::Plain(_) = credential.value {
-                self.remarks.mistake(
-                    &path,
-                    "a credential must not stand in the configuration in plain text",
-                    "use `{ file = \"…\" }` or `{ env = \"…\" }`",
-                );
-            }
+            self.credential(&path, &credential.value);
             if http::HeaderName::try_from(credential.header.as_str()).is_err() {
                 self.remarks.mistake(
                     &["servers", name.as_str(), "credential", "header"],
@@ -194,6 +197,50 @@ impl Checking<'_> {
                     "leave it out to have `authorization`",
                 );
             }
+        }
+    }
+
+    fn credential(&mut self, path: &[&str], value: &Secret) {
+        self.secret(path, value);
+        if let Secret::Plain(_) = value {
+            self.remarks.mistake(
+                path,
+                "a credential must not stand in the configuration in plain text",
+                "use `{ file = \"…\" }` or `{ env = \"…\" }`",
+            );
+        }
+    }
+
+    /// Another address of a provider of models.
+    fn fallback(&mut self, name: &ServerName, position: usize, fallback: &Fallback) {
+        let path = ["servers", name.as_str(), "llm", "fallbacks"];
+        let uri = fallback.url.parse::<http::Uri>().ok();
+        let usable = uri.filter(|uri| {
+            let plain = uri.authority().is_some_and(|at| !at.as_str().contains('@'));
+            plain && matches!(uri.scheme_str(), Some("http" | "https"))
+        });
+        match usable {
+            None => self.remarks.mistake(
+                &path,
+                format!("address {} is not an http or https URL", position + 1),
+                "write it like `https://api.example.org/v1`, without a user name",
+            ),
+            Some(uri) => {
+                let clear = uri.scheme_str() == Some("http") && !is_loopback_host(&uri);
+                if clear && fallback.credential.is_some() {
+                    self.remarks.advice(
+                        &path,
+                        "the credential travels to this address unencrypted",
+                        "use https",
+                    );
+                }
+            }
+        }
+        if let Some(credential) = &fallback.credential {
+            self.credential(&path, &credential.value);
+        }
+        if let Some(ca) = &fallback.ca {
+            self.file(&path, ca);
         }
     }
 
@@ -275,6 +322,7 @@ impl Checking<'_> {
         for (key, given) in [
             ("directory", server.directory.is_some()),
             ("environment", !server.environment.is_empty()),
+            ("confine", server.confine != Confine::default()),
         ] {
             if given {
                 self.remarks.mistake(
@@ -426,11 +474,20 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         if !server.command.is_empty() {
             let directory = server.directory.take().unwrap_or_default();
             server.directory = Some(folder.join(directory));
+            let confine = &mut server.confine;
+            let lists = confine.read.iter_mut().chain(&mut confine.write);
+            lists.flatten().for_each(fix);
         }
         server.environment.values_mut().for_each(fix_secret);
         server.ca.iter_mut().for_each(fix);
         if let Some(credential) = &mut server.credential {
             fix_secret(&mut credential.value);
+        }
+        for fallback in &mut server.llm.fallbacks {
+            fallback.ca.iter_mut().for_each(fix);
+            if let Some(credential) = &mut fallback.credential {
+                fix_secret(&mut credential.value);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! here; `serve` refuses to start, or to reload, when there is a mistake in it.
 
 mod config;
+mod confine;
 mod remarks;
 mod templates;
 mod toml_text;

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod clients;
+mod confinement;
 mod crash;
 mod disk;
 mod lifecycle;

@@ -1,7 +1,8 @@
 //! Starting a program and ending it for good.
 //!
 //! No shell, an environment of its own, a process group of its own: ending the group ends what the
-//! program started as well, unless that left the group.
+//! program started as well, unless that left the group. With a launcher ([`super::confinement`]) it also
+//! has a temporary folder of its own, which goes with it.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,8 +13,10 @@ use std::time::Duration;
 
 use model::config::Server;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, prlimit};
+use tempfile::TempDir;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use super::confinement::Confinement;
 use crate::upstream::credential::Resolved;
 
 /// What a program inherits of the gateway's environment.
@@ -37,6 +40,7 @@ pub(super) struct Program {
     arguments: Vec<String>,
     directory: Option<PathBuf>,
     resolved: Arc<Resolved>,
+    confinement: Option<Arc<Confinement>>,
 }
 
 /// A program that runs.
@@ -53,11 +57,17 @@ pub(super) struct Process {
     group: Pid,
     /// The group was seen to its end.
     over: bool,
+    /// The program's temporary folder, removed when it has ended.
+    scratch: Option<TempDir>,
 }
 
 impl Program {
     /// Takes the command of a server, which must not be empty.
-    pub(super) fn new(server: &Server, resolved: &Arc<Resolved>) -> Self {
+    pub(super) fn new(
+        server: &Server,
+        resolved: &Arc<Resolved>,
+        confinement: Option<&Arc<Confinement>>,
+    ) -> Self {
         let (program, arguments) = server
             .command
             .split_first()
@@ -73,6 +83,7 @@ impl Program {
             arguments: arguments.to_vec(),
             directory: server.directory.clone(),
             resolved: Arc::clone(resolved),
+            confinement: confinement.cloned(),
         }
     }
 
@@ -86,7 +97,13 @@ impl Program {
     }
 
     pub(super) fn start(&self) -> std::io::Result<Started> {
-        let mut command = Command::new(&self.path);
+        let scratch = self
+            .confinement
+            .as_ref()
+            .filter(|confinement| confinement.needs_scratch())
+            .map(|_| tempfile::Builder::new().prefix("sallyport-").tempdir())
+            .transpose()?;
+        let mut command = self.command(scratch.as_ref().map(TempDir::path));
         command
             .args(&self.arguments)
             .env_clear()
@@ -99,6 +116,9 @@ impl Program {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
+        }
+        if let Some(scratch) = &scratch {
+            command.env("TMPDIR", scratch.path());
         }
         for variable in &self.resolved.environment {
             command.env(&variable.name, OsString::from_vec(variable.value.to_vec()));
@@ -119,8 +139,11 @@ impl Program {
             child,
             group,
             over: false,
+            scratch,
         };
-        process.restrict();
+        if self.confinement.is_none() {
+            process.restrict();
+        }
         Ok(Started {
             process,
             input,
@@ -128,10 +151,23 @@ impl Program {
             errors,
         })
     }
+
+    /// The program itself, or what becomes it.
+    fn command(&self, scratch: Option<&Path>) -> Command {
+        let Some(confinement) = &self.confinement else {
+            return Command::new(&self.path);
+        };
+        let mut command = Command::new(confinement.launcher());
+        let directory = self.directory.as_deref();
+        command
+            .args(confinement.arguments(&self.path, &self.arguments, directory, scratch))
+            .arg(&self.path);
+        command
+    }
 }
 
 impl Process {
-    /// Limits what it may use. Core dumps would hold its secrets and what it works on.
+    /// Limits what it may use, where no launcher does. Core dumps would hold its secrets and what it works on.
     fn restrict(&self) {
         let lower = |resource, most: u64| {
             let now = getrlimit(resource);
@@ -157,6 +193,10 @@ impl Process {
         let status = self.child.wait().await;
         self.over = true;
         self.signal(Signal::KILL);
+        if let Some(scratch) = self.scratch.take() {
+            // It may hold much.
+            tokio::task::spawn_blocking(move || drop(scratch));
+        }
         status
     }
 

@@ -2,7 +2,7 @@
 //! streamable HTTP (2025-11-25 and 2026-07-28 `basic/transports`).
 //!
 //! [`home`] knows whose child is whose; [`child`] is one program that runs, with [`command`] to
-//! start and end it, [`input`] to write to it, [`lines`] and [`complaints`] to read it; [`router`] says which message belongs
+//! start and end it and [`confinement`] for what it may touch, [`input`] to write to it, [`lines`] and [`complaints`] to read it; [`router`] says which message belongs
 //! to which request; [`outlet`] carries it there, and [`answer`] makes HTTP of it. [`era`] finds out
 //! which revisions a program speaks.
 
@@ -28,6 +28,7 @@ mod answer;
 mod child;
 mod command;
 mod complaints;
+mod confinement;
 mod era;
 mod home;
 mod input;
@@ -43,6 +44,9 @@ use home::Home;
 use input::Letter;
 use outlet::Parts;
 use router::{Era, Part, Refused, Sink};
+
+pub use confinement::Launcher;
+pub(super) use confinement::{Confinement, hidden};
 
 /// Error codes as other servers give them for the same; -32000 is none of the modern era's, so that
 /// clients that speak both eras go on with `initialize` (2026-07-28 `basic/versioning`).
@@ -62,9 +66,10 @@ impl Stdio {
         name: &ServerName,
         server: &Server,
         resolved: &Arc<Resolved>,
+        confinement: Option<&Arc<Confinement>>,
         shared: &Shared,
     ) -> Self {
-        let program = Program::new(server, resolved);
+        let program = Program::new(server, resolved, confinement);
         Self {
             home: Arc::new(Home::new(name, program, shared)),
             eras: Arc::default(),

@@ -305,6 +305,7 @@ mod tests {
                 bytes: 1,
                 hash: None,
                 spent: model::Spent::default(),
+                notes: std::collections::BTreeMap::new(),
             })),
         );
         let agent = AgentName::parse("triage").ok();

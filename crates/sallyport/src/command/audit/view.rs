@@ -428,6 +428,7 @@ pub(super) mod tests {
             bytes: 1_234,
             hash: None,
             spent: model::Spent::default(),
+            notes: BTreeMap::new(),
         };
         Record::new(at(2), Event::Result(Box::new(result)))
     }

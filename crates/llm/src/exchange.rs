@@ -1,0 +1,280 @@
+//! One exchange with a provider: the request on its way, and what became of it.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::Body;
+use gateway::live::CutSignal;
+use gateway::pipeline::{Denied, Digest, Permit};
+use http::{HeaderMap, Response};
+use jiff::Timestamp;
+use model::record::Ended;
+use serde_json::{Map, Value, json};
+
+use crate::Shared;
+use crate::meter::{Bound, Meter};
+use crate::refusal::Refusal;
+use crate::request::Asked;
+use crate::surface::Api;
+use crate::traffic::{Calls, Runs};
+use crate::visit::Visit;
+
+/// Most tools, results and calls of one exchange that a record lists; the rest is counted.
+const LISTED: usize = 32;
+/// Longest name in a record, in characters.
+const NAME_CHARACTERS: usize = 64;
+
+/// One exchange with a provider.
+pub(crate) struct Exchange {
+    pub(crate) visit: Visit,
+    pub(crate) asked: Asked,
+    pub(crate) headers: HeaderMap,
+    pub(crate) account: Account,
+}
+
+impl Exchange {
+    /// An exchange for a permitted request.
+    pub(crate) fn new(
+        visit: Visit,
+        permit: Permit,
+        asked: Asked,
+        bound: Bound,
+        headers: HeaderMap,
+    ) -> Self {
+        let price = visit.provider.price(&asked.model).copied();
+        let mut account = Account {
+            shared: Arc::clone(&visit.shared),
+            permit: Some(permit),
+            meter: Meter::new(price, bound),
+            digest: Digest::new(&visit.caller.task),
+            plain: Digest::new(&visit.caller.task),
+            calls: Calls::default(),
+            api: visit.api,
+            stage: Stage::Waiting,
+        };
+        account.note_request(&asked);
+        Self {
+            visit,
+            asked,
+            headers,
+            account,
+        }
+    }
+
+    /// Steps 6 to 8.
+    pub(crate) async fn carry_out(self) -> Response<Body> {
+        let surface = self.visit.surface();
+        match self.send().await {
+            Ok((exchange, response)) => exchange.answer(response).await,
+            Err(refusal) => refusal.response(surface),
+        }
+    }
+
+    /// Whether the task limits what models may use, so that no answer may be of any length.
+    pub(crate) fn is_limited(&self) -> bool {
+        let budget = self.visit.caller.task.grant().budget();
+        budget.tokens.is_some() || budget.micro_usd.is_some()
+    }
+
+    /// How long the task goes on.
+    pub(crate) fn expires_in(&self) -> Duration {
+        let expires = self.visit.caller.task.task().expires_at;
+        Duration::try_from(expires.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+    }
+
+    /// Tells when it must stop.
+    pub(crate) fn signal(&self) -> CutSignal {
+        self.visit.caller.signal()
+    }
+}
+
+/// How far an exchange has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No provider has the request.
+    Waiting,
+    /// A provider has it, and nothing of the answer was seen.
+    Sent,
+    /// The answer passes.
+    Answering,
+}
+
+/// What an exchange uses, and what was seen in it: told to the task's budget and to the record,
+/// whichever way it ends.
+pub(crate) struct Account {
+    shared: Arc<Shared>,
+    permit: Option<Permit>,
+    pub(crate) meter: Meter,
+    /// Of what the agent gets.
+    pub(crate) digest: Digest,
+    /// Of nothing yet: where the hashes of parts begin.
+    plain: Digest,
+    pub(crate) calls: Calls,
+    api: Api,
+    pub(crate) stage: Stage,
+}
+
+impl Account {
+    /// The leave for it, as long as it has not ended.
+    pub(crate) fn permit(&mut self) -> &mut Permit {
+        self.permit.as_mut().expect("taken by what ends it only")
+    }
+
+    /// Tells the budget what a stream has used so far.
+    ///
+    /// # Errors
+    /// [`Denied`] when the budget is used up.
+    pub(crate) fn spend_so_far(&mut self) -> Result<(), Denied> {
+        let amount = self.meter.so_far();
+        if amount.is_nothing() {
+            return Ok(());
+        }
+        self.permit().spend(amount)
+    }
+
+    /// Takes in a part of the answer: a whole one, or the data of an event.
+    pub(crate) fn see(&mut self, part: &Value, whole: bool) {
+        self.meter.wrote(crate::traffic::written(self.api, part));
+        if whole {
+            self.calls.answer(self.api, part);
+        } else {
+            self.calls.event(self.api, part);
+        }
+        let inside = part.get("response").or_else(|| part.get("message"));
+        for usage in [part.get("usage"), inside.and_then(|inside| inside.get("usage"))] {
+            let kind = part.get("type").and_then(Value::as_str);
+            let begins = matches!(kind, Some("message_start" | "response.created" | "response.in_progress"));
+            if let Some(usage) = usage {
+                self.meter.reports(usage, whole || !begins);
+            }
+        }
+    }
+
+    /// Ends it: what it used is counted, and what became of it is recorded.
+    pub(crate) fn finish(mut self, ended: Ended) {
+        self.settle();
+        if let Some(permit) = self.permit.take() {
+            permit.finish(ended, self.digest.clone());
+        }
+    }
+
+    /// Ends one that the provider refused: it used nothing.
+    pub(crate) fn finish_unused(mut self, ended: Ended) {
+        self.stage = Stage::Waiting;
+        self.finish(ended);
+    }
+
+    fn settle(&mut self) {
+        let amount = match self.stage {
+            Stage::Waiting => return,
+            Stage::Sent => self.meter.all(),
+            Stage::Answering => self.meter.rest(),
+        };
+        let calls = self.tool_calls();
+        let usage = self.meter.reported();
+        let permit = self.permit();
+        // That the budget is used up is for the next action to say: this one has ended.
+        let _ = permit.spend(amount);
+        if let Some(calls) = calls {
+            permit.note("tool_calls", calls);
+        }
+        if let Some(tokens) = usage {
+            let usage = json!({
+                "input": tokens.input, "cache_read": tokens.cache_read,
+                "cache_write": tokens.cache_write, "output": tokens.output,
+            });
+            permit.note("reported_tokens", usage);
+        }
+    }
+
+    /// Names, sizes and hashes of what the request carries; never content.
+    fn note_request(&mut self, asked: &Asked) {
+        let traffic = &asked.traffic;
+        let request = json!({
+            "bytes": asked.body().len(),
+            "hash": self.tag(asked.body()),
+            "pictures": traffic.pictures,
+        });
+        let tools: Vec<Value> = traffic.tools.iter().take(LISTED).map(|tool| {
+            let mut noted = Map::new();
+            noted.insert("name".to_owned(), self.name(&tool.name).into());
+            noted.insert("sha256".to_owned(), hex(&tool.hash).into());
+            if tool.runs == Runs::AtTheProvider {
+                noted.insert("runs".to_owned(), "at the provider".into());
+            }
+            noted.into()
+        }).collect();
+        // The last ones are new; conversations repeat the others.
+        let newest = traffic.results.iter().rev().take(LISTED);
+        let results: Vec<Value> = newest.map(|result| {
+            json!({
+                "call": self.name(&result.call),
+                "bytes": result.content.len(),
+                "hash": self.tag(result.content.as_bytes()),
+            })
+        }).collect();
+        let more = traffic.more + traffic.tools.len().saturating_sub(LISTED)
+            + traffic.results.len().saturating_sub(LISTED);
+        let permit = self.permit();
+        permit.note("request", request);
+        if !tools.is_empty() {
+            permit.note("tools", tools);
+        }
+        if !results.is_empty() {
+            permit.note("tool_results", results);
+        }
+        if more > 0 {
+            permit.note("not_listed", more);
+        }
+    }
+
+    fn tool_calls(&self) -> Option<Value> {
+        let calls = self.calls.iter().take(LISTED).map(|call| {
+            json!({
+                "name": self.name(&call.name),
+                "bytes": call.arguments.len(),
+                "hash": self.tag(call.arguments.as_bytes()),
+            })
+        });
+        let calls: Vec<Value> = calls.collect();
+        (!calls.is_empty()).then(|| calls.into())
+    }
+
+    /// A name that an agent or a model chose, without secrets.
+    fn name(&self, name: &str) -> String {
+        let shown = self.shared.pipeline.shown(name);
+        shown.chars().take(NAME_CHARACTERS).collect()
+    }
+
+    /// The salted hash of a part.
+    fn tag(&self, bytes: &[u8]) -> String {
+        let mut digest = self.plain.clone();
+        digest.update(bytes);
+        digest.tag()
+    }
+
+    /// The decision to cut it off.
+    pub(crate) fn cut_off(&mut self) -> Refusal {
+        Refusal::denied(&self.permit().cut_off())
+    }
+}
+
+/// An exchange that the agent left, or that a panic ended, is counted all the same; the permit records
+/// that it was cancelled or cut.
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.permit.is_some() {
+            self.settle();
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
