@@ -2,7 +2,8 @@
 what came of it as one line of JSON.
 
 The plan comes as JSON on standard input:
-  {"stdio": [program, argument, ...]} or {"url": ..., "client": ..., "issuer": ..., "key": PEM file},
+  {"stdio": [program, argument, ...]}, {"url": ...},
+  or {"url": ..., "client": ..., "issuer": ..., "key": PEM file} for a server that demands a token,
   "mode": "legacy" or "auto", "calls": [[tool, arguments], ...]
 """
 
@@ -43,6 +44,8 @@ async def open_server(plan, stack):
     if "stdio" in plan:
         program, *arguments = plan["stdio"]
         return StdioServerParameters(command=program, args=arguments, env=plan.get("env"))
+    if "client" not in plan:
+        return streamable_http_client(plan["url"])
     signer = SignedJWTParameters(
         issuer=plan["client"],
         subject=plan["client"],

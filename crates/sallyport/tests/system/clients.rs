@@ -4,6 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
+use crate::support::http::Call;
+use crate::support::local::Local;
 use crate::support::sdk::{Client, file_server, time_server};
 use crate::support::{Gateway, SALLYPORT, Setup};
 
@@ -148,6 +150,34 @@ async fn through_the_connector_each_client_reaches_what_its_task_needs() {
         "{intents:?}"
     );
     gateway.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_a_local_listener_plain_http_clients_prove_every_call() {
+    let (gateway, folder) = desk().await;
+    let agent = gateway.agent("support-1").await;
+    let local = Local::start(&agent, "files", "ticket", &["ticket=4711"]);
+    let plan = json!({ "url": local.url, "calls": calls(folder.path()) });
+    check_desk(Client::Python, &Client::Python.drive(&plan).await);
+    // Only who was told the whole URL gets in, and no page in a browser does.
+    let (base, secret) = local.url.rsplit_once('/').unwrap();
+    let wrong = format!("{base}/{}", "x".repeat(secret.len()));
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+    for call in [
+        Call::post(base),
+        Call::post(&wrong),
+        Call::post(&local.url).header("origin", "http://127.0.0.1:1"),
+        Call::post(&local.url).header("host", "evil.example.org"),
+    ] {
+        let answer = call.json(&hello).send().await.unwrap();
+        assert_eq!(answer.status, 403, "{answer:?}");
+    }
+    local.end();
+    let tasks = gateway.managed("GET", "/v1/tasks", Value::Null).await;
+    assert_eq!(tasks["items"][0]["status"], "completed", "{tasks}");
+    let records = gateway.records();
+    let mut intents = records.iter().filter(|record| record["event"] == "intent");
+    assert!(intents.all(|intent| intent["proof"] == "dpop"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

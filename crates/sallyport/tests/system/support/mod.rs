@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod http;
+pub(crate) mod local;
 pub(crate) mod sdk;
 
 use std::net::{SocketAddr, TcpListener};

@@ -1,0 +1,52 @@
+//! `sallyport connect --listen`, for clients that know of nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::SALLYPORT;
+use super::agent::Agent;
+
+/// A local listener; ends with the test.
+pub(crate) struct Local {
+    /// The URL that clients are given.
+    pub(crate) url: String,
+    child: Child,
+}
+
+impl Local {
+    /// Starts it for a server, under a task from a template.
+    pub(crate) fn start(agent: &Agent, server: &str, template: &str, parameters: &[&str]) -> Self {
+        let mut command = Command::new(SALLYPORT);
+        command
+            .args(["connect", server, "--template", template])
+            .args(["--listen", "127.0.0.1:0", "--instance"])
+            .arg(agent.folder());
+        for parameter in parameters {
+            command.args(["--param", parameter]);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut url)
+            .unwrap();
+        assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
+        Self {
+            url: url.trim().to_owned(),
+            child,
+        }
+    }
+
+    /// Ends it as a person would, and waits until it has ended.
+    pub(crate) fn end(mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
