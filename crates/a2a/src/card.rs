@@ -54,8 +54,6 @@ pub struct Card {
     rest: Option<String>,
     /// Whether it streams.
     pub streams: bool,
-    /// Whether it sends push notifications.
-    pub pushes: bool,
 }
 
 /// What the gateway says of itself in a card.
@@ -65,8 +63,6 @@ pub struct Offer<'a> {
     pub url: &'a str,
     /// The issuer of tokens.
     pub issuer: &'a str,
-    /// Whether push notifications are offered.
-    pub push: bool,
 }
 
 /// Why a card cannot be used.
@@ -100,7 +96,6 @@ impl Card {
             rpc: [None, None],
             rest: None,
             streams: false,
-            pushes: false,
         };
         for (binding, version, path) in interfaces(&card, base) {
             let Some(dialect) = Dialect::of_version(&version) else {
@@ -125,7 +120,6 @@ impl Card {
         if let Some(Value::Object(capabilities)) = card.get("capabilities") {
             let has = |name| capabilities.get(name) == Some(&Value::Bool(true));
             read.streams = has("streaming");
-            read.pushes = has("pushNotifications");
             let offered = capabilities.get("extensions").and_then(Value::as_array);
             read.extensions = offered
                 .into_iter()
@@ -148,7 +142,8 @@ impl Card {
                 "provider" => value.is_object(),
                 _ => value.is_string(),
             };
-            read.taken.retain(|member, value| member != name || shape(value));
+            read.taken
+                .retain(|member, value| member != name || shape(value));
         }
         if let Some(provider) = read.taken.get_mut("provider") {
             *provider = keep(provider, &["organization", "url"]);
@@ -237,7 +232,7 @@ impl Card {
         }
         let mut capabilities = json!({
             "streaming": self.streams,
-            "pushNotifications": offer.push && self.pushes,
+            "pushNotifications": false,
             "extendedAgentCard": true,
         });
         if !self.extensions.is_empty() {
@@ -261,12 +256,16 @@ impl Card {
     }
 
     /// The card in the form of 0.3; `None` when the other agent does not speak it.
-    fn form_03(&self, offer: &Offer<'_>, common: &Map<String, Value>) -> Option<Map<String, Value>> {
+    fn form_03(
+        &self,
+        offer: &Offer<'_>,
+        common: &Map<String, Value>,
+    ) -> Option<Map<String, Value>> {
         self.rpc(Dialect::V03)?;
         let mut card = common.clone();
         let mut capabilities = json!({
             "streaming": self.streams,
-            "pushNotifications": offer.push && self.pushes,
+            "pushNotifications": false,
         });
         if !self.extensions.is_empty() {
             capabilities["extensions"] = self.extensions.clone().into();
@@ -320,7 +319,8 @@ fn keep(value: &Value, names: &[&str]) -> Value {
 
 /// The interfaces of a card of either revision: binding, version, and path below the base.
 fn interfaces(card: &Map<String, Value>, base: &str) -> Vec<(String, String, String)> {
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+    let text =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     let mut found = Vec::new();
     let mut add = |binding: Option<String>, version: Option<String>, url: Option<String>| {
         if let (Some(binding), Some(version), Some(url)) = (binding, version, url)
@@ -332,7 +332,11 @@ fn interfaces(card: &Map<String, Value>, base: &str) -> Vec<(String, String, Str
     let new = card.get("supportedInterfaces").and_then(Value::as_array);
     for one in new.into_iter().flatten().take(64) {
         // With a tenant, each message would have to name it.
-        if one.get("tenant").and_then(Value::as_str).is_none_or(str::is_empty) {
+        if one
+            .get("tenant")
+            .and_then(Value::as_str)
+            .is_none_or(str::is_empty)
+        {
             add(
                 text(one, "protocolBinding"),
                 text(one, "protocolVersion"),
@@ -358,7 +362,9 @@ fn below(url: &str, base: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     let path = &rest[rest.find('/').unwrap_or(rest.len())..];
     let clean = path.len() <= 1_024
-        && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~:@".contains(&b))
+        && path
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/-._~:@".contains(&b))
         && !path.contains("//")
         && !path.split('/').any(|segment| matches!(segment, "." | ".."));
     let rest = path.strip_prefix(base)?;

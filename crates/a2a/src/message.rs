@@ -82,7 +82,11 @@ pub fn text<'a>(
 ///
 /// # Errors
 /// [`Refusal`] when it is not that.
-pub fn id(place: &str, members: &Map<String, Value>, name: &str) -> Result<Option<String>, Refusal> {
+pub fn id(
+    place: &str,
+    members: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<String>, Refusal> {
     match text(place, members, name)? {
         None | Some("") => Ok(None),
         Some(id) if id.len() <= ID_BYTES && !id.chars().any(char::is_control) => {
@@ -143,7 +147,10 @@ pub fn read(dialect: Dialect, params: &mut Map<String, Value>) -> Result<Said, R
         take_metadata(metadata, &mut said.arguments, &mut skills)?;
     }
     said.skill = skills.pop();
-    if skills.iter().any(|other| Some(other) != said.skill.as_ref()) {
+    if skills
+        .iter()
+        .any(|other| Some(other) != said.skill.as_ref())
+    {
         return Err(wrong("the metadata names more than one skill"));
     }
     let Some(Value::Array(parts)) = message.get_mut("parts") else {
@@ -219,11 +226,17 @@ fn texts(place: &str, members: &Map<String, Value>, name: &str) -> Result<Vec<St
     let items = match members.get(name) {
         None => return Ok(Vec::new()),
         Some(Value::Array(items)) if items.len() <= MOST => items,
-        Some(_) => return Err(wrong(format!("`{place}.{name}` is no list of at most {MOST}"))),
+        Some(_) => {
+            return Err(wrong(format!(
+                "`{place}.{name}` is no list of at most {MOST}"
+            )));
+        }
     };
     let text = |item: &Value| match item {
         Value::String(text) if text.len() <= 2_048 => Ok(text.clone()),
-        _ => Err(wrong(format!("`{place}.{name}` has something but short text in it"))),
+        _ => Err(wrong(format!(
+            "`{place}.{name}` has something but short text in it"
+        ))),
     };
     items.iter().map(text).collect()
 }
@@ -261,10 +274,15 @@ fn configuration(
     texts("configuration", members, "acceptedOutputModes")?;
     for flag in ["returnImmediately", "blocking"] {
         if members.get(flag).is_some_and(|flag| !flag.is_boolean()) {
-            return Err(wrong(format!("`configuration.{flag}` is neither true nor false")));
+            return Err(wrong(format!(
+                "`configuration.{flag}` is neither true nor false"
+            )));
         }
     }
-    if members.get("historyLength").is_some_and(|it| it.as_u64().is_none()) {
+    if members
+        .get("historyLength")
+        .is_some_and(|it| it.as_u64().is_none())
+    {
         return Err(wrong("`configuration.historyLength` is no whole number"));
     }
     match members.remove(push) {
@@ -399,7 +417,9 @@ impl Content {
         self.metadata(part)?;
         let contents = ["text", "raw", "url", "data"];
         if contents.iter().filter(|it| part.contains_key(**it)).count() != 1 {
-            return Err(wrong("a part has exactly one of `text`, `raw`, `url` and `data`"));
+            return Err(wrong(
+                "a part has exactly one of `text`, `raw`, `url` and `data`",
+            ));
         }
         let (name, kind) = (
             text("part", part, "filename")?,
@@ -454,9 +474,15 @@ impl Content {
 
 /// Whether a URI is one that another agent may be sent to at all; which ones, the grant says.
 fn fetchable(uri: &str) -> Result<(), Refusal> {
-    let refuse = |why| Err(wrong(format!("the URI of a file cannot be passed on: {why}")));
+    let refuse = |why| {
+        Err(wrong(format!(
+            "the URI of a file cannot be passed on: {why}"
+        )))
+    };
     let clean = uri.len() <= 2_048
-        && uri.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'"' | b'<' | b'>'));
+        && uri
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'"' | b'<' | b'>'));
     if !clean {
         return refuse("it is long, or has characters that a URI has not");
     }

@@ -65,12 +65,7 @@ impl Fault {
                 "FAILED_PRECONDITION",
                 "UNSUPPORTED_OPERATION",
             ),
-            Self::InvalidAnswer => (
-                -32006,
-                S::BAD_GATEWAY,
-                "INTERNAL",
-                "INVALID_AGENT_RESPONSE",
-            ),
+            Self::InvalidAnswer => (-32006, S::BAD_GATEWAY, "INTERNAL", "INVALID_AGENT_RESPONSE"),
             Self::Version => (
                 -32009,
                 S::BAD_REQUEST,

@@ -81,7 +81,9 @@ pub fn json_rpc(body: &[u8], limits: json::Limits) -> Result<Call, Unreadable> {
     };
     let invalid = |message| refuse(Fault::InvalidRequest, dialect, message);
     let Some(id) = known.clone() else {
-        return Err(invalid("`id` is missing, or neither text nor a whole number"));
+        return Err(invalid(
+            "`id` is missing, or neither text nor a whole number",
+        ));
     };
     if members.remove("jsonrpc") != Some(Value::from("2.0")) {
         return Err(invalid("`jsonrpc` is not \"2.0\""));
@@ -127,15 +129,14 @@ pub fn rest_target(http: &HttpMethod, path: &str) -> Option<(Method, Map<String,
         _ => path.strip_prefix("/tasks/")?,
     };
     let with = |pairs: &[(&str, &str)]| -> Option<Map<String, Value>> {
-        let pair = |(name, id): &(&str, &str)| plain(id).then(|| ((*name).to_owned(), (*id).into()));
+        let pair =
+            |(name, id): &(&str, &str)| plain(id).then(|| ((*name).to_owned(), (*id).into()));
         pairs.iter().map(pair).collect()
     };
     if let Some((task, rest)) = found.split_once('/') {
         let rest = rest.strip_prefix("pushNotificationConfigs")?;
         return match rest.strip_prefix('/') {
-            None if rest.is_empty() && post => {
-                Some((Method::SetPush, with(&[("taskId", task)])?))
-            }
+            None if rest.is_empty() && post => Some((Method::SetPush, with(&[("taskId", task)])?)),
             None if rest.is_empty() && get => Some((Method::ListPush, with(&[("taskId", task)])?)),
             Some(id) if get => Some((Method::GetPush, with(&[("taskId", task), ("id", id)])?)),
             Some(id) if *http == HttpMethod::DELETE => {
@@ -201,8 +202,14 @@ pub fn rest(
                 "false" => Value::Bool(false),
                 _ => return Err(wrong("`includeArtifacts` is neither true nor false")),
             },
-            "contextId" | "status" | "pageToken" | "statusTimestampAfter" | "tenant" => value.into(),
-            _ => return Err(wrong("the query has a parameter that the protocol does not know")),
+            "contextId" | "status" | "pageToken" | "statusTimestampAfter" | "tenant" => {
+                value.into()
+            }
+            _ => {
+                return Err(wrong(
+                    "the query has a parameter that the protocol does not know",
+                ));
+            }
         };
         if params.insert(name, value).is_some() {
             return Err(wrong("the request has a parameter twice"));
@@ -392,7 +399,14 @@ mod tests {
             rest_path(Method::ListTasks, &call.params).unwrap().1,
             "/tasks?pageSize=5&statusTimestampAfter=2026-01-01T00%3A00%3A00Z"
         );
-        for bad in ["pageSize=5&pageSize=6", "x=1", "pageSize=-1", "status", "status=%f", "status=%+1"] {
+        for bad in [
+            "pageSize=5&pageSize=6",
+            "x=1",
+            "pageSize=-1",
+            "status",
+            "status=%f",
+            "status=%+1",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         let params = json!({ "id": "mine" }).as_object().unwrap().clone();

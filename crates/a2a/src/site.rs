@@ -19,7 +19,8 @@ use tokio::sync::Mutex;
 use crate::card::Card;
 
 /// Where a card is (1.0, §8.2), and where it was before 0.3.
-pub const CARD_PATHS: [&str; 2] = ["/.well-known/agent-card.json", "/.well-known/agent.json"];
+pub(crate) const CARD_PATHS: [&str; 2] =
+    ["/.well-known/agent-card.json", "/.well-known/agent.json"];
 /// Longest card, in bytes.
 const CARD_BYTES: usize = 1 << 20;
 /// Deepest nesting of a card.
@@ -32,11 +33,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 const FETCH: Duration = Duration::from_secs(10);
 
 /// One agent behind the gateway.
-pub struct Site {
+pub(crate) struct Site {
     /// The way to it.
-    pub web: Arc<Web>,
+    pub(crate) web: Arc<Web>,
     /// What the configuration says of it.
-    pub about: A2a,
+    pub(crate) about: A2a,
     keys: Vec<PublicKey>,
     base: String,
     kept: ArcSwapOption<Kept>,
@@ -54,7 +55,7 @@ impl Site {
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub fn new(web: Arc<Web>) -> Result<Self, String> {
+    pub(crate) fn new(web: Arc<Web>) -> Result<Self, String> {
         let about = web.server().a2a.clone();
         let wrong = |what: &str| format!("server `{}`: {what}", web.name());
         let keys = about
@@ -68,12 +69,6 @@ impl Site {
                 "`a2a.agent` and `a2a.template` go together: the name that the agent is registered \
                  by, and the template of its sub-tasks",
             ));
-        }
-        if let Some(bad) = about.push.iter().find(|url| !crate::push::is_prefix(url)) {
-            return Err(wrong(&format!(
-                "`a2a.push`: `{bad}` is no URL with a host and a path, such as \
-                 `https://hooks.example.org/`"
-            )));
         }
         let url = web.base_url();
         let path = url.split_once("://").map_or("", |(_, rest)| {
@@ -91,7 +86,7 @@ impl Site {
 
     /// The card, if it was fetched before and is still good.
     #[must_use]
-    pub fn kept(&self) -> Option<Result<Arc<Card>, String>> {
+    pub(crate) fn kept(&self) -> Option<Result<Arc<Card>, String>> {
         let kept = self.kept.load();
         let kept = kept.as_ref().filter(|kept| Instant::now() < kept.until)?;
         Some(kept.card.clone())
@@ -101,7 +96,7 @@ impl Site {
     ///
     /// # Errors
     /// Why it cannot be used, fit for agents.
-    pub async fn card(&self, room: &Room) -> Result<Arc<Card>, String> {
+    pub(crate) async fn card(&self, room: &Room) -> Result<Arc<Card>, String> {
         if let Some(kept) = self.kept() {
             return kept;
         }
@@ -151,10 +146,7 @@ impl Site {
         }
     }
 
-    async fn get(
-        &self,
-        path: &str,
-    ) -> Result<http::Response<hyper::body::Incoming>, String> {
+    async fn get(&self, path: &str) -> Result<http::Response<hyper::body::Incoming>, String> {
         let mut request: Request<Body> = Request::new(full(Bytes::new()));
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(ACCEPT, json);

@@ -30,6 +30,8 @@ pub struct Watch {
     pub about: Option<String>,
     /// What the ids in the answer belong to, when a message was sent.
     pub begun: Option<Begun>,
+    /// Whether the message began something, so that an error ends it.
+    pub fresh: bool,
     /// How deep an answer may be nested, and how long it may be.
     pub limits: json::Limits,
 }
@@ -113,7 +115,7 @@ impl Watch {
         Seen {
             changed: None,
             ended: Ended::UpstreamError,
-            over: self.about.is_none(),
+            over: self.fresh,
         }
     }
 
@@ -199,12 +201,7 @@ impl Watch {
     }
 
     /// Takes in the ids of an event; they must be of the task that was asked about, if one was.
-    fn learn(
-        &self,
-        event: &Map<String, Value>,
-        name: &str,
-        owned: &Owned,
-    ) -> Result<(), NoAnswer> {
+    fn learn(&self, event: &Map<String, Value>, name: &str, owned: &Owned) -> Result<(), NoAnswer> {
         let id = |name: &str| match event.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(id)) if id.len() <= crate::message::ID_BYTES => Ok(Some(id)),

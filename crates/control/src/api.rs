@@ -173,6 +173,10 @@ pub struct OpenTask {
     /// The agent. The operator must name it; an instance always opens for its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentName>,
+    /// The task that it is to be a part of: its grant is within that one's, and it ends with it. With
+    /// it an instance may open a task for another agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// The only instance that may work on it. An instance always opens for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceId>,
@@ -199,6 +203,12 @@ pub struct Task {
     pub agent: AgentName,
     /// The only instance that may work on it, if it is bound to one.
     pub instance: Option<InstanceId>,
+    /// The task that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    /// The tasks that are a part of it, at any depth, while it is known to the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<TaskId>,
     /// The template that it was opened from.
     pub template: TemplateName,
     /// The parameters that narrowed the template.
@@ -327,6 +337,9 @@ pub struct Status {
     /// Why the files, as they are now, were not taken into use; what was before is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup_problem: Option<String>,
+    /// What this machine cannot keep the programs from that the gateway starts, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement_lacks: Option<String>,
 }
 
 /// A number of things, and how many of them are disabled.

@@ -69,6 +69,7 @@ fn task(number: u32) -> Task {
         id: id(number),
         agent: agent(),
         instance: None,
+        parent: None,
         template: "ticket".parse().expect("a label"),
         parameters: BTreeMap::new(),
         purpose: format!("Answer ticket {number}"),

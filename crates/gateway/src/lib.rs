@@ -14,6 +14,7 @@ pub mod mcp;
 pub mod metrics;
 pub mod pipeline;
 pub mod problem;
+pub mod provenance;
 pub mod redaction;
 pub mod refusals;
 pub mod resource;

@@ -14,9 +14,11 @@ use model::record::Record;
 use model::{AgentName, InstanceId, ServerName, Task, TaskId, TaskStatus};
 use policy::{Usage, World};
 
+use crate::provenance::Annotated;
+
 mod task;
 
-pub use task::{CutSignal, Ending, LiveTask};
+pub use task::{CutSignal, ENDED_WITH_PARENT, Ending, LiveTask};
 
 /// What is true right now.
 pub struct Live {
@@ -24,6 +26,7 @@ pub struct Live {
     tasks: papaya::HashMap<TaskId, Arc<LiveTask>>,
     revoked_tokens: papaya::HashMap<[u8; 32], Timestamp>,
     disabled_instances: papaya::HashMap<InstanceId, ()>,
+    annotated: ArcSwap<Annotated>,
     audit: Arc<AuditLog>,
 }
 
@@ -36,6 +39,7 @@ impl Live {
             tasks: papaya::HashMap::new(),
             revoked_tokens: papaya::HashMap::new(),
             disabled_instances: papaya::HashMap::new(),
+            annotated: ArcSwap::default(),
             audit,
         }
     }
@@ -54,6 +58,17 @@ impl Live {
         self.audit.append(record.to_bytes().into()).await
     }
 
+    /// What is known about the tools of the servers that are annotated.
+    #[must_use]
+    pub fn annotated(&self) -> arc_swap::Guard<Arc<Annotated>> {
+        self.annotated.load()
+    }
+
+    /// Takes other annotations into use, for the very next call.
+    pub fn set_annotated(&self, annotated: Annotated) {
+        self.annotated.store(Arc::new(annotated));
+    }
+
     /// The world as it is now.
     #[must_use]
     pub fn world(&self) -> arc_swap::Guard<Arc<World>> {
@@ -69,7 +84,8 @@ impl Live {
 
     /// Makes a task known and open, with what it has used so far.
     pub fn open(&self, task: Task, salt: &[u8], usage: Usage) -> Arc<LiveTask> {
-        let live = Arc::new(LiveTask::new(task, salt, usage));
+        let parent = task.parent.and_then(|id| self.task(&id));
+        let live = Arc::new(LiveTask::new(task, parent, salt, usage));
         self.tasks.pin().insert(live.task().id, Arc::clone(&live));
         live
     }
@@ -93,14 +109,37 @@ impl Live {
     }
 
     /// Ends a task: nothing of it is forwarded once this has returned, and what is streaming is
-    /// cut. Returns false when the task is not known here or has ended before.
+    /// cut; the same holds for the tasks that are a part of it. Returns false when the task is not
+    /// known here or has ended before.
     pub async fn end(&self, id: &TaskId, status: TaskStatus, at: Timestamp, because: &str) -> bool {
+        self.end_with_parts(id, status, at, because).await.0
+    }
+
+    /// The same; also says which of its parts were open until now.
+    pub async fn end_with_parts(
+        &self,
+        id: &TaskId,
+        status: TaskStatus,
+        at: Timestamp,
+        because: &str,
+    ) -> (bool, Vec<TaskId>) {
         let Some(task) = self.task(id) else {
-            return false;
+            return (false, Vec::new());
         };
         let first = task.set_ended(status, at, because);
-        task.cut().await;
-        first
+        let mut parts = self.parts_of(id);
+        parts.retain(|part| part.set_ended(TaskStatus::Revoked, at, ENDED_WITH_PARENT));
+        let cuts = parts.iter().map(|part| part.cut());
+        futures_util::future::join(task.cut(), futures_util::future::join_all(cuts)).await;
+        (first, parts.iter().map(|part| part.task().id).collect())
+    }
+
+    /// The tasks that are a part of a task, at any depth.
+    #[must_use]
+    pub fn parts_of(&self, id: &TaskId) -> Vec<Arc<LiveTask>> {
+        let mut parts = self.tasks();
+        parts.retain(|task| task.ancestors().any(|above| above.task().id == *id));
+        parts
     }
 
     /// Drops ended tasks from memory; they remain in the store.
@@ -119,9 +158,15 @@ impl Live {
             .tasks()
             .into_iter()
             .filter(|task| match of {
-                Cut::Agent(agent) => task.task().agent == *agent,
+                Cut::Agent(agent) => {
+                    let of = |task: &Arc<LiveTask>| task.task().agent == *agent;
+                    of(task) || task.ancestors().any(of)
+                }
                 Cut::Instance(instance) => {
-                    task.task().instance.is_none_or(|owner| owner == *instance)
+                    let of = |task: &Arc<LiveTask>| {
+                        task.task().instance.is_none_or(|owner| owner == *instance)
+                    };
+                    of(task) || task.ancestors().any(of)
                 }
                 Cut::Server(server) => task
                     .task()
@@ -208,6 +253,7 @@ mod tests {
             id: TaskId::new(now(), [n; 10]),
             agent: AgentName::parse("triage").unwrap(),
             instance: None,
+            parent: None,
             template: model::TemplateName::parse("triage").unwrap(),
             parameters: BTreeMap::new(),
             purpose: String::new(),
@@ -334,7 +380,7 @@ mod tests {
 
     #[test]
     fn an_expired_task_is_over_whoever_noticed() {
-        let task = LiveTask::new(task(1), b"s", Usage::default());
+        let task = LiveTask::new(task(1), None, b"s", Usage::default());
         let signal = task.lock().cut_signal();
         assert!(
             task.begin_dispatch(&signal, task.task().expires_at)

@@ -9,13 +9,14 @@ use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
-use model::record::{ActionResult, Ended, Event, Intent, Record};
+use model::record::{ActionResult, Ended, Event, Intent, Record, Within};
 use model::{Action, Decision, DecisionId, Denial, Operation, Outcome, Rule, Spent};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::caller::{Asked, Authenticator, Caller, Credentials, Unauthenticated};
 use crate::live::{CutSignal, Live, LiveTask};
 use crate::metrics::Metrics;
+use crate::provenance::{self, Reading};
 use crate::redaction::{Redactor, shorten};
 use crate::refusals::Refusals;
 use crate::resource::Route;
@@ -162,13 +163,17 @@ impl Pipeline {
         let started = Instant::now();
         let now = Timestamp::now();
         let id = DecisionId::new(now, random());
-        let decision = self.decide(caller, &action, now, id);
+        let (decision, within) = self.decide(caller, &action, now, id);
         let expected = if action.operation.is_charged() {
             action.expected
         } else {
             Spent::default()
         };
-        let intent = self.intent(caller, action, &decision);
+        let reading = decision
+            .is_permit()
+            .then(|| Reading::of(&self.live.annotated(), &caller.task, &action))
+            .flatten();
+        let intent = self.intent(caller, action, &decision, within);
         let server = intent.server.clone();
         let record = Record::new(now, Event::Intent(Box::new(intent)));
         let denied = |denial| {
@@ -186,6 +191,7 @@ impl Pipeline {
             held: expected,
             spent: Spent::default(),
             notes: BTreeMap::new(),
+            reading,
             task: Arc::clone(&caller.task),
             live: Arc::clone(&self.live),
             signal: caller.signal.clone(),
@@ -200,7 +206,7 @@ impl Pipeline {
             // the budget errs on the side of less.
             if let Some(permit) = &mut permit {
                 permit.finished = true;
-                caller.task.lock().usage.release(permit.held);
+                permit.release(permit.held);
             }
             return denied(audit_unavailable());
         }
@@ -214,12 +220,18 @@ impl Pipeline {
     }
 
     /// Step 4: the pure decision on what is true right now, charging the budget in the same breath.
-    fn decide(&self, caller: &Caller, action: &Action, now: Timestamp, id: DecisionId) -> Decision {
+    fn decide(
+        &self,
+        caller: &Caller,
+        action: &Action,
+        now: Timestamp,
+        id: DecisionId,
+    ) -> (Decision, Vec<Within>) {
         let mut state = caller.task.lock();
         // After the lock and after the caller's signal was taken: a world that withdraws something
         // is published before the cut, so either it is seen here or the signal is cancelled.
         let world = self.live.world();
-        let decision = match state.ended_status() {
+        let mut decision = match state.ended_status() {
             Some(status) => Decision {
                 id,
                 outcome: Outcome::Deny(Denial {
@@ -243,11 +255,112 @@ impl Pipeline {
                 },
             ),
         };
+        if decision.is_permit() {
+            let annotated = self.live.annotated();
+            let shown = |text: &str| self.shown(text);
+            if let Some(denial) = provenance::check(&annotated, &caller.task, action, shown) {
+                decision.outcome = Outcome::Deny(denial);
+            }
+        }
+        let mut within = Vec::new();
+        if decision.is_permit() {
+            match self.within(caller, action, &world, now, id) {
+                Ok((found, policies)) => {
+                    within = found;
+                    decision.policies.extend(policies);
+                    decision.policies.sort_unstable();
+                    decision.policies.dedup();
+                }
+                Err(denial) => decision.outcome = Outcome::Deny(denial),
+            }
+        }
         state.usage.charge(action, &decision.outcome);
-        decision
+        (decision, within)
     }
 
-    fn intent(&self, caller: &Caller, action: Action, decision: &Decision) -> Intent {
+    /// Decides the action once more for each task that the caller's is a part of, as if whose task that
+    /// is attempted it, and charges it to all of them or to none. So no chain of tasks permits what its
+    /// first one does not, however often and by whomever.
+    fn within(
+        &self,
+        caller: &Caller,
+        action: &Action,
+        world: &policy::World,
+        now: Timestamp,
+        id: DecisionId,
+    ) -> Result<(Vec<Within>, Vec<String>), Denial> {
+        let refuse = |rule, reason: &str| Denial {
+            rule,
+            reason: reason.to_owned(),
+            remedy:
+                "whoever delegated the task can see what it allows; open a task of your own if \
+                     you may"
+                    .to_owned(),
+        };
+        let mut held = Vec::new();
+        let (mut within, mut policies) = (Vec::new(), Vec::new());
+        // Always from a part to the whole, so that two never wait for each other.
+        for above in caller.task.ancestors() {
+            let state = above.lock();
+            let task = above.task();
+            let instance = task.instance.unwrap_or(caller.instance);
+            if state.ended_status().is_some()
+                || task
+                    .instance
+                    .is_some_and(|owner| self.live.is_disabled(&owner))
+            {
+                return Err(refuse(
+                    Rule::TaskNotOpen,
+                    "the task that this one is a part of is over",
+                ));
+            }
+            let decision = policy::decide(
+                world,
+                &policy::Attempt {
+                    caller: policy::Caller {
+                        agent: &task.agent,
+                        instance: &instance,
+                        proof: caller.proof,
+                    },
+                    task,
+                    grant: above.grant(),
+                    usage: &state.usage,
+                    action,
+                    now,
+                    id,
+                },
+            );
+            policies.extend(decision.policies);
+            match decision.outcome {
+                Outcome::Permit { permission, tool } => {
+                    within.push(Within {
+                        task: task.id,
+                        permission: (permission, tool),
+                    });
+                    held.push((state, decision.outcome));
+                }
+                // Its reasons are not the caller's to know.
+                Outcome::Deny(denial) => {
+                    return Err(refuse(
+                        denial.rule,
+                        "the task that this one is a part of does not allow it",
+                    ));
+                }
+            }
+        }
+        for (mut state, outcome) in held {
+            state.usage.charge(action, &outcome);
+        }
+        Ok((within, policies))
+    }
+
+    fn intent(
+        &self,
+        caller: &Caller,
+        action: Action,
+        decision: &Decision,
+        within: Vec<Within>,
+    ) -> Intent {
         let (permission, denial) = match &decision.outcome {
             Outcome::Permit { permission, tool } => (Some((*permission, *tool)), None),
             Outcome::Deny(denial) => (None, Some(denial.clone())),
@@ -296,6 +409,7 @@ impl Pipeline {
             policies: decision.policies.clone(),
             policy_version: decision.policy_version.clone(),
             permission,
+            within,
             expected: action.expected,
         }
     }
@@ -312,6 +426,8 @@ pub struct Permit {
     spent: Spent,
     /// What the enforcement point saw in it.
     notes: BTreeMap<String, serde_json::Value>,
+    /// What its result is noted by.
+    reading: Option<Reading>,
     task: Arc<LiveTask>,
     live: Arc<Live>,
     signal: CutSignal,
@@ -382,17 +498,20 @@ impl Permit {
     /// on. It is counted all the same.
     pub fn spend(&mut self, amount: Spent) -> Result<(), Denied> {
         self.spent = self.spent.plus(amount);
-        let mut state = self.task.lock();
         // What was held back for it becomes what it spent.
         let back = Spent::default()
             .plus(self.held)
             .minus(self.held.minus(amount));
-        state.usage.release(back);
         self.held = self.held.minus(amount);
-        state.usage.spend(amount);
-        let used = state.usage.spent();
-        let budget = self.task.grant().budget();
-        let over = budget.amounts().find(|(_, limit, of)| of(&used) > *limit);
+        let mut over = None;
+        for task in std::iter::once(&self.task).chain(self.task.ancestors()) {
+            let mut state = task.lock();
+            state.usage.release(back);
+            state.usage.spend(amount);
+            let used = state.usage.spent();
+            let mut amounts = task.grant().budget().amounts();
+            over = over.or_else(|| amounts.find(|(_, limit, of)| of(&used) > *limit));
+        }
         match over {
             None => Ok(()),
             Some((name, limit, _)) => Err(Denied {
@@ -412,25 +531,43 @@ impl Permit {
         self.notes.insert(name.to_owned(), what.into());
     }
 
+    /// Whether the result of the action is of use to [`Self::note_result`].
+    pub(crate) fn notes_result(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Step 7: notes where the values in its result come from, before the agent has them.
+    pub(crate) fn note_result(&self, result: &serde_json::Value) {
+        if let Some(reading) = &self.reading {
+            reading.note(result);
+        }
+    }
+
     /// Step 8: records what became of it, with the hash of what the agent got.
     pub fn finish(mut self, ended: Ended, answer: Digest) {
         let tag = hex(answer.context.sign().as_ref());
         self.conclude(ended, answer.bytes, Some(tag));
     }
 
+    /// Gives back what was held for it, in its task and those that it is a part of.
+    fn release(&self, held: Spent) {
+        for task in std::iter::once(&self.task).chain(self.task.ancestors()) {
+            task.lock().usage.release(held);
+        }
+    }
+
     fn conclude(&mut self, ended: Ended, bytes: u64, hash: Option<String>) {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        self.task
-            .lock()
-            .usage
-            .release(std::mem::take(&mut self.held));
+        let held = std::mem::take(&mut self.held);
+        self.release(held);
         let taken = self.started.elapsed();
         self.metrics.ended(ended, taken);
         let result = ActionResult {
             decision: self.decision,
             task: self.task.task().id,
+            within: self.task.ancestors().map(|above| above.task().id).collect(),
             ended,
             micros: u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
             bytes,

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -106,22 +106,23 @@ async fn connection<H: Handler>(
         let handler = Arc::clone(&handler);
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    http.http1()
+        .timer(TokioTimer::new())
         .header_read_timeout(options.head)
         .max_headers(64)
         .max_buf_size(64 << 10);
     let ended = match &options.tls {
         None => {
             watcher
-                .watch(http.serve_connection(TokioIo::new(stream), service))
+                .watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service))
                 .await
         }
         Some(tls) => {
             let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
             let stream = tokio::time::timeout(options.head, handshake).await??;
             watcher
-                .watch(http.serve_connection(TokioIo::new(stream), service))
+                .watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service))
                 .await
         }
     };

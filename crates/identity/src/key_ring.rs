@@ -53,12 +53,15 @@ pub struct KeyInfo {
 pub enum DocumentType {
     /// A document whose kind its place says (RFC 7515 §4.1.9, `JOSE`), such as a card of an agent.
     Jose,
+    /// A credential for one request to an HTTP API.
+    Call,
 }
 
 impl DocumentType {
     fn as_str(self) -> &'static str {
         match self {
             Self::Jose => "JOSE",
+            Self::Call => "sallyport-call+jwt",
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use gateway::intake::{Broken, collect};
 use gateway::{Body, full};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use model::config::Surface;
@@ -31,7 +31,8 @@ impl Exchange {
             Some("text/event-stream") if self.asked.stream => Ok(self.stream(body)),
             Some("application/json") => self.whole(body).await,
             _ => {
-                let reason = "the provider's answer is neither JSON nor the stream that was asked for";
+                let reason =
+                    "the provider's answer is neither JSON nor the stream that was asked for";
                 Err(self.fail(reason))
             }
         };
@@ -118,7 +119,11 @@ impl Exchange {
     }
 
     /// Passes on an error, written anew: nothing in it that is between the provider and whoever pays.
-    async fn error(mut self, status: StatusCode, body: Incoming) -> Result<Response<Body>, Refusal> {
+    async fn error(
+        mut self,
+        status: StatusCode,
+        body: Incoming,
+    ) -> Result<Response<Body>, Refusal> {
         let text = match self.collected(body, ERROR_BYTES).await {
             Ok(text) => text,
             // The status says enough.
@@ -189,24 +194,33 @@ fn media_type(headers: &HeaderMap) -> Option<String> {
 
 /// What of an answer's head the agent gets: limits, and names to ask the provider with.
 fn passed(headers: &HeaderMap) -> HeaderMap {
-    const NAMES: [&str; 4] = ["x-request-id", "request-id", "openai-processing-ms", "retry-after-ms"];
+    const NAMES: [&str; 4] = [
+        "x-request-id",
+        "request-id",
+        "openai-processing-ms",
+        "retry-after-ms",
+    ];
     const BEGINNINGS: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
     let is_passed = |name: &HeaderName| {
         let text = name.as_str();
         *name == RETRY_AFTER
-            || *name == CACHE_CONTROL
             || NAMES.contains(&text)
-            || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+            || BEGINNINGS
+                .iter()
+                .any(|beginning| text.starts_with(beginning))
     };
     let passed = headers.iter().filter(|(name, _)| is_passed(name));
-    passed.map(|(name, value)| (name.clone(), value.clone())).collect()
+    passed
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// Text without the names of organisations, projects and accounts.
 fn anonymous(text: &str) -> String {
     use std::sync::LazyLock;
     static ACCOUNTS: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r"\b(?:org|proj|user|acct|wrkspc)[-_][A-Za-z0-9*_-]{4,}|\b[sr]k-[A-Za-z0-9*_-]+";
+        let pattern =
+            r"\b(?:org|proj|user|acct|wrkspc)[-_][A-Za-z0-9*_-]{4,}|\b[sr]k-[A-Za-z0-9*_-]+";
         Regex::new(pattern).expect("a constant that a test compiles")
     });
     ACCOUNTS.replace_all(text, "(withheld)").into_owned()

@@ -142,9 +142,15 @@ impl Account {
             self.calls.event(self.api, part);
         }
         let inside = part.get("response").or_else(|| part.get("message"));
-        for usage in [part.get("usage"), inside.and_then(|inside| inside.get("usage"))] {
+        for usage in [
+            part.get("usage"),
+            inside.and_then(|inside| inside.get("usage")),
+        ] {
             let kind = part.get("type").and_then(Value::as_str);
-            let begins = matches!(kind, Some("message_start" | "response.created" | "response.in_progress"));
+            let begins = matches!(
+                kind,
+                Some("message_start" | "response.created" | "response.in_progress")
+            );
             if let Some(usage) = usage {
                 self.meter.reports(usage, whole || !begins);
             }
@@ -196,25 +202,33 @@ impl Account {
             "hash": self.tag(asked.body()),
             "pictures": traffic.pictures,
         });
-        let tools: Vec<Value> = traffic.tools.iter().take(LISTED).map(|tool| {
-            let mut noted = Map::new();
-            noted.insert("name".to_owned(), self.name(&tool.name).into());
-            noted.insert("sha256".to_owned(), hex(&tool.hash).into());
-            if tool.runs == Runs::AtTheProvider {
-                noted.insert("runs".to_owned(), "at the provider".into());
-            }
-            noted.into()
-        }).collect();
+        let tools: Vec<Value> = traffic
+            .tools
+            .iter()
+            .take(LISTED)
+            .map(|tool| {
+                let mut noted = Map::new();
+                noted.insert("name".to_owned(), self.name(&tool.name).into());
+                noted.insert("sha256".to_owned(), hex(&tool.hash).into());
+                if tool.runs == Runs::AtTheProvider {
+                    noted.insert("runs".to_owned(), "at the provider".into());
+                }
+                noted.into()
+            })
+            .collect();
         // The last ones are new; conversations repeat the others.
         let newest = traffic.results.iter().rev().take(LISTED);
-        let results: Vec<Value> = newest.map(|result| {
-            json!({
-                "call": self.name(&result.call),
-                "bytes": result.content.len(),
-                "hash": self.tag(result.content.as_bytes()),
+        let results: Vec<Value> = newest
+            .map(|result| {
+                json!({
+                    "call": self.name(&result.call),
+                    "bytes": result.content.len(),
+                    "hash": self.tag(result.content.as_bytes()),
+                })
             })
-        }).collect();
-        let more = traffic.more + traffic.tools.len().saturating_sub(LISTED)
+            .collect();
+        let more = traffic.more
+            + traffic.tools.len().saturating_sub(LISTED)
             + traffic.results.len().saturating_sub(LISTED);
         let permit = self.permit();
         permit.note("request", request);

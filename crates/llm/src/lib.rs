@@ -31,7 +31,7 @@ mod exchange;
 mod listing;
 pub mod meter;
 mod provider;
-mod refusal;
+pub mod refusal;
 pub mod request;
 mod send;
 mod stored;

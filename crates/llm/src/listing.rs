@@ -47,7 +47,12 @@ impl Visit {
         let mut models: Vec<Value> = Vec::new();
         let mut answered = false;
         let now = Instant::now();
-        for address in self.provider.addresses.iter().filter(|at| at.may_be_asked(now)) {
+        for address in self
+            .provider
+            .addresses
+            .iter()
+            .filter(|at| at.may_be_asked(now))
+        {
             let said = ask(address, self.question(), &signal).await;
             let response = match said {
                 Err(Cut) => return Err(Refusal::denied(&permit.cut_off())),
@@ -69,7 +74,10 @@ impl Visit {
         if !answered {
             let decision = permit.decision();
             permit.finish(Ended::UpstreamFailed, digest);
-            return Err(Refusal::upstream(decision, "no address of the provider lists its models"));
+            return Err(Refusal::upstream(
+                decision,
+                "no address of the provider lists its models",
+            ));
         }
         let text = document(self.surface(), models).to_string();
         digest.update(text.as_bytes());
@@ -113,7 +121,9 @@ impl Visit {
     fn add(&self, address: &Address, entries: Vec<Value>, models: &mut Vec<Value>) {
         let id = |entry: &Value| entry.get("id").and_then(Value::as_str).map(str::to_owned);
         for (name, model) in address.aliases() {
-            let known = entries.iter().find(|entry| id(entry).as_deref() == Some(model));
+            let known = entries
+                .iter()
+                .find(|entry| id(entry).as_deref() == Some(model));
             let mut entry = known.cloned().unwrap_or_else(|| unknown(self.surface()));
             entry["id"] = name.into();
             self.add_one(name, entry, models);

@@ -267,7 +267,12 @@ mod tests {
         let of = |usage| Tokens::of_usage(&usage);
         let chat = json!({"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 120,
             "prompt_tokens_details": {"cached_tokens": 40}});
-        let expected = Tokens { input: 60, cache_read: 40, cache_write: 0, output: 20 };
+        let expected = Tokens {
+            input: 60,
+            cache_read: 40,
+            cache_write: 0,
+            output: 20,
+        };
         assert_eq!(of(chat), Some(expected));
         let responses = json!({"input_tokens": 100, "output_tokens": 20,
             "input_tokens_details": {"cached_tokens": 40}});
@@ -290,7 +295,13 @@ mod tests {
         ] {
             assert_eq!(Tokens::of_usage(&bad), None, "{bad}");
         }
-        let mut meter = Meter::new(None, Bound { input: 50, output: 10 });
+        let mut meter = Meter::new(
+            None,
+            Bound {
+                input: 50,
+                output: 10,
+            },
+        );
         meter.wrote(6_400);
         meter.reports(&json!({"prompt_tokens": 5, "completion_tokens": 0}), true);
         assert_eq!(meter.rest().tokens, 5 + 200, "what passed by was used");
@@ -298,7 +309,13 @@ mod tests {
 
     #[test]
     fn without_a_report_bytes_count() {
-        let mut meter = Meter::new(Some(price()), Bound { input: 1_000, output: 100 });
+        let mut meter = Meter::new(
+            Some(price()),
+            Bound {
+                input: 1_000,
+                output: 100,
+            },
+        );
         for _ in 0..10 {
             meter.wrote(4);
         }
@@ -312,7 +329,13 @@ mod tests {
 
     #[test]
     fn a_stream_that_breaks_off_counts_what_came() {
-        let mut meter = Meter::new(None, Bound { input: 1_000, output: 100 });
+        let mut meter = Meter::new(
+            None,
+            Bound {
+                input: 1_000,
+                output: 100,
+            },
+        );
         meter.reports(&json!({"input_tokens": 12, "output_tokens": 1}), false);
         meter.wrote(30);
         assert_eq!(meter.rest().tokens, 12 + 30);
@@ -320,9 +343,18 @@ mod tests {
 
     #[test]
     fn caches_cost_what_they_cost() {
-        let tokens = Tokens { input: 0, cache_read: 1_000_000, cache_write: 1_000_000, output: 0 };
+        let tokens = Tokens {
+            input: 0,
+            cache_read: 1_000_000,
+            cache_write: 1_000_000,
+            output: 0,
+        };
         assert_eq!(tokens.spent(Some(&price())).micro_usd, 300_000 + 6_000_000);
-        let bound = Bound { input: 10, output: 10 }.spent(Some(&price()));
+        let bound = Bound {
+            input: 10,
+            output: 10,
+        }
+        .spent(Some(&price()));
         assert_eq!(bound.micro_usd, 60 + 150);
         assert_eq!(bound.tokens, 20);
     }

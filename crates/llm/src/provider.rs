@@ -79,7 +79,8 @@ impl Provider {
     /// there is no other, and then only the first of them.
     pub(crate) fn for_model(&self, model: &str, now: Instant) -> Vec<Arc<Address>> {
         let having = self.addresses.iter().filter(|at| at.has(model));
-        let (rested, tired): (Vec<_>, Vec<_>) = having.cloned().partition(|at| at.may_be_asked(now));
+        let (rested, tired): (Vec<_>, Vec<_>) =
+            having.cloned().partition(|at| at.may_be_asked(now));
         if rested.is_empty() {
             tired.into_iter().take(1).collect()
         } else {
@@ -170,7 +171,8 @@ impl Address {
 
 /// A credential that does not say how it is presented is presented the way of the surface.
 fn presented(mut credential: Credential, surface: Surface) -> Credential {
-    let unsaid = credential.header.eq_ignore_ascii_case("authorization") && credential.prefix.is_empty();
+    let unsaid =
+        credential.header.eq_ignore_ascii_case("authorization") && credential.prefix.is_empty();
     match surface {
         Surface::OpenAi if unsaid => credential.prefix = "Bearer ".to_owned(),
         Surface::Anthropic if unsaid => credential.header = "x-api-key".to_owned(),
@@ -237,7 +239,11 @@ mod tests {
         assert_eq!(asked(&provider, "m"), ["http://127.0.0.1:2/v1"]);
         provider.addresses[1].failed(now);
         provider.addresses[1].failed(now);
-        assert_eq!(asked(&provider, "m"), ["http://127.0.0.1:1/v1"], "one is always asked");
+        assert_eq!(
+            asked(&provider, "m"),
+            ["http://127.0.0.1:1/v1"],
+            "one is always asked"
+        );
         first.succeeded();
         assert!(first.may_be_asked(now));
     }
@@ -250,7 +256,13 @@ mod tests {
              [servers.ai.llm.prices.\"gpt-4o\"]\ninput_usd_per_million = 5",
             None,
         );
-        let price = |model| provider.price(model).unwrap().input_usd_per_million.to_string();
+        let price = |model| {
+            provider
+                .price(model)
+                .unwrap()
+                .input_usd_per_million
+                .to_string()
+        };
         assert_eq!(price("gpt-4o"), "5");
         assert_eq!(price("gpt-4o-mini"), "2.5");
         assert_eq!(price("other"), "9");
@@ -260,7 +272,10 @@ mod tests {
     fn connections_outlive_changes_of_other_things() {
         let first = provider("", None);
         let again = provider("[servers.ai.llm]\nmax_output_tokens = 9", Some(&first));
-        assert!(Arc::ptr_eq(&first.addresses[0].web, &again.addresses[0].web));
+        assert!(Arc::ptr_eq(
+            &first.addresses[0].web,
+            &again.addresses[0].web
+        ));
     }
 
     #[test]
@@ -273,7 +288,10 @@ mod tests {
         let openai = presented(plain("authorization", ""), Surface::OpenAi);
         assert_eq!(openai.prefix, "Bearer ");
         let anthropic = presented(plain("authorization", ""), Surface::Anthropic);
-        assert_eq!((anthropic.header.as_str(), anthropic.prefix.as_str()), ("x-api-key", ""));
+        assert_eq!(
+            (anthropic.header.as_str(), anthropic.prefix.as_str()),
+            ("x-api-key", "")
+        );
         let own = presented(plain("api-key", ""), Surface::OpenAi);
         assert_eq!((own.header.as_str(), own.prefix.as_str()), ("api-key", ""));
     }

@@ -15,8 +15,9 @@ use crate::surface::Api;
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Why an agent gets no answer of a provider, or no more of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Refusal {
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", denial.reason)]
+pub struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) denial: Denial,
     /// The decision, when one was made.

@@ -67,7 +67,7 @@ impl Asked {
     /// # Errors
     /// [`Refusal`] when it is not JSON that every reader takes the same, or has a member that is not
     /// what the API says.
-    pub(crate) fn read(api: Api, body: Bytes, limits: json::Limits) -> Result<Self, Refusal> {
+    pub fn read(api: Api, body: Bytes, limits: json::Limits) -> Result<Self, Refusal> {
         let value = json::parse(&body, limits).map_err(|error| match error {
             StrictJsonError::TooLong { .. } => Refusal::protocol(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -82,7 +82,11 @@ impl Asked {
         })?;
         let Value::Object(mut members) = value else {
             let reason = "the body is not a JSON object";
-            return Err(Refusal::protocol(StatusCode::BAD_REQUEST, reason, "send one"));
+            return Err(Refusal::protocol(
+                StatusCode::BAD_REQUEST,
+                reason,
+                "send one",
+            ));
         };
         // Some servers read names whatever their case, and would see another request than this one.
         if let Some(name) = members.keys().find(|name| !is_member(name)) {
@@ -92,7 +96,12 @@ impl Asked {
         }
         let model = match members.shift_remove("model") {
             Some(Value::String(model)) if is_model(&model) => model,
-            _ => return Err(Refusal::malformed("model", "`model` is not the name of a model")),
+            _ => {
+                return Err(Refusal::malformed(
+                    "model",
+                    "`model` is not the name of a model",
+                ));
+            }
         };
         let stream = match members.get("stream") {
             None | Some(Value::Null) => false,
@@ -107,9 +116,12 @@ impl Asked {
             longest = longest.max(count(&members, name, u64::from(u32::MAX))?);
         }
         // Of several answers, or the best of them, each is written.
-        let answers = count(&members, "n", MOST_ANSWERS)?.max(count(&members, "best_of", MOST_ANSWERS)?);
+        let answers =
+            count(&members, "n", MOST_ANSWERS)?.max(count(&members, "best_of", MOST_ANSWERS)?);
         let prompts = match members.get("prompt") {
-            Some(Value::Array(prompts)) if prompts.iter().any(|p| p.is_string() || p.is_array()) => {
+            Some(Value::Array(prompts))
+                if prompts.iter().any(|p| p.is_string() || p.is_array()) =>
+            {
                 prompts.len() as u64
             }
             _ => 1,
@@ -194,7 +206,8 @@ impl Asked {
     /// The body for a provider that calls the model `model`: with the length of the answer limited to
     /// `longest` if the request does not say how long it may be, and with the usage at the end of a
     /// stream. If nothing has to change, these are the bytes that came.
-    pub(crate) fn body_for(&self, model: &str, longest: Option<u64>) -> Bytes {
+    #[must_use]
+    pub fn body_for(&self, model: &str, longest: Option<u64>) -> Bytes {
         let longest = longest.filter(|_| self.longest.is_none());
         let limit = match self.api {
             Api::Chat => Some("max_completion_tokens"),
@@ -227,7 +240,11 @@ impl Asked {
             Err(_) => {
                 let mut members = self.members.clone();
                 members.insert("model".to_owned(), self.model.clone().into());
-                members.extend(changes.into_iter().map(|(name, value)| (name.to_owned(), value)));
+                members.extend(
+                    changes
+                        .into_iter()
+                        .map(|(name, value)| (name.to_owned(), value)),
+                );
                 Value::Object(members).to_string()
             }
         };
@@ -263,7 +280,9 @@ fn count(members: &Map<String, Value>, name: &str, most: u64) -> Result<Option<u
 /// How much content is in a value.
 fn size(value: &Value) -> Value {
     let items = value.as_array().map_or(1, Vec::len);
-    let bytes = value.as_str().map_or_else(|| value.to_string().len(), str::len);
+    let bytes = value
+        .as_str()
+        .map_or_else(|| value.to_string().len(), str::len);
     json!({ "items": items, "bytes": bytes })
 }
 
@@ -330,7 +349,9 @@ impl Written<'_> {
         let changed = |name: &str| changes.iter().any(|(new, _)| *new == name);
         let kept = self.0.iter().filter(|(name, _)| !changed(name));
         let kept = kept.map(|(name, value)| (name.as_str(), value.get().to_owned()));
-        let changes = changes.iter().map(|(name, value)| (*name, value.to_string()));
+        let changes = changes
+            .iter()
+            .map(|(name, value)| (*name, value.to_string()));
         let mut text = String::from("{");
         for (name, value) in kept.chain(changes) {
             if text.len() > 1 {
@@ -411,7 +432,10 @@ mod tests {
                 "temperature":0.5,"max_tokens":7,"max_completion_tokens":9,"tools":[]}"#,
         );
         let plain = arguments(&asked, &names(json!({})));
-        assert_eq!(plain, json!({"max_tokens": 9, "temperature": 0.5, "tools": []}));
+        assert_eq!(
+            plain,
+            json!({"max_tokens": 9, "temperature": 0.5, "tools": []})
+        );
         let grant = names(json!({"/messages/bytes": {"max": 100}, "stream": {"equals": true}}));
         let named = arguments(&asked, &grant);
         assert_eq!(named["messages"], json!({"items": 1, "bytes": 36}));
@@ -453,7 +477,8 @@ mod tests {
             stream.body_for("m", None),
             r#"{"model":"m","stream":true,"stream_options":{"x":1,"include_usage":true}}"#
         );
-        let reports = chat(r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#);
+        let reports =
+            chat(r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#);
         assert_eq!(reports.body_for("m", None), *reports.body());
     }
 

@@ -92,14 +92,24 @@ fn judge(address: &Address, response: Response<Incoming>) -> Said {
         .is_some_and(|coding| coding != "identity");
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         warn(address, "refuses the gateway's credential", status);
-        return nothing("the provider does not let the gateway in; an operator must see to its credential");
+        return nothing(
+            "the provider does not let the gateway in; an operator must see to its credential",
+        );
     }
     if status.is_redirection() || status.is_informational() {
-        warn(address, "points elsewhere; redirects are not followed", status);
+        warn(
+            address,
+            "points elsewhere; redirects are not followed",
+            status,
+        );
         return nothing("the provider's answer points elsewhere");
     }
     if compressed {
-        warn(address, "compresses its answer, though that was not asked for", status);
+        warn(
+            address,
+            "compresses its answer, though that was not asked for",
+            status,
+        );
         return Said::Nothing {
             reason: "the provider's answer is compressed, though that was not asked for".to_owned(),
             was_sent: true,
@@ -123,7 +133,10 @@ impl Exchange {
     /// # Errors
     /// [`Refusal`] when there is no answer; what became of it is recorded.
     pub(crate) async fn send(mut self) -> Result<(Self, Response<Incoming>), Refusal> {
-        let addresses = self.visit.provider.for_model(&self.asked.model, Instant::now());
+        let addresses = self
+            .visit
+            .provider
+            .for_model(&self.asked.model, Instant::now());
         if addresses.is_empty() {
             let decision = self.account.permit().decision();
             self.account.finish(Ended::NotForwarded);
@@ -159,7 +172,9 @@ impl Exchange {
         for (position, address) in addresses.iter().enumerate() {
             let outgoing = self.outgoing(address);
             self.account.stage = Stage::Sent;
-            let said = ask(address, outgoing, &signal).await.map_err(|Cut| Failed::Cut)?;
+            let said = ask(address, outgoing, &signal)
+                .await
+                .map_err(|Cut| Failed::Cut)?;
             let is_last = position + 1 == addresses.len();
             match said {
                 Said::Answer(response) => {
@@ -176,7 +191,9 @@ impl Exchange {
                         // It may have read all, and written all: the budget errs on the side of less.
                         let amount = self.account.meter.all();
                         let permit = self.account.permit();
-                        permit.spend(amount).map_err(|denied| Failed::Refused(Refusal::denied(&denied)))?;
+                        permit
+                            .spend(amount)
+                            .map_err(|denied| Failed::Refused(Refusal::denied(&denied)))?;
                     }
                     self.account.stage = Stage::Waiting;
                     told = reason;
@@ -210,7 +227,9 @@ impl Exchange {
     /// Which of the addresses answered, and what it calls the model.
     fn note_address(&mut self, address: &Address, status: StatusCode) {
         let all = &self.visit.provider.addresses;
-        let position = all.iter().position(|at| std::ptr::eq(Arc::as_ptr(at), address));
+        let position = all
+            .iter()
+            .position(|at| std::ptr::eq(Arc::as_ptr(at), address));
         let model = address.name_of(&self.asked.model).to_owned();
         let permit: &mut Permit = self.account.permit();
         permit.note("address", position.map_or(0, |position| position + 1));

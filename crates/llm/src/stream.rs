@@ -46,7 +46,10 @@ impl Exchange {
         let mut response = Response::new(delivered.boxed());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert(
+            CACHE_CONTROL,
+            HeaderValue::from_static("no-cache, no-transform"),
+        );
         headers.insert(
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -88,7 +91,9 @@ impl Pump {
                     return End::Failed(format!("the provider was silent for {seconds} seconds"));
                 }
                 Ok(Some(Ok(frame))) => (frame.into_data().unwrap_or_default(), false),
-                Ok(Some(Err(_))) => return End::Failed("the provider's answer broke off".to_owned()),
+                Ok(Some(Err(_))) => {
+                    return End::Failed("the provider's answer broke off".to_owned());
+                }
                 Ok(None) => (Bytes::new(), true),
             };
             self.cutter.feed(&data);
@@ -162,7 +167,10 @@ impl Pump {
                 let server = &self.exchange.visit.route.server;
                 tracing::warn!(target: "upstream", %server, reason, "a stream was given up");
                 let decision = self.exchange.account.permit().decision();
-                (Ended::UpstreamFailed, Some(Refusal::upstream(decision, reason)))
+                (
+                    Ended::UpstreamFailed,
+                    Some(Refusal::upstream(decision, reason)),
+                )
             }
         };
         if let Some(refusal) = words {
@@ -187,7 +195,9 @@ fn look(exchange: &mut Exchange, piece: &Piece) -> Result<(), End> {
         return if data.trim_ascii() == b"[DONE]" {
             Ok(())
         } else {
-            Err(End::Failed("the provider sends an event that is not JSON".to_owned()))
+            Err(End::Failed(
+                "the provider sends an event that is not JSON".to_owned(),
+            ))
         };
     };
     exchange.account.see(&event, false);

@@ -315,7 +315,10 @@ mod tests {
             json!({"type": "item_reference", "id": "msg_1"}),
             json!({"type": "image_url", "image_url": {}}),
         ] {
-            assert!(!of(Api::Chat, part(remote.clone())).remote.is_empty(), "{remote}");
+            assert!(
+                !of(Api::Chat, part(remote.clone())).remote.is_empty(),
+                "{remote}"
+            );
         }
         for own in [
             json!({"type": "text", "text": "see https://example.org"}),
@@ -324,7 +327,10 @@ mod tests {
                 "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}),
             json!({"type": "tool_use", "id": "x", "name": "read", "input": {"file_id": "7"}}),
         ] {
-            assert!(of(Api::Messages, part(own.clone())).remote.is_empty(), "{own}");
+            assert!(
+                of(Api::Messages, part(own.clone())).remote.is_empty(),
+                "{own}"
+            );
         }
     }
 

@@ -14,7 +14,7 @@ use gateway::slots::Slot;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use model::config::{Limits, Price, Surface};
+use model::config::{Limits, Surface};
 use model::{Action, Operation, Proof};
 use serde_json::Value;
 
@@ -28,24 +28,46 @@ use crate::surface::Api;
 
 /// How the SDK of Anthropic presents its key.
 const API_KEY: &str = "x-api-key";
+/// The version of the API (Anthropic).
+const VERSION: &str = "anthropic-version";
 /// Features that are not part of the API's version (Anthropic).
 pub(crate) const BETA: &str = "anthropic-beta";
 /// Most of those features, and the longest name of one in bytes.
 const MOST_BETAS: usize = 32;
 const BETA_BYTES: usize = 80;
 
-/// Members that let the provider do more than answer: each only where the grant names it.
-const REACHING: [(&str, &str); 9] = [
+/// Members that let the provider, or a router of models in its place, do more than answer: each only
+/// where the grant names it.
+const REACHING: [(&str, &str); 20] = [
+    ("api_base", ROUTES),
+    ("api_key", ROUTES),
     ("background", "it is answered where nobody counts it"),
-    ("container", "it names what is stored at the provider"),
-    ("conversation", "it names what is stored at the provider"),
+    ("base_url", ROUTES),
+    ("container", STORED),
+    ("conversation", STORED),
+    ("deployment_id", ROUTES),
+    ("extra_body", ROUTES),
+    ("extra_headers", ROUTES),
+    ("fallbacks", ROUTES),
     ("inference_geo", "it says where the provider computes"),
-    ("mcp_servers", "the provider would call servers beyond this gateway"),
-    ("prompt_id", "it names what is stored at the provider"),
+    (
+        "mcp_servers",
+        "the provider would call servers beyond this gateway",
+    ),
+    ("models", ROUTES),
+    ("plugins", "the provider would search beyond this gateway"),
+    ("prompt_id", STORED),
+    ("route", ROUTES),
     ("service_tier", "it changes what the answer costs"),
     ("speed", "it changes what the answer costs"),
-    ("web_search_options", "the provider would search beyond this gateway"),
+    ("user_config", ROUTES),
+    (
+        "web_search_options",
+        "the provider would search beyond this gateway",
+    ),
 ];
+const STORED: &str = "it names what is stored at the provider";
+const ROUTES: &str = "it says which model answers, or where";
 
 /// One request of an authenticated caller.
 pub(crate) struct Visit {
@@ -68,16 +90,20 @@ pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body>
         settings,
         ..
     } = knock;
-    let provider = shared.providers.load().get(&route.server).cloned();
-    // For a server that does not exist the form of the path decides; the answer is the same.
-    let surface = match &provider {
-        Some(provider) => provider.llm.surface,
-        None if rest.starts_with(Api::Messages.path()) => Surface::Anthropic,
-        None => Surface::OpenAi,
-    };
+    // Until it is known that the task has the server, the request alone decides on the form of what is
+    // answered: whether there is such a server is not for everyone to know.
+    let guessed = form(&rest, request.headers());
     let caller = match authenticate(shared, &request, &route, &rest, &settings.base_url) {
         Ok(caller) => caller,
-        Err(refused) => return challenge(&refused, &route, &settings.base_url, surface),
+        Err(refused) => return challenge(&refused, &route, &settings.base_url, guessed),
+    };
+    let permissions = &caller.task.task().grant.permissions;
+    let is_granted = permissions.iter().any(|of| of.server == route.server);
+    let provider = shared.providers.load().get(&route.server).cloned();
+    let provider = provider.filter(|_| is_granted);
+    let surface = match &provider {
+        Some(provider) => provider.llm.surface,
+        None => guessed,
     };
     let refuse = |refusal: &Refusal| {
         if refusal.decision.is_none() {
@@ -128,6 +154,18 @@ pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body>
     match api {
         Api::Models => visit.list().await,
         _ => visit.generate(request).await,
+    }
+}
+
+/// The form that the client of a request understands, by what only one of the SDKs sends.
+fn form(rest: &str, headers: &HeaderMap) -> Surface {
+    let anthropic = rest.starts_with(Api::Messages.path())
+        || headers.contains_key(API_KEY)
+        || headers.contains_key(VERSION);
+    if anthropic {
+        Surface::Anthropic
+    } else {
+        Surface::OpenAi
     }
 }
 
@@ -248,7 +286,7 @@ impl Visit {
         let task = self.caller.task.task();
         let names = Names::of(&task.grant, &self.route.server, &asked.model);
         let earlier = self.reaches(&asked, &names)?;
-        let price = self.price(&asked)?;
+        let price = self.provider.price(&asked.model).copied();
         let mut bound = asked.bound(u64::from(self.provider.llm.max_output_tokens));
         bound.input = bound.input.saturating_add(earlier);
         let action = Action {
@@ -266,7 +304,22 @@ impl Visit {
             .attempt(&self.caller, action)
             .await
             .map_err(|denied| Refusal::denied(&denied))?;
-        Ok((permit, asked, bound, chosen(&head.headers, self.surface(), &betas)))
+        let pays = self.caller.task.grant().budget().micro_usd.is_some();
+        if price.is_none() && pays {
+            let mut refusal = Refusal::not_granted(
+                "model",
+                "the task has a budget of money, and it is not known what this model costs",
+                "an operator can set its price in `llm.prices` of this server",
+            );
+            refusal.decision = Some(permit.decision());
+            return Err(refusal);
+        }
+        Ok((
+            permit,
+            asked,
+            bound,
+            chosen(&head.headers, self.surface(), &betas),
+        ))
     }
 
     async fn body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
@@ -315,13 +368,19 @@ impl Visit {
     /// earlier answer that is gone on with.
     fn reaches(&self, asked: &Asked, names: &Names<'_>) -> Result<u64, Refusal> {
         let ask = "do without it, or open a task whose grant names it";
-        let stored = asked.member("prompt").filter(|_| asked.api == Api::Responses);
-        let reaching = REACHING.iter().filter(|(name, _)| asked.member(name).is_some());
-        let reaching = reaching.copied().chain(stored.map(|_| ("prompt", "it is stored at the provider")));
+        let stored = asked
+            .member("prompt")
+            .filter(|_| asked.api == Api::Responses);
+        let reaching = REACHING
+            .iter()
+            .filter(|(name, _)| asked.member(name).is_some());
+        let reaching = reaching.copied().chain(stored.map(|_| ("prompt", STORED)));
         for (name, why) in reaching {
             // What it is by default may be said.
             let default = [Value::Bool(false), "auto".into(), "default".into()];
-            let said = asked.member(name).is_some_and(|value| !default.contains(value));
+            let said = asked
+                .member(name)
+                .is_some_and(|value| !default.contains(value));
             if said && !names.name(name) {
                 let reason = format!("the task does not grant `{name}`: {why}");
                 return Err(Refusal::not_granted(name, reason, ask));
@@ -330,8 +389,14 @@ impl Visit {
         if let Some(tool) = asked.traffic.run_by_provider()
             && !names.name("tools")
         {
-            let name: String = tool.name.chars().take(64).flat_map(char::escape_debug).collect();
-            let reason = format!("the provider itself would run the tool `{name}`, beyond this gateway");
+            let name: String = tool
+                .name
+                .chars()
+                .take(64)
+                .flat_map(char::escape_debug)
+                .collect();
+            let reason =
+                format!("the provider itself would run the tool `{name}`, beyond this gateway");
             let ask = "do without it, or open a task whose grant has a constraint on `tools`";
             return Err(Refusal::not_granted("tools", reason, ask));
         }
@@ -359,20 +424,6 @@ impl Visit {
             }
         }
     }
-
-    /// What the model costs. A task with a budget of money uses none without a price.
-    fn price(&self, asked: &Asked) -> Result<Option<Price>, Refusal> {
-        let price = self.provider.price(&asked.model).copied();
-        let pays = self.caller.task.grant().budget().micro_usd.is_some();
-        if price.is_none() && pays {
-            return Err(Refusal::not_granted(
-                "model",
-                "the task has a budget of money, and it is not known what this model costs",
-                "an operator can set its price in `llm.prices` of this server",
-            ));
-        }
-        Ok(price)
-    }
 }
 
 /// The features that the agent asks for in a header.
@@ -397,8 +448,8 @@ fn chosen(headers: &HeaderMap, surface: Surface, betas: &[String]) -> HeaderMap 
     let mut chosen = HeaderMap::new();
     chosen.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if surface == Surface::Anthropic {
-        const VERSION: &str = "anthropic-version";
-        let date = |text: &&str| text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && text.len() == 10;
+        let date =
+            |text: &&str| text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && text.len() == 10;
         let version = single(headers, VERSION).filter(date);
         if let Ok(version) = HeaderValue::from_str(version.unwrap_or("2023-06-01")) {
             chosen.insert(VERSION, version);
@@ -433,7 +484,10 @@ mod tests {
         assert_eq!(of(&[("x-api-key", "t")]), bearer);
         let dpop = Some((Proof::Dpop, "t".to_owned()));
         assert_eq!(of(&[("x-api-key", "t"), ("dpop", "p")]), dpop);
-        assert_eq!(of(&[("x-api-key", "t"), ("authorization", "Bearer u")]), None);
+        assert_eq!(
+            of(&[("x-api-key", "t"), ("authorization", "Bearer u")]),
+            None
+        );
         assert_eq!(of(&[("x-api-key", "t"), ("x-api-key", "u")]), None);
         assert_eq!(of(&[("x-api-key", " ")]), None);
     }
@@ -452,7 +506,11 @@ mod tests {
         ]);
         let openai = chosen(&agent, Surface::OpenAi, &[]);
         assert_eq!(openai.keys().collect::<Vec<_>>(), ["content-type"]);
-        let anthropic = chosen(&agent, Surface::Anthropic, &["files-api-2025-04-14".to_owned()]);
+        let anthropic = chosen(
+            &agent,
+            Surface::Anthropic,
+            &["files-api-2025-04-14".to_owned()],
+        );
         assert_eq!(anthropic["anthropic-version"], "2023-06-01");
         assert_eq!(anthropic.len(), 3);
     }

@@ -18,9 +18,9 @@ mod server;
 
 pub use a2a::A2a;
 pub use confine::{Confine, Enforce};
-pub use http::Http;
+pub use http::{CallToken, Http};
 pub use llm::{Fallback, Llm, Price, Surface};
-pub use postgres::Postgres;
+pub use postgres::{Postgres, PostgresTls};
 pub use server::{Credential, Secret, Server, ServerKind};
 
 /// The configuration of one process. The file format is described in `docs/configuration.md`;

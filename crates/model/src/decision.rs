@@ -72,6 +72,8 @@ pub enum Rule {
     NotGranted,
     /// An argument breaks its constraint.
     ArgumentRefused,
+    /// An argument cannot be derived from what the task is for, nor from a trusted source.
+    Provenance,
     /// The budget is used up.
     BudgetExhausted,
     /// A policy forbids it.
@@ -100,6 +102,7 @@ impl Rule {
             Self::ServerNotGranted => "server_not_granted",
             Self::NotGranted => "not_granted",
             Self::ArgumentRefused => "argument_refused",
+            Self::Provenance => "provenance",
             Self::BudgetExhausted => "budget_exhausted",
             Self::PolicyForbids => "policy_forbids",
             Self::NoPolicyPermits => "no_policy_permits",

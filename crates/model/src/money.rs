@@ -10,7 +10,9 @@ pub struct Usd(u64);
 
 /// Why a text is no amount of money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an amount of US dollars is written like `0.5` or `\"12.25\"`: not negative, and with at most six decimals")]
+#[error(
+    "an amount of US dollars is written like `0.5` or `\"12.25\"`: not negative, and with at most six decimals"
+)]
 pub struct NoAmount;
 
 impl Usd {
@@ -124,7 +126,18 @@ mod tests {
         }
         let huge = "9".repeat(20);
         for bad in [
-            "", ".", "1.", ".5", "-1", "+1", "1e3", "1,5", "0.0000001", "NaN", " 1", &huge,
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "+1",
+            "1e3",
+            "1,5",
+            "0.0000001",
+            "NaN",
+            " 1",
+            &huge,
         ] {
             assert_eq!(Usd::parse(bad), Err(NoAmount), "{bad:?}");
         }
@@ -141,7 +154,13 @@ mod tests {
         assert_eq!(read("usd = 0.29").unwrap(), 290_000);
         assert_eq!(read("usd = 3").unwrap(), 3_000_000);
         assert_eq!(read("usd = \"0.000007\"").unwrap(), 7);
-        for bad in ["usd = -0.5", "usd = nan", "usd = inf", "usd = 1e-9", "usd = true"] {
+        for bad in [
+            "usd = -0.5",
+            "usd = nan",
+            "usd = inf",
+            "usd = 1e-9",
+            "usd = true",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -75,9 +75,21 @@ pub struct Intent {
     /// The permission of the grant that covered it: position, and position of the tool in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permission: Option<(usize, Option<usize>)>,
+    /// What covered it in the tasks that this one is a part of, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<Within>,
     /// What it was expected to use up at most, and was held back for it.
     #[serde(default, skip_serializing_if = "Spent::is_nothing")]
     pub expected: Spent,
+}
+
+/// A task that an action's task is a part of, and what in it covered the action too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Within {
+    /// The task.
+    pub task: TaskId,
+    /// The permission of its grant: position, and position of the tool in it.
+    pub permission: (usize, Option<usize>),
 }
 
 /// What became of a permitted action.
@@ -87,6 +99,9 @@ pub struct ActionResult {
     pub decision: DecisionId,
     /// The task.
     pub task: TaskId,
+    /// The tasks that this one is a part of, the nearest first: it counts for each of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<TaskId>,
     /// How it ended.
     pub ended: Ended,
     /// How long it took, in microseconds, from the intent record to the end of the answer.

@@ -54,6 +54,9 @@ pub struct Task {
     pub agent: AgentName,
     /// The only instance that may work on it; `None` leaves it to every instance of the agent.
     pub instance: Option<InstanceId>,
+    /// The task that it is a part of: its grant is within that one's, and it ends with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
     /// The template that it was opened from.
     pub template: TemplateName,
     /// The parameters that narrowed the template.

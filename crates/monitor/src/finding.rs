@@ -286,7 +286,14 @@ mod tests {
         for good in ["AML.T0051", "AML.T0051.001"] {
             assert_eq!(Atlas::parse(good).unwrap().as_str(), good);
         }
-        for bad in ["", "AML.T51", "AML.T0051.1", "aml.t0051", "AML.T0051.", "T0051"] {
+        for bad in [
+            "",
+            "AML.T51",
+            "AML.T0051.1",
+            "aml.t0051",
+            "AML.T0051.",
+            "T0051",
+        ] {
             assert!(Atlas::parse(bad).is_err(), "{bad}");
         }
     }
@@ -294,7 +301,10 @@ mod tests {
     #[test]
     fn tags_are_written_as_owasp_writes_them() {
         assert_eq!(serde_json::to_string(&Asi::Asi01).unwrap(), r#""ASI01""#);
-        assert_eq!(serde_json::from_str::<Asi>(r#""ASI10""#).unwrap(), Asi::Asi10);
+        assert_eq!(
+            serde_json::from_str::<Asi>(r#""ASI10""#).unwrap(),
+            Asi::Asi10
+        );
     }
 
     #[test]

@@ -118,6 +118,7 @@ impl Work {
                 id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
                 agent,
                 instance: None,
+                parent: None,
                 template: "ticket".parse().expect("a label"),
                 parameters: BTreeMap::new(),
                 purpose: "Answer ticket 4711 about a lost parcel".to_owned(),

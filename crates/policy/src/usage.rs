@@ -114,6 +114,15 @@ impl Usage {
         }
     }
 
+    /// Counts an action of a task that is a part of this one, from its record. `permission` is what
+    /// covered it in this task's grant.
+    pub fn replay_within(&mut self, intent: &Intent, permission: (usize, Option<usize>)) {
+        if intent.permitted && !intent.target.is_empty() {
+            self.count(permission.0, permission.1);
+            self.held = self.held.plus(intent.expected);
+        }
+    }
+
     /// Counts what an action used up from the record of its end. `expected` is what its intent held
     /// back, as far as it was counted too.
     pub fn replay_end(&mut self, end: &ActionResult, expected: Spent) {
@@ -172,6 +181,7 @@ mod tests {
             policies: Vec::new(),
             policy_version: String::new(),
             permission,
+            within: Vec::new(),
             expected: Spent::default(),
         }
     }

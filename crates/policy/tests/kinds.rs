@@ -77,6 +77,7 @@ impl Scene {
                 id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
                 agent: agent(),
                 instance: None,
+                parent: None,
                 template: "t".parse().unwrap(),
                 parameters: BTreeMap::new(),
                 purpose: String::new(),

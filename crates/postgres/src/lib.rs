@@ -1,1 +1,19 @@
-//! The enforcement point for PostgreSQL.
+//! The enforcement point for PostgreSQL: agents speak the database's own protocol, and the password is the
+//! token of their task.
+//!
+//! The path of a session: [`listen`] accepts and encrypts; `session::entry` authenticates, makes a role from
+//! the grant ([`role`]) and logs in with it; `session::relay` carries messages; `session::client` has each
+//! statement understood ([`sql`]), decided and recorded before it goes on; `session::upstream` counts what
+//! comes back. When the session ends, its role is dropped.
+
+mod cancel;
+mod door;
+pub mod listen;
+pub mod role;
+mod session;
+pub mod sql;
+pub mod upstream;
+pub mod wire;
+
+pub use door::Endpoint;
+pub use listen::{Options, serve};

@@ -18,7 +18,9 @@ enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPlace {
     /// The text is empty.
-    #[error("a place must not be empty; write an argument's name, or a path such as `/items/*/url`")]
+    #[error(
+        "a place must not be empty; write an argument's name, or a path such as `/items/*/url`"
+    )]
     Empty,
     /// It has more than 16 steps or is longer than 512 bytes.
     #[error("a place has at most 16 steps and 512 bytes")]
@@ -76,10 +78,23 @@ impl Place {
         self.0.len() == 1
     }
 
+    /// Whether a value that stands after these steps is at this place or inside it.
+    pub(crate) fn covers(&self, steps: &[String]) -> bool {
+        self.0.len() <= steps.len()
+            && self.0.iter().zip(steps).all(|(mine, step)| match mine {
+                Step::Each => true,
+                Step::Named(name) => name == step,
+            })
+    }
+
     /// Every value at this place.
     pub(crate) fn all_in<'a>(&self, document: &'a Value) -> Vec<Standing<'a>> {
         let mut found = Vec::new();
-        let start = Standing { value: document, pointer: String::new(), each: Vec::new() };
+        let start = Standing {
+            value: document,
+            pointer: String::new(),
+            each: Vec::new(),
+        };
         walk(&self.0, start, &mut found);
         found
     }
@@ -88,7 +103,11 @@ impl Place {
     pub(crate) fn beside<'a>(&self, document: &'a Value, each: &[String]) -> Vec<Standing<'a>> {
         let mut found = self.all_in(document);
         found.retain(|standing| {
-            standing.each.iter().zip(each).all(|(mine, other)| mine == other)
+            standing
+                .each
+                .iter()
+                .zip(each)
+                .all(|(mine, other)| mine == other)
         });
         found
     }
@@ -105,7 +124,11 @@ fn walk<'a>(steps: &[Step], at: Standing<'a>, found: &mut Vec<Standing<'a>>) {
         if each {
             known.push(name.to_owned());
         }
-        Standing { value, pointer: format!("{}/{escaped}", at.pointer), each: known }
+        Standing {
+            value,
+            pointer: format!("{}/{escaped}", at.pointer),
+            each: known,
+        }
     };
     match (step, at.value) {
         (Step::Named(name), Value::Object(members)) => {
@@ -114,7 +137,11 @@ fn walk<'a>(steps: &[Step], at: Standing<'a>, found: &mut Vec<Standing<'a>>) {
             }
         }
         (Step::Named(name), Value::Array(items)) => {
-            if let Some((at, value)) = name.parse().ok().and_then(|at: usize| Some((at, items.get(at)?))) {
+            if let Some((at, value)) = name
+                .parse()
+                .ok()
+                .and_then(|at: usize| Some((at, items.get(at)?)))
+            {
                 walk(rest, child(&at.to_string(), value, false), found);
             }
         }
@@ -159,7 +186,9 @@ mod tests {
         let found = place.all_in(&document);
         let pointers: Vec<_> = found.iter().map(|at| at.pointer.as_str()).collect();
         assert_eq!(pointers, ["/0/to/0", "/0/to/1", "/1/to/0"]);
-        let ids = Place::parse("/*/id").unwrap().beside(&document, &found[2].each);
+        let ids = Place::parse("/*/id")
+            .unwrap()
+            .beside(&document, &found[2].each);
         assert_eq!(ids[0].value, &json!(2));
         assert_eq!(ids.len(), 1);
     }

@@ -27,6 +27,11 @@ fn is_invisible(c: char) -> bool {
         | 0x1D173..=0x1D17A | 0xE000..=0xF8FF | 0xE0000..=0xE0FFF | 0xF0000..=0x10FFFF)
 }
 
+/// Whether a character beyond ASCII is a mark rather than a letter, a digit or a combining sign.
+pub(crate) fn is_symbol(c: char) -> bool {
+    !is_word(c)
+}
+
 /// One letter without its case, when upper and lower case are one to one; else as it is, so that
 /// no two letters of different scripts become one.
 fn fold(c: char) -> char {
@@ -88,7 +93,14 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
 /// The parts of a text in quotation marks, without the marks.
 pub(crate) fn quoted(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
-    for (open, close) in [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’'), ('«', '»')] {
+    for (open, close) in [
+        ('"', '"'),
+        ('\'', '\''),
+        ('`', '`'),
+        ('“', '”'),
+        ('‘', '’'),
+        ('«', '»'),
+    ] {
         let mut rest = text;
         while let Some(start) = rest.find(open) {
             let opens = rest[..start]

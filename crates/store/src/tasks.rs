@@ -16,6 +16,8 @@ pub struct TaskFilter {
     pub agent: Option<AgentName>,
     /// Tasks in this state; `now` tells open from expired ones.
     pub status: Option<TaskStatus>,
+    /// Tasks that are a part of this one.
+    pub parent: Option<TaskId>,
     /// Tasks opened from this template.
     pub template: Option<TemplateName>,
     /// Tasks opened before this one, for reading page by page.
@@ -68,8 +70,8 @@ impl Store {
         let grant = serde_json::to_string(&task.grant).map_err(json("grant"))?;
         sqlx::query(
             "INSERT INTO tasks (id, agent, instance, template, parameters, purpose, grant_json, \
-             opened_at, expires_at, status, ended_at, ended_because, salt, log_index) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             opened_at, expires_at, status, ended_at, ended_because, salt, log_index, parent) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
         )
         .bind(task.id.to_string())
         .bind(task.agent.as_str())
@@ -85,6 +87,7 @@ impl Store {
         .bind(task.ended_because.as_deref())
         .bind(salt)
         .bind(index(log_index))
+        .bind(task.parent.map(|id| id.to_string()))
         .execute(&self.writer)
         .await
         .map_err(|error| {
@@ -158,6 +161,9 @@ impl Store {
         }
         if let Some(template) = &filter.template {
             query.push(" AND template = ").push_bind(template.as_str());
+        }
+        if let Some(parent) = &filter.parent {
+            query.push(" AND parent = ").push_bind(parent.to_string());
         }
         if let Some(before) = &filter.before {
             query.push(" AND id < ").push_bind(before.to_string());
@@ -282,6 +288,7 @@ fn task(row: &SqliteRow) -> Result<Task, StoreError> {
         id: reader.parsed("id")?,
         agent: reader.parsed("agent")?,
         instance: reader.maybe_parsed("instance")?,
+        parent: reader.maybe_parsed("parent")?,
         template: reader.parsed("template")?,
         parameters: reader.json("parameters")?,
         purpose: reader.text("purpose")?,

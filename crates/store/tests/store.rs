@@ -58,6 +58,7 @@ fn task(agent: &str, number: u8) -> Task {
         id: TaskId::new(opened_at, [number; 10]),
         agent: name(agent),
         instance: None,
+        parent: None,
         template: TemplateName::parse("ticket").unwrap(),
         parameters: BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]),
         purpose: "a purpose; with 'quotes'".to_owned(),

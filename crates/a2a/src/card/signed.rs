@@ -34,8 +34,11 @@ pub(super) fn sign(
     let mut readings = vec![canonical(&Value::Object(new.clone()))];
     readings.push(canonical(&without_empty(&Value::Object(new.clone()))));
     if let Some(old) = &old {
-        readings.push(canonical(&without_empty(&Value::Object(old.clone()))));
+        let all = without_empty(&Value::Object(old.clone()));
+        let text = canonical(&without_defaults(all.clone()));
+        readings.extend([canonical(&all), ascii(&text), text]);
     }
+    readings.sort_unstable();
     readings.dedup();
     let mut signatures = Vec::with_capacity(readings.len());
     for reading in readings {
@@ -50,6 +53,36 @@ pub(super) fn sign(
     }
     card.insert("signatures".to_owned(), signatures.into());
     Ok(card)
+}
+
+/// A card of 0.3 without what that revision's SDK takes for granted.
+fn without_defaults(mut card: Value) -> Value {
+    if let Value::Object(card) = &mut card {
+        for name in ["preferredTransport", "protocolVersion"] {
+            card.remove(name);
+        }
+        if let Some(Value::Object(schemes)) = card.get_mut("securitySchemes") {
+            for scheme in schemes.values_mut().filter_map(Value::as_object_mut) {
+                scheme.remove("type");
+            }
+        }
+    }
+    card
+}
+
+/// The same JSON in ASCII, as that SDK writes it.
+fn ascii(text: &[u8]) -> Vec<u8> {
+    let mut ascii = String::with_capacity(text.len());
+    for character in String::from_utf8_lossy(text).chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            ascii.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    ascii.into_bytes()
 }
 
 /// Adds what is not there.

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 const OFFER: Offer<'static> = Offer {
     url: "http://gw/a2a/desk",
     issuer: "http://sts",
-    push: false,
 };
 
 fn upstream() -> Value {
@@ -29,7 +28,12 @@ fn upstream() -> Value {
 
 fn read(card: &Value, keys: &[PublicKey]) -> Result<Card, Unusable> {
     let extensions = ["https://x/two".to_owned()];
-    Card::read(card.as_object().unwrap().clone(), "/base", keys, &extensions)
+    Card::read(
+        card.as_object().unwrap().clone(),
+        "/base",
+        keys,
+        &extensions,
+    )
 }
 
 fn ring() -> (KeyRing, std::path::PathBuf) {
@@ -50,9 +54,13 @@ fn nothing_of_the_upstream_but_its_words_is_left() {
     assert_eq!(card.rpc(Dialect::V1), Some("/rpc"));
     assert_eq!(card.rpc(Dialect::V03), None);
     assert_eq!(card.rest(), Some(""));
-    let shown = card.rewritten(&OFFER, |skill| skill == "refund", &keys).unwrap();
+    let shown = card
+        .rewritten(&OFFER, |skill| skill == "refund", &keys)
+        .unwrap();
     let text = Value::Object(shown.clone()).to_string();
-    for hidden in ["internal", "GRPC", "apiKey", "surprise", "secret", "delete", "x/one"] {
+    for hidden in [
+        "internal", "GRPC", "apiKey", "surprise", "secret", "delete", "x/one",
+    ] {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     assert_eq!(shown["capabilities"]["pushNotifications"], false);
@@ -85,9 +93,10 @@ fn a_pinned_key_must_have_signed_what_is_used() {
     let jwk = keys.jwks()["keys"][0].to_string();
     let pinned = [PublicKey::parse_jwk(&jwk).unwrap()];
     assert!(read(&upstream(), &pinned).is_err(), "unsigned");
-    let Value::Object(card) = upstream() else {
+    let Value::Object(mut card) = upstream() else {
         panic!("not an object");
     };
+    card.remove("surprise");
     let mut signed = Value::Object(signed::sign(card, None, &keys, "http://sts/jwks").unwrap());
     assert!(read(&signed, &pinned).is_ok());
     let unsigned = json!("http://h/base/other");

@@ -40,14 +40,24 @@ fn content_becomes_arguments_alike_in_both_dialects() {
         "file_uris": ["https://f.example.org/a"],
     });
     for (dialect, params) in [(Dialect::V1, new), (Dialect::V03, old)] {
-        assert_eq!(Value::Object(said(dialect, params).unwrap().arguments), expected);
+        assert_eq!(
+            Value::Object(said(dialect, params).unwrap().arguments),
+            expected
+        );
     }
 }
 
 #[test]
 fn names_that_another_reader_takes_for_the_protocols_are_refused() {
     let mut params = v1(json!([{ "text": "a" }]));
-    for name in ["task_id", "TaskId", "taskID", "context_id", "reference_task_ids", "kind"] {
+    for name in [
+        "task_id",
+        "TaskId",
+        "taskID",
+        "context_id",
+        "reference_task_ids",
+        "kind",
+    ] {
         params["message"][name] = json!("x");
         let refused = said(Dialect::V1, params.clone()).unwrap_err();
         assert!(refused.contains(name), "{refused}");
@@ -93,7 +103,11 @@ fn a_skill_is_named_once_and_the_gateways_own_metadata_never() {
         it["metadata"] = params;
         said(Dialect::V1, it)
     };
-    let read = with(json!({ "skillId": "a", "note": 1 }), json!({ "sallyport.skill": "a" })).unwrap();
+    let read = with(
+        json!({ "skillId": "a", "note": 1 }),
+        json!({ "sallyport.skill": "a" }),
+    )
+    .unwrap();
     assert_eq!(read.skill.as_deref(), Some("a"));
     assert_eq!(read.arguments["metadata.note"], 1);
     assert!(with(json!({ "skillId": "a" }), json!({ "skillId": "b" })).is_err());

@@ -22,6 +22,7 @@ fn watch(method: Method, dialect: Dialect, about: Option<&str>) -> Watch {
             skill: "refund".to_owned(),
             sub_task: None,
         }),
+        fresh: method.sends(),
         limits: json::Limits {
             bytes: 1 << 16,
             depth: 32,
@@ -68,7 +69,10 @@ fn a_final_state_or_a_bare_message_is_the_end() {
         Dialect::V1,
         json!({ "statusUpdate": { "taskId": "t", "contextId": "c", "status": { "state": "TASK_STATE_CANCELED" } } })
     ));
-    assert!(over(Dialect::V03, json!({ "kind": "message", "messageId": "m" })));
+    assert!(over(
+        Dialect::V03,
+        json!({ "kind": "message", "messageId": "m" })
+    ));
     assert!(!over(
         Dialect::V03,
         json!({ "kind": "status-update", "taskId": "t", "status": { "state": "input-required" } })
@@ -80,7 +84,10 @@ fn what_does_not_answer_the_question_does_not_pass() {
     let owned = Owned::default();
     let get = watch(Method::GetTask, Dialect::V1, Some("mine"));
     assert!(get.look(&answer(json!({ "id": "mine" })), &owned).is_ok());
-    assert!(get.look(&answer(json!({ "id": "foreign" })), &owned).is_err());
+    assert!(
+        get.look(&answer(json!({ "id": "foreign" })), &owned)
+            .is_err()
+    );
     let send = watch(Method::Send, Dialect::V1, None);
     for text in [
         &br#"{"jsonrpc":"2.0","id":"2","result":{"task":{"id":"t"}}}"#[..],
@@ -94,7 +101,11 @@ fn what_does_not_answer_the_question_does_not_pass() {
         b"<html>",
         b"",
     ] {
-        assert!(send.look(text, &owned).is_err(), "{}", String::from_utf8_lossy(text));
+        assert!(
+            send.look(text, &owned).is_err(),
+            "{}",
+            String::from_utf8_lossy(text)
+        );
     }
 }
 
@@ -108,7 +119,8 @@ fn a_list_shows_only_what_is_the_callers() {
     };
     owned.give(principal(1), &watch.server, Kind::Task, "mine", &begun);
     owned.give(principal(2), &watch.server, Kind::Task, "foreign", &begun);
-    let list = json!({ "tasks": [{ "id": "foreign" }, { "id": "mine" }], "totalSize": 2, "leak": 1 });
+    let list =
+        json!({ "tasks": [{ "id": "foreign" }, { "id": "mine" }], "totalSize": 2, "leak": 1 });
     let seen = watch.look(&answer(list), &owned).unwrap();
     let changed = seen.changed.unwrap()["result"].clone();
     assert_eq!(

@@ -15,6 +15,7 @@
 mod agents;
 mod error;
 mod housekeeping;
+mod parts;
 mod recovery;
 mod restriction;
 mod setup;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub control_url: String,
     /// Base URL of the gateway.
     pub gateway_url: String,
+    /// What this machine cannot keep the programs from that the gateway starts, for the status.
+    pub confinement_lacks: Option<String>,
     /// Limits.
     pub limits: Limits,
 }
@@ -241,6 +244,7 @@ impl Engine {
             log_size: live.audit().size(),
             owed: self.owed.len(),
             setup_problem: self.setup_problem.load().as_deref().cloned(),
+            confinement_lacks: self.settings.confinement_lacks.clone(),
         }
     }
 

@@ -96,7 +96,14 @@ impl Engine {
                 .map(|counted| counted.usage.clone())
                 .unwrap_or_default();
             debug_assert_eq!(task.status, TaskStatus::Open);
-            self.live().open(task, &salt, usage);
+            let live = self.live().open(task, &salt, usage);
+            if let Some(ending) = live.ending() {
+                // The process ended between its parent's end and its own.
+                let id = live.task().id;
+                let (status, because) = (ending.status, ending.because);
+                self.write_end(&Actor::Sallyport, id, status, Timestamp::now(), &because)
+                    .await;
+            }
         }
         Ok(())
     }
@@ -145,21 +152,33 @@ fn replay(
             .map_err(|error| failed(&format!("record {index}: {error}")))?;
         match record.event {
             Event::Intent(intent) if intent.permitted => {
+                for above in &intent.within {
+                    if let Some(counted) = used.get_mut(&above.task)
+                        && index >= counted.from
+                    {
+                        counted.usage.replay_within(&intent, above.permission);
+                        if !intent.expected.is_nothing() {
+                            held.insert((above.task, intent.decision), intent.expected);
+                        }
+                    }
+                }
                 if let Some(counted) = used.get_mut(&intent.task)
                     && index >= counted.from
                 {
                     counted.usage.replay(&intent);
                     if !intent.expected.is_nothing() {
-                        held.insert(intent.decision, intent.expected);
+                        held.insert((intent.task, intent.decision), intent.expected);
                     }
                 }
             }
             Event::Result(end) => {
-                if let Some(counted) = used.get_mut(&end.task)
-                    && index >= counted.from
-                {
-                    let expected = held.remove(&end.decision).unwrap_or_default();
-                    counted.usage.replay_end(&end, expected);
+                for task in std::iter::once(&end.task).chain(&end.within) {
+                    if let Some(counted) = used.get_mut(task)
+                        && index >= counted.from
+                    {
+                        let expected = held.remove(&(*task, end.decision)).unwrap_or_default();
+                        counted.usage.replay_end(&end, expected);
+                    }
                 }
             }
             _ => {}

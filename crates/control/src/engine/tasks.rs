@@ -11,7 +11,7 @@ use model::{AgentName, InstanceId, Lifecycle, Task, TaskId, TaskStatus, Template
 use policy::{Usage, World};
 
 use super::restriction::Restriction;
-use super::{Actor, Engine, EngineError, Restricted, random, to_the_end};
+use super::{Actor, Engine, EngineError, Restricted, parts, random, to_the_end};
 
 /// Longest purpose or reason, in characters.
 const WORDS: usize = 500;
@@ -27,6 +27,8 @@ pub struct OpenTask {
     pub agent: AgentName,
     /// The only instance that may work on it; `None` leaves it to every instance of the agent.
     pub instance: Option<InstanceId>,
+    /// The task that it is to be a part of.
+    pub parent: Option<TaskId>,
     /// The template.
     pub template: TemplateName,
     /// The values of its parameters.
@@ -38,10 +40,11 @@ pub struct OpenTask {
 }
 
 impl Engine {
-    /// Opens a task. An instance opens for itself only.
+    /// Opens a task. An instance opens for itself only, but as a part of a task of its own it may open
+    /// one for another agent: what it delegates is within what it has.
     ///
     /// # Errors
-    /// [`EngineError`] when the agent is not active, the template does not exist or is not for it,
+    /// [`EngineError`] when the parent does not cover what the template asks for, when the agent is not active, the template does not exist or is not for it,
     /// a parameter is wrong, a limit is reached, or the log or the store cannot be written.
     pub async fn open_task(
         self: &Arc<Self>,
@@ -49,11 +52,13 @@ impl Engine {
         wanted: OpenTask,
     ) -> Result<Task, EngineError> {
         if let Actor::Instance { id, agent } = &actor
+            && wanted.parent.is_none()
             && (wanted.agent != *agent || wanted.instance != Some(*id))
         {
             return Err(EngineError::Forbidden {
                 reason: "an instance opens tasks for itself only".to_owned(),
-                remedy: "leave out `agent` and `instance`, or ask the operator".to_owned(),
+                remedy: "leave out `agent` and `instance`, name a `parent`, or ask the operator"
+                    .to_owned(),
             });
         }
         let purpose = words("purpose", &wanted.purpose)?;
@@ -71,7 +76,12 @@ impl Engine {
             let world = Arc::clone(&engine.live().world());
             let template = usable_template(&world, &actor, &wanted)?;
             engine.has_room(&wanted.agent, now)?;
-            if let (Actor::Operator, Some(id)) = (&actor, &wanted.instance) {
+            let parent = match wanted.parent {
+                Some(id) => Some(engine.open_parent(&actor, id, now).await?),
+                None => None,
+            };
+            let own = matches!(&actor, Actor::Instance { id, .. } if Some(*id) == wanted.instance);
+            if let (false, Some(id)) = (own, &wanted.instance) {
                 let instance = engine.store.instance(id).await?;
                 if !instance.is_some_and(|it| it.agent == wanted.agent && !it.disabled) {
                     return Err(EngineError::not_found("enabled instance of the agent", id));
@@ -80,17 +90,23 @@ impl Engine {
             let (grant, parameters) = template
                 .fill(&wanted.parameters)
                 .map_err(EngineError::invalid)?;
-            let life = life(template, wanted.life)?;
+            let (grant, life) = (grant, life(template, wanted.life)?);
+            let ends = now.saturating_add(life).unwrap_or(Timestamp::MAX);
+            let (grant, ends) = match &parent {
+                Some(parent) => parts::within(&actor, parent, grant, ends)?,
+                None => (grant, ends),
+            };
             let task = Task {
                 id: TaskId::new(now, random()),
                 agent: wanted.agent,
                 instance: wanted.instance,
+                parent: wanted.parent,
                 template: wanted.template,
                 parameters,
                 purpose,
                 grant,
                 opened_at: now,
-                expires_at: now.saturating_add(life).unwrap_or(Timestamp::MAX),
+                expires_at: ends,
                 status: TaskStatus::Open,
                 ended_at: None,
                 ended_because: None,
@@ -99,6 +115,15 @@ impl Engine {
             let salt: [u8; 32] = random();
             engine.store.insert_task(&task, &salt, index).await?;
             engine.live().open(task.clone(), &salt, Usage::default());
+            if let Some(parent) = &parent
+                && parent.status_at(Timestamp::now()) != TaskStatus::Open
+            {
+                // It ended meanwhile, and did not know of this part yet.
+                let because = gateway::live::ENDED_WITH_PARENT;
+                engine
+                    .end_live(&Actor::Sallyport, task.id, TaskStatus::Revoked, because)
+                    .await;
+            }
             Ok(task)
         })
         .await
@@ -180,16 +205,38 @@ impl Engine {
         because: &str,
     ) -> Vec<String> {
         let now = Timestamp::now();
-        let first = self.live().end(&id, status, now, because).await;
+        let (first, parts) = self.live().end_with_parts(&id, status, now, because).await;
         if !first && self.live().task(&id).is_some() {
             return Vec::new();
         }
+        let mut warnings = self.write_end(actor, id, status, now, because).await;
+        for part in parts {
+            let actor = Actor::Sallyport;
+            let because = gateway::live::ENDED_WITH_PARENT;
+            warnings.extend(
+                self.write_end(&actor, part, TaskStatus::Revoked, now, because)
+                    .await,
+            );
+        }
+        warnings
+    }
+
+    /// Writes down how a task ended. Returns what could not be written.
+    pub(super) async fn write_end(
+        &self,
+        actor: &Actor,
+        id: TaskId,
+        status: TaskStatus,
+        now: Timestamp,
+        because: &str,
+    ) -> Vec<String> {
         let change = format!("task.{}", status.as_str());
         let mut record =
             Record::change(now, actor.to_string(), change, id.to_string()).with("because", because);
         if let Some(task) = self.live().task(&id) {
             record = record
                 .with("agent", task.task().agent.as_str())
+                .with("parent", task.task().parent.map(|id| id.to_string()))
                 .with("calls", task.usage().calls());
         }
         let restriction = Restriction::Task {
@@ -236,13 +283,21 @@ impl Engine {
         let visible = |task: &Task| match actor {
             Actor::Operator | Actor::Sallyport => true,
             Actor::Instance { id, agent } => {
-                task.agent == *agent && task.instance.is_none_or(|owner| owner == *id)
+                let own = |task: &Task| {
+                    task.agent == *agent && task.instance.is_none_or(|owner| owner == *id)
+                };
+                // Who delegated a part of its task may see it, and say that it is done.
+                own(task)
+                    || live
+                        .iter()
+                        .flat_map(|live| live.ancestors())
+                        .any(|above| own(above.task()))
             }
         };
         let mut task = task
             .filter(visible)
             .ok_or_else(|| EngineError::not_found("task", id))?;
-        if let Some(ending) = live.and_then(|live| live.ending()) {
+        if let Some(ending) = live.as_ref().and_then(|live| live.ending()) {
             task.status = ending.status;
             task.ended_at = Some(ending.at);
             task.ended_because = Some(ending.because);
@@ -374,6 +429,7 @@ fn opened(actor: &Actor, task: &Task) -> Record {
     )
     .with("agent", task.agent.as_str())
     .with("instance", task.instance.map(|id| id.to_string()))
+    .with("parent", task.parent.map(|id| id.to_string()))
     .with("template", task.template.as_str())
     .with("parameters", parameters.collect::<serde_json::Map<_, _>>())
     .with("purpose", task.purpose.as_str())

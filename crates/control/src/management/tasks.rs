@@ -29,6 +29,7 @@ pub(super) struct Filter {
     agent: Option<AgentName>,
     status: Option<TaskStatus>,
     template: Option<TemplateName>,
+    parent: Option<TaskId>,
 }
 
 fn shown(shared: &Shared, task: model::Task) -> api::Task {
@@ -50,6 +51,14 @@ fn shown(shared: &Shared, task: model::Task) -> api::Task {
         id: task.id,
         agent: task.agent,
         instance: task.instance,
+        parent: task.parent,
+        parts: shared
+            .engine
+            .live()
+            .parts_of(&task.id)
+            .iter()
+            .map(|part| part.task().id)
+            .collect(),
         template: task.template,
         parameters: task.parameters,
         purpose: task.purpose,
@@ -71,11 +80,13 @@ pub(super) async fn list(
         agent,
         status,
         template,
+        parent,
     } = part.filter;
     let filter = TaskFilter {
         agent,
         status,
         template,
+        parent,
         before: part.before,
         limit: part.limit + 1,
     };
@@ -100,7 +111,11 @@ pub(super) async fn open(
     let (agent, instance) = match &actor {
         Actor::Instance { id, agent } => (
             wanted.agent.unwrap_or_else(|| agent.clone()),
-            Some(wanted.instance.unwrap_or(*id)),
+            match wanted.parent {
+                // A part may be for another agent, and then for any instance of it.
+                Some(_) => wanted.instance,
+                None => Some(wanted.instance.unwrap_or(*id)),
+            },
         ),
         _ => {
             let missing =
@@ -111,6 +126,7 @@ pub(super) async fn open(
     let wanted = OpenTask {
         agent,
         instance,
+        parent: wanted.parent,
         template: wanted.template,
         parameters: wanted.parameters,
         purpose: wanted.purpose,

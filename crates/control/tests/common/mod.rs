@@ -154,6 +154,7 @@ impl Plane {
                 trust_domain: TrustDomain::parse("example.org").unwrap(),
                 control_url: CONTROL.to_owned(),
                 gateway_url: GATEWAY.to_owned(),
+                confinement_lacks: None,
                 limits,
             },
             sweep: Arc::new(|| {}),

@@ -1,5 +1,6 @@
 //! One open task: what it has used, whether it has ended, and what of it is in flight.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -11,15 +12,23 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::provenance::Memory;
+
 /// How long ending something waits for what is already on its way to an upstream. It is cancelled
 /// first, so this is reached only if the runtime itself is stuck.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Why a task ended that was a part of another.
+pub const ENDED_WITH_PARENT: &str = "the task that it is a part of has ended";
+
 /// One task that is known here.
 pub struct LiveTask {
     task: Task,
+    /// The task that it is a part of. One whose parent was not known is over from the beginning.
+    parent: Option<Arc<LiveTask>>,
     grant: CompiledGrant,
     salt: hmac::Key,
+    memory: Memory,
     state: Mutex<State>,
 }
 
@@ -48,15 +57,28 @@ pub struct Ending {
 }
 
 impl LiveTask {
-    pub(super) fn new(task: Task, salt: &[u8], usage: Usage) -> Self {
+    pub(crate) fn new(
+        task: Task,
+        parent: Option<Arc<LiveTask>>,
+        salt: &[u8],
+        usage: Usage,
+    ) -> Self {
         let dispatching = TaskTracker::new();
         dispatching.close();
+        let orphan = task.parent.is_some() && parent.is_none();
+        let ended = orphan.then(|| Ending {
+            status: TaskStatus::Revoked,
+            at: task.opened_at,
+            because: ENDED_WITH_PARENT.to_owned(),
+        });
         Self {
+            parent,
             grant: CompiledGrant::new(&task.grant),
             salt: hmac::Key::new(hmac::HMAC_SHA256, salt),
+            memory: Memory::default(),
             state: Mutex::new(State {
                 usage,
-                ended: None,
+                ended,
                 cutter: CancellationToken::new(),
                 dispatching,
                 draining: Vec::new(),
@@ -77,12 +99,27 @@ impl LiveTask {
         &self.grant
     }
 
-    /// The status at a moment.
+    /// The tasks that it is a part of, the nearest first.
+    pub fn ancestors(&self) -> impl Iterator<Item = &Arc<LiveTask>> {
+        std::iter::successors(self.parent.as_ref(), |task| task.parent.as_ref())
+    }
+
+    /// The status at a moment. A task is over when one that it is a part of is.
     #[must_use]
     pub fn status_at(&self, now: Timestamp) -> TaskStatus {
-        match &self.state.lock().ended {
+        let own = |task: &Self| match &task.state.lock().ended {
             Some(ending) => ending.status,
-            None => self.task.status_at(now),
+            None => task.task.status_at(now),
+        };
+        match own(self) {
+            TaskStatus::Open => {}
+            ended => return ended,
+        }
+        let over = self.ancestors().any(|task| own(task) != TaskStatus::Open);
+        if over {
+            TaskStatus::Revoked
+        } else {
+            TaskStatus::Open
         }
     }
 
@@ -105,14 +142,24 @@ impl LiveTask {
         signal: &CutSignal,
         now: Timestamp,
     ) -> Option<TaskTrackerToken> {
+        // Whoever ends a task that this is a part of ends this one too, and cuts it: one that is not
+        // seen here is seen in the signal.
+        let within = self
+            .ancestors()
+            .all(|task| task.status_at(now) == TaskStatus::Open);
         let state = self.state.lock();
-        let open = state.ended.is_none() && self.task.status_at(now) == TaskStatus::Open;
+        let open = within && state.ended.is_none() && self.task.status_at(now) == TaskStatus::Open;
         (open && !signal.0.is_cancelled()).then(|| state.dispatching.token())
     }
 
     /// The key for this task's salted hashes (HMAC-SHA-256).
     pub(crate) fn salt(&self) -> &hmac::Key {
         &self.salt
+    }
+
+    /// What it has seen.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
@@ -129,6 +176,7 @@ impl LiveTask {
             at,
             because: because.to_owned(),
         });
+        self.memory.clear();
         true
     }
 

@@ -25,6 +25,8 @@ struct Waiting {
     bytes: Bytes,
     /// None for last words, which need no room.
     room: Option<OwnedSemaphorePermit>,
+    /// Whether the stream breaks off here.
+    broken: bool,
 }
 
 /// The upstream's end of a stream.
@@ -63,13 +65,33 @@ impl Feed {
         let room = Arc::clone(&self.room).acquire_many_owned(kibibytes.clamp(1, WAITING));
         // What waits goes with the client, so this ends when the client is gone.
         let room = Some(room.await.map_err(|_| Gone)?);
-        self.waiting.send(Waiting { bytes, room }).map_err(|_| Gone)
+        self.waiting
+            .send(Waiting {
+                bytes,
+                room,
+                broken: false,
+            })
+            .map_err(|_| Gone)
     }
 
     /// Hands over bytes that the client gets after a cut too; only a few, since they need no room.
     pub fn last(&self, bytes: Bytes) {
         // It fails when the client is gone, who then needs no words.
-        let _ = self.waiting.send(Waiting { bytes, room: None });
+        let _ = self.waiting.send(Waiting {
+            bytes,
+            room: None,
+            broken: false,
+        });
+    }
+
+    /// Ends the stream with an error, so that half an answer does not look like a whole one.
+    pub fn break_off(&self) {
+        let waiting = Waiting {
+            bytes: Bytes::new(),
+            room: None,
+            broken: true,
+        };
+        let _ = self.waiting.send(waiting);
     }
 
     /// Waits until the client is gone.
@@ -89,6 +111,9 @@ impl http_body::Body for Delivered {
         loop {
             match ready!(self.waiting.poll_recv(context)) {
                 Some(waiting) if waiting.room.is_some() && self.cut.is_cut() => {}
+                Some(waiting) if waiting.broken => {
+                    return Poll::Ready(Some(Err(BodyError("the answer was cut off".to_owned()))));
+                }
                 waiting => {
                     return Poll::Ready(waiting.map(|waiting| Ok(Frame::data(waiting.bytes))));
                 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use model::config::Limits;
 use model::record::Ended;
 use model::{Action, Operation, ServerName};
+use serde_json::value::RawValue;
 
 use super::Shared;
 use super::message::Id;
@@ -28,6 +29,16 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Notes what a tool answered, where calls are checked by where their arguments come from.
+    pub(super) fn note_result(&self, result: &RawValue) {
+        let mut noting = self.permits.iter().filter(|permit| permit.notes_result());
+        if let Some(permit) = noting.next()
+            && let Ok(result) = serde_json::from_str(result.get())
+        {
+            permit.note_result(&result);
+        }
+    }
+
     /// Records what became of it.
     fn finish(self, ended: Ended, digest: &Digest) {
         for permit in self.permits {

@@ -139,6 +139,9 @@ impl Exchange {
                 .as_ref()
                 .and_then(|session| session.take_waiting(&id)),
         };
+        if let (Some(call), Some(result), Ended::Answered) = (&call, result, ended) {
+            call.note_result(result);
+        }
         self.answered.extend(call.map(|call| (call, ended)));
         Ok(seen)
     }

@@ -331,8 +331,9 @@ impl Upstreams {
                 Some(known) if known.is_what(server, &resolved, confinement.as_ref()) => {
                     Ok(Arc::clone(known))
                 }
-                _ => Upstream::build(name, server, resolved, confinement, &self.shared)
-                    .map(Arc::new),
+                _ => {
+                    Upstream::build(name, server, resolved, confinement, &self.shared).map(Arc::new)
+                }
             });
             match built {
                 Ok(upstream) => {
@@ -359,11 +360,7 @@ impl Upstreams {
     }
 
     /// How a server's programs are confined, if it has any.
-    fn confinement(
-        &self,
-        server: &Server,
-        hidden: &Arc<BTreeSet<PathBuf>>,
-    ) -> Option<Confinement> {
+    fn confinement(&self, server: &Server, hidden: &Arc<BTreeSet<PathBuf>>) -> Option<Confinement> {
         let launcher = self.shared.launcher.as_ref()?;
         (!server.command.is_empty()).then(|| Confinement::new(launcher, hidden, &server.confine))
     }

@@ -128,7 +128,9 @@ impl Calls {
     fn block(&mut self, place: Place, block: &Value) {
         if text(block, "type").is_some_and(|kind| kind.ends_with("tool_use")) {
             // Streams begin with an empty object, and send the text of the real one in parts.
-            let input = block.get("input").filter(|input| **input != Value::Object(Default::default()));
+            let input = block
+                .get("input")
+                .filter(|input| **input != Value::Object(Default::default()));
             let input = input.map_or_else(String::new, Value::to_string);
             self.add(place, text(block, "id"), text(block, "name"), &input);
         }
@@ -189,7 +191,15 @@ pub fn written(api: Api, part: &Value) -> usize {
 
 /// Members that say what something is, and not what the model wrote.
 const LABELS: [&str; 10] = [
-    "type", "role", "id", "call_id", "status", "object", "stop_reason", "stop_sequence", "signature",
+    "type",
+    "role",
+    "id",
+    "call_id",
+    "status",
+    "object",
+    "stop_reason",
+    "stop_sequence",
+    "signature",
     "encrypted_content",
 ];
 
@@ -230,9 +240,12 @@ mod tests {
 
     #[test]
     fn calls_are_gathered_from_the_parts_of_a_stream() {
-        let delta = |call: Value| json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]});
+        let delta =
+            |call: Value| json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]});
         let chat = [
-            delta(json!({"index": 0, "id": "c1", "function": {"name": "look_up", "arguments": ""}})),
+            delta(
+                json!({"index": 0, "id": "c1", "function": {"name": "look_up", "arguments": ""}}),
+            ),
             delta(json!({"index": 1, "id": "c2", "function": {"name": "send", "arguments": "{"}})),
             delta(json!({"index": 0, "function": {"arguments": "{\"a\":1}"}})),
             delta(json!({"index": 1, "function": {"arguments": "}"}})),
@@ -249,19 +262,30 @@ mod tests {
             json!({"type": "content_block_delta", "index": 1,
                 "delta": {"type": "input_json_delta", "partial_json": "1}"}}),
         ];
-        assert_eq!(gathered(Api::Messages, &messages), [call("t1", "look_up", "{\"a\":1}")]);
+        assert_eq!(
+            gathered(Api::Messages, &messages),
+            [call("t1", "look_up", "{\"a\":1}")]
+        );
         let item = json!({"type": "function_call", "id": "fc_1", "call_id": "c1",
             "name": "look_up", "arguments": "{}"});
-        let responses = [json!({"type": "response.output_item.done", "output_index": 0, "item": item})];
-        assert_eq!(gathered(Api::Responses, &responses), [call("c1", "look_up", "{}")]);
+        let responses =
+            [json!({"type": "response.output_item.done", "output_index": 0, "item": item})];
+        assert_eq!(
+            gathered(Api::Responses, &responses),
+            [call("c1", "look_up", "{}")]
+        );
     }
 
     #[test]
     fn endless_calls_are_bounded() {
         let mut calls = Calls::default();
         for index in 0..1_000 {
-            let call = json!({"index": index, "function": {"name": "x", "arguments": "y".repeat(9_000)}});
-            calls.event(Api::Chat, &json!({"choices": [{"delta": {"tool_calls": [call]}}]}));
+            let call =
+                json!({"index": index, "function": {"name": "x", "arguments": "y".repeat(9_000)}});
+            calls.event(
+                Api::Chat,
+                &json!({"choices": [{"delta": {"tool_calls": [call]}}]}),
+            );
         }
         assert!(calls.iter().count() <= MOST_CALLS && !calls.are_complete());
         let kept: usize = calls.iter().map(|call| call.arguments.len()).sum();
@@ -270,16 +294,21 @@ mod tests {
 
     #[test]
     fn what_was_written_is_counted_once_and_labels_are_not() {
-        let chat = json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "four"}}]});
+        let chat =
+            json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "four"}}]});
         assert_eq!(written(Api::Chat, &chat), 4);
         let reasoning = json!({"choices": [{"delta": {"reasoning_content": "hm"}}]});
         assert_eq!(written(Api::Chat, &reasoning), 2);
-        assert_eq!(written(Api::Completions, &json!({"choices": [{"text": "abc"}]})), 3);
+        assert_eq!(
+            written(Api::Completions, &json!({"choices": [{"text": "abc"}]})),
+            3
+        );
         let delta = json!({"type": "response.output_text.delta", "delta": "ab"});
         assert_eq!(written(Api::Responses, &delta), 2);
         let done = json!({"type": "response.output_text.done", "text": "ab"});
         assert_eq!(written(Api::Responses, &done), 0);
-        let block = json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "abc"}});
+        let block =
+            json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "abc"}});
         assert_eq!(written(Api::Messages, &block), 3);
         let whole = json!({"content": [{"type": "text", "text": "abc"}], "role": "assistant"});
         assert_eq!(written(Api::Messages, &whole), 3);

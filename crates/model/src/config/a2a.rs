@@ -22,7 +22,4 @@ pub struct A2a {
     pub agent: Option<AgentName>,
     /// The template of those sub-tasks.
     pub template: Option<TemplateName>,
-    /// What webhooks for push notifications must begin with, such as `https://hooks.example.org/`.
-    /// With none, push notifications are not offered.
-    pub push: Vec<String>,
 }

@@ -141,9 +141,8 @@ impl<'de> Deserialize<'de> for Confine {
             fn visit_str<E: Error>(self, word: &str) -> Result<Confine, E> {
                 let all = [Enforce::Required, Enforce::Available, Enforce::Off];
                 let known = all.into_iter().find(|known| known.as_str() == word);
-                let enforce = known.ok_or_else(|| {
-                    E::unknown_variant(word, &["required", "available", "off"])
-                })?;
+                let enforce = known
+                    .ok_or_else(|| E::unknown_variant(word, &["required", "available", "off"]))?;
                 Ok(Confine {
                     enforce,
                     ..Confine::default()

@@ -330,7 +330,11 @@ mod tests {
         assert_eq!(budget("{ usd = 0.50 }").unwrap().micro_usd, Some(500_000));
         assert_eq!(budget("{ micro_usd = 7 }").unwrap().micro_usd, Some(7));
         assert_eq!(budget("{ tokens = 7 }").unwrap().calls, 1_000);
-        for bad in ["{ usd = 1, micro_usd = 1 }", "{ usd = -1 }", "{ usd = 0.0000001 }"] {
+        for bad in [
+            "{ usd = 1, micro_usd = 1 }",
+            "{ usd = -1 }",
+            "{ usd = 0.0000001 }",
+        ] {
             assert!(budget(bad).is_err(), "{bad}");
         }
     }

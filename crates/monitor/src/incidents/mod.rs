@@ -1,1 +1,19 @@
-//! soon
+//! Findings that belong together, what is known already, and how bad an agent looks.
+//!
+//! [`Incidents::take`] puts each finding where it belongs: into the open incident of its task, of its agent
+//! or (when no agent is known) of its server, if that had something within [`WINDOW_SECONDS`]; otherwise a
+//! new incident begins. The same finding again is only counted. What was suppressed does not come in; what
+//! people called false alarms comes in one step lower.
+//!
+//! However much a detector is made to find, an incident holds [`FINDINGS`] findings and counts the rest,
+//! and there are [`INCIDENTS`] incidents: closed ones leave first, then the least severe and oldest.
+
+mod incident;
+mod risk;
+mod suppression;
+mod taken;
+
+pub use incident::{Incident, IncidentStatus, Seen};
+pub use risk::Risk;
+pub use suppression::{Suppression, SuppressionError};
+pub use taken::{FINDINGS, INCIDENTS, Incidents, Taken, WINDOW_SECONDS};

@@ -148,8 +148,11 @@ pub fn squeeze(folded: &Folded) -> Squeezed {
     let bytes = text.as_bytes();
     for (at, c) in text.char_indices() {
         let kept = if c.is_ascii() {
-            let next = bytes.get(at + 1).copied().unwrap_or(b' ');
-            match stands_for(c, next) {
+            let word = |at: Option<usize>| {
+                let byte = at.and_then(|at| bytes.get(at));
+                byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'$' | b'@'))
+            };
+            match stands_for(c, word(at.checked_sub(1)), word(Some(at + 1))) {
                 Some(kept) => kept,
                 None => continue,
             }
@@ -171,9 +174,8 @@ pub fn squeeze_phrase(phrase: &str) -> String {
 }
 
 /// The one letter for all that stand for it; `None` for what separates. A sign stands for a letter only
-/// within a word.
-fn stands_for(c: char, next: u8) -> Option<char> {
-    let within = next.is_ascii_alphanumeric() || next == b'$' || next == b'@';
+/// within a word: `after` and `before` one.
+fn stands_for(c: char, after: bool, before: bool) -> Option<char> {
     Some(match c {
         'l' | '1' | 'i' => 'i',
         '0' | 'o' => 'o',
@@ -181,9 +183,9 @@ fn stands_for(c: char, next: u8) -> Option<char> {
         '4' | 'a' => 'a',
         '5' | 's' => 's',
         '7' | 't' => 't',
-        '!' | '|' if within => 'i',
-        '@' if within => 'a',
-        '$' if within => 's',
+        '!' | '|' if before => 'i',
+        '@' if after || before => 'a',
+        '$' if after || before => 's',
         'a'..='z' | '0'..='9' => c,
         _ => return None,
     })

@@ -37,7 +37,9 @@ impl Hidden {
 #[must_use]
 pub fn hidden(c: char) -> Option<Hidden> {
     Some(match c {
-        '\u{ad}' | '\u{34f}' | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200d}' => Hidden::ZeroWidth,
+        '\u{ad}' | '\u{34f}' | '\u{180b}'..='\u{180e}' | '\u{200b}'..='\u{200d}' => {
+            Hidden::ZeroWidth
+        }
         '\u{2060}'..='\u{2064}' | '\u{206a}'..='\u{206f}' | '\u{feff}' => Hidden::ZeroWidth,
         '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' => Hidden::ZeroWidth,
         '\u{61c}' | '\u{200e}' | '\u{200f}' => Hidden::Bidirectional,
@@ -58,7 +60,11 @@ mod tests {
 
     #[test]
     fn what_is_seen_is_not_hidden() {
-        assert!("plain, grüße 東京 🙂\n\t".chars().all(|c| hidden(c).is_none()));
+        assert!(
+            "plain, grüße 東京 🙂\n\t"
+                .chars()
+                .all(|c| hidden(c).is_none())
+        );
         assert_eq!(hidden('\u{200b}'), Some(Hidden::ZeroWidth));
         assert_eq!(hidden('\u{202e}'), Some(Hidden::Bidirectional));
         assert_eq!(hidden('\u{e0049}'), Some(Hidden::Tag));

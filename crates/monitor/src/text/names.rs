@@ -39,7 +39,13 @@ mod tests {
 
     #[test]
     fn look_alikes_share_a_skeleton() {
-        for other in ["re\u{430}d_file", "read-file", "ｒead_file", "Read_File", "read\u{200b}_file"] {
+        for other in [
+            "re\u{430}d_file",
+            "read-file",
+            "ｒead_file",
+            "Read_File",
+            "read\u{200b}_file",
+        ] {
             assert_eq!(skeleton(other), skeleton("read_file"), "{other}");
         }
         assert_ne!(skeleton("read_file"), skeleton("read_files"));

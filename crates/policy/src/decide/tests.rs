@@ -71,6 +71,7 @@ impl Scene {
                 id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
                 agent: agent.clone(),
                 instance: Some(instance(1)),
+                parent: None,
                 template: "ticket".parse().unwrap(),
                 parameters: BTreeMap::new(),
                 purpose: "ticket 1".to_owned(),

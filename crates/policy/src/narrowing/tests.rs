@@ -406,6 +406,7 @@ impl Working {
             id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
             agent: AgentName::parse("a").unwrap(),
             instance: None,
+            parent: None,
             template: "t".parse().unwrap(),
             parameters: BTreeMap::new(),
             purpose: String::new(),

@@ -262,6 +262,7 @@ fn task(purpose: &str) -> Task {
         id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
         agent: AgentName::parse("a0").unwrap(),
         instance: Some(InstanceId::new(Timestamp::UNIX_EPOCH, [0; 10])),
+        parent: None,
         template: "t".parse().unwrap(),
         parameters: BTreeMap::new(),
         purpose: purpose.to_owned(),

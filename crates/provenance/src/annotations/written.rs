@@ -7,7 +7,6 @@ use std::path::Path;
 use model::Mistake;
 use regex::RegexBuilder;
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
 
 use super::{Annotations, Beside, Choose, Inside, Kind, Listing, Sink, Tool, Trusted, When};
 use crate::place::Place;
@@ -40,7 +39,10 @@ struct WrittenTool {
 
 /// Arguments, as a list of places or with a type for each.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a list of arguments, or a table that says the type of each, such as { recipient = \"address\" }")]
+#[serde(
+    untagged,
+    expecting = "a list of arguments, or a table that says the type of each, such as { recipient = \"address\" }"
+)]
 enum Arguments {
     Untyped(Vec<String>),
     Typed(BTreeMap<String, WrittenSink>),
@@ -53,7 +55,10 @@ impl Default for Arguments {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a type (any, address, account, url, path, identifier, number, date, datetime, time, name, words, exact), or a table with `type`, `of`, `choose`, `harmless`, `said_as`, `from`")]
+#[serde(
+    untagged,
+    expecting = "a type (any, address, account, url, path, identifier, number, date, datetime, time, name, words, exact), or a table with `type`, `of`, `choose`, `harmless`, `said_as`, `from`"
+)]
 enum WrittenSink {
     Kind(Kind),
     Full(FullSink),
@@ -82,7 +87,10 @@ enum From {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a list of arguments, or a table that says what to check inside each, such as { body = [\"urls\"] }")]
+#[serde(
+    untagged,
+    expecting = "a list of arguments, or a table that says what to check inside each, such as { body = [\"urls\"] }"
+)]
 enum Contents {
     Free(Vec<String>),
     Checked(BTreeMap<String, Vec<WrittenInside>>),
@@ -102,7 +110,10 @@ enum WrittenInside {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(untagged, expecting = "\"all\", or a list of places such as \"/*/email\", of { path, when } and of { lines }")]
+#[serde(
+    untagged,
+    expecting = "\"all\", or a list of places such as \"/*/email\", of { path, when } and of { lines }"
+)]
 enum WrittenTrusted {
     #[default]
     Nothing,
@@ -118,7 +129,10 @@ enum TrustWord {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a place such as \"/*/email\", { path = \"/*/body\", when = { \"/*/sender\" = \"named\" } }, or { lines = \"(?m)^Name: (.*)$\" }")]
+#[serde(
+    untagged,
+    expecting = "a place such as \"/*/email\", { path = \"/*/body\", when = { \"/*/sender\" = \"named\" } }, or { lines = \"(?m)^Name: (.*)$\" }"
+)]
 enum TrustedPart {
     Place(String),
     Conditional(Conditional),
@@ -152,7 +166,10 @@ enum BesideWord {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "what the identifiers are of, or { of = \"file\", name = \"/*/filename\" }")]
+#[serde(
+    untagged,
+    expecting = "what the identifiers are of, or { of = \"file\", name = \"/*/filename\" }"
+)]
 enum WrittenListing {
     Of(String),
     Full(FullListing),
@@ -173,10 +190,14 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Annotations, Vec<Mistake>
         let message = format!("annotations are at most {LONGEST} bytes long");
         return Err(vec![Mistake::new(file, message)]);
     }
-    let written: Written = toml::from_str(text).map_err(|error| {
-        vec![Mistake::new(file, error.message().to_owned()).at(error.span())]
-    })?;
-    let mut reader = Reader { file, mistakes: Vec::new(), span: 0..0, tool: String::new() };
+    let written: Written = toml::from_str(text)
+        .map_err(|error| vec![Mistake::new(file, error.message().to_owned()).at(error.span())])?;
+    let mut reader = Reader {
+        file,
+        mistakes: Vec::new(),
+        span: 0..0,
+        tool: String::new(),
+    };
     let mut tools = BTreeMap::new();
     for (name, spanned) in written.tools {
         reader.span = spanned.span();
@@ -201,8 +222,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn mistake(&mut self, message: impl std::fmt::Display, hint: &str) {
         let message = format!("tool `{}`: {message}", self.tool);
-        self.mistakes
-            .push(Mistake::new(self.file, message).at(Some(self.span.clone())).hint(hint));
+        self.mistakes.push(
+            Mistake::new(self.file, message)
+                .at(Some(self.span.clone()))
+                .hint(hint),
+        );
     }
 
     fn place(&mut self, text: &str) -> Option<Place> {
@@ -261,15 +285,21 @@ impl Reader<'_> {
                 .filter_map(|(place, sink)| Some((self.place(&place)?, self.sink(sink))))
                 .collect(),
         };
-        arguments.sort_by_key(|(place, _)| std::cmp::Reverse(place.to_string().matches('/').count()));
+        arguments
+            .sort_by_key(|(place, _)| std::cmp::Reverse(place.to_string().matches('/').count()));
         arguments
     }
 
     fn sink(&mut self, written: WrittenSink) -> Sink {
         match written {
-            WrittenSink::Kind(kind) => Sink { kind, ..Sink::default() },
+            WrittenSink::Kind(kind) => Sink {
+                kind,
+                ..Sink::default()
+            },
             WrittenSink::Full(full) => {
-                if full.kind != Kind::Identifier && (full.of.is_some() || full.choose != Choose::Listed) {
+                if full.kind != Kind::Identifier
+                    && (full.of.is_some() || full.choose != Choose::Listed)
+                {
                     let hint = "add `type = \"identifier\"`, or leave them out";
                     self.mistake("`of` and `choose` are for identifiers", hint);
                 }
@@ -297,17 +327,27 @@ impl Reader<'_> {
         let mut lines = Vec::new();
         for part in parts {
             match part {
-                TrustedPart::Place(path) => places.extend(self.place(&path).map(|path| (path, None))),
+                TrustedPart::Place(path) => {
+                    places.extend(self.place(&path).map(|path| (path, None)))
+                }
                 TrustedPart::Conditional(Conditional { path, when }) => {
                     let when: Vec<When> = when
                         .into_iter()
                         .flatten()
-                        .filter_map(|(field, is)| Some(When { field: self.place(&field)?, is: beside(is) }))
+                        .filter_map(|(field, is)| {
+                            Some(When {
+                                field: self.place(&field)?,
+                                is: beside(is),
+                            })
+                        })
                         .collect();
                     if when.len() > 1 {
                         self.mistake("`when` names more than one field", "name one");
                     }
-                    places.extend(self.place(&path).map(|path| (path, when.into_iter().next())));
+                    places.extend(
+                        self.place(&path)
+                            .map(|path| (path, when.into_iter().next())),
+                    );
                 }
                 TrustedPart::Lines(Lines { lines: text }) => {
                     match RegexBuilder::new(&text).size_limit(1 << 18).build() {
@@ -334,13 +374,20 @@ fn beside(written: WrittenBeside) -> Beside {
 
 fn contents(written: Contents) -> BTreeMap<String, Inside> {
     match written {
-        Contents::Free(names) => names.into_iter().map(|name| (name, Inside::default())).collect(),
+        Contents::Free(names) => names
+            .into_iter()
+            .map(|name| (name, Inside::default()))
+            .collect(),
         Contents::Checked(names) => names
             .into_iter()
             .map(|(name, checks)| {
                 let inside = Inside {
-                    urls: checks.iter().any(|check| matches!(check, WrittenInside::Urls)),
-                    addresses: checks.iter().any(|check| matches!(check, WrittenInside::Addresses)),
+                    urls: checks
+                        .iter()
+                        .any(|check| matches!(check, WrittenInside::Urls)),
+                    addresses: checks
+                        .iter()
+                        .any(|check| matches!(check, WrittenInside::Addresses)),
                 };
                 (name, inside)
             })
@@ -351,7 +398,9 @@ fn contents(written: Contents) -> BTreeMap<String, Inside> {
 /// Whether a word is a type that the file format knows; for drafts.
 #[cfg(test)]
 pub(super) fn is_kind(word: &str) -> bool {
-    let word: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = word.into_deserializer();
+    use serde::de::IntoDeserializer as _;
+    let word: serde::de::value::StrDeserializer<'_, serde::de::value::Error> =
+        word.into_deserializer();
     Kind::deserialize(word).is_ok()
 }
 
@@ -385,7 +434,10 @@ mod tests {
         let send = annotations.tool("send").unwrap();
         assert_eq!(send.sinks[0].0.to_string(), "/files/*/id");
         assert!(send.content["body"].urls && !send.content["subject"].urls);
-        assert!(matches!(annotations.tool("today").unwrap().trusted, Trusted::All));
+        assert!(matches!(
+            annotations.tool("today").unwrap().trusted,
+            Trusted::All
+        ));
         assert_eq!(annotations.tool("rename").unwrap().sinks.len(), 2);
     }
 
@@ -393,13 +445,25 @@ mod tests {
     fn mistakes_say_where_and_what_to_do() {
         for (text, says) in [
             ("[tools.send]\nsink = []", "unknown field `sink`"),
-            ("[tools.send]\nsinks = { to = \"adress\" }", "a list of arguments"),
+            (
+                "[tools.send]\nsinks = { to = \"adress\" }",
+                "a list of arguments",
+            ),
             ("[tools.send]\nqueries = [\"q\"]", "only read"),
-            ("[tools.send]\nsinks = [\"to\"]\ncontent = [\"to\"]", "a sink and content"),
+            (
+                "[tools.send]\nsinks = [\"to\"]\ncontent = [\"to\"]",
+                "a sink and content",
+            ),
             ("[tools.send]\nsinks = [\"\"]", "must not be empty"),
             ("[tools.send]\ntrusted = [{ lines = \"a\" }]", "no group"),
-            ("[tools.send]\ntrusted = [{ lines = \"(\" }]", "unclosed group"),
-            ("[tools.send]\nsinks = { a = { type = \"url\", of = \"x\" } }", "for identifiers"),
+            (
+                "[tools.send]\ntrusted = [{ lines = \"(\" }]",
+                "unclosed group",
+            ),
+            (
+                "[tools.send]\nsinks = { a = { type = \"url\", of = \"x\" } }",
+                "for identifiers",
+            ),
         ] {
             let found = mistakes(text);
             assert!(found[0].message.contains(says), "{text}: {found:?}");

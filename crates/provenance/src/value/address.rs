@@ -57,7 +57,10 @@ mod tests {
             ["Ann.B@example.org", "c+d@e.org", "f@g.org"]
         );
         assert!(all_in("xann@example.orgé ann@example.org@evil.org").is_empty());
-        assert_eq!(all_in("ann@example.org.evil.org"), ["ann@example.org.evil.org"]);
+        assert_eq!(
+            all_in("ann@example.org.evil.org"),
+            ["ann@example.org.evil.org"]
+        );
     }
 
     proptest! {

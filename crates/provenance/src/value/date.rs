@@ -13,7 +13,9 @@ fn expression(text: &str) -> Regex {
 }
 
 static ISO: LazyLock<Regex> = LazyLock::new(|| {
-    expression(r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]{1,9})?)?)?")
+    expression(
+        r"([0-9]{4})-([0-9]{2})-([0-9]{2})(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]{1,9})?)?)?",
+    )
 });
 static SLASHED: LazyLock<Regex> =
     LazyLock::new(|| expression(r"\b([0-9]{1,2})([/.])([0-9]{1,2})[/.]([0-9]{4})\b"));
@@ -29,10 +31,14 @@ static DAY_MONTH: LazyLock<Regex> = LazyLock::new(|| {
 });
 static YEAR: LazyLock<Regex> = LazyLock::new(|| expression(r"\b(?:19|20)[0-9]{2}\b"));
 static CLOCK: LazyLock<Regex> = LazyLock::new(|| {
-    expression(r"(?i)(?:^|[^0-9:.,])([0-9]{1,2})(?::([0-9]{2}))?(?::[0-9]{2})? ?(a\.?m\.?|p\.?m\.?)?(?:[^0-9a-z]|$)")
+    expression(
+        r"(?i)(?:^|[^0-9:.,])([0-9]{1,2})(?::([0-9]{2}))?(?::[0-9]{2})? ?(a\.?m\.?|p\.?m\.?)?(?:[^0-9a-z]|$)",
+    )
 });
 static RELATIVE: LazyLock<Regex> = LazyLock::new(|| {
-    expression(r"(?i)\b(day after tomorrow|today|tonight|tomorrow|yesterday|(?:next |this |last )?(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b")
+    expression(
+        r"(?i)\b(day after tomorrow|today|tonight|tomorrow|yesterday|(?:next |this |last )?(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday))\b",
+    )
 });
 static FROM_NOW: LazyLock<Regex> = LazyLock::new(|| {
     expression(r"(?i)\bin ([0-9]{1,3}|a|one|two|three|four|five|six|seven) (days?|weeks?)\b")
@@ -69,10 +75,15 @@ pub(crate) fn parse_time(text: &str) -> Option<Time> {
     let mut parts = text.split(':');
     let mut next = || -> Option<i8> {
         let part = parts.next()?;
-        (matches!(part.len(), 1..=2) && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?
+        (matches!(part.len(), 1..=2) && part.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| part.parse().ok())?
     };
     let (hour, minute) = (next()?, next()?);
-    let second = if text.matches(':').count() == 2 { next()? } else { 0 };
+    let second = if text.matches(':').count() == 2 {
+        next()?
+    } else {
+        0
+    };
     if text.matches(':').count() > 2 {
         return None;
     }
@@ -80,7 +91,11 @@ pub(crate) fn parse_time(text: &str) -> Option<Time> {
 }
 
 fn iso(found: &regex::Captures<'_>) -> Option<(Date, Option<Time>)> {
-    let part = |at: usize| found.get(at).and_then(|part| part.as_str().parse::<i16>().ok());
+    let part = |at: usize| {
+        found
+            .get(at)
+            .and_then(|part| part.as_str().parse::<i16>().ok())
+    };
     let small = |at: usize| part(at).and_then(|value| i8::try_from(value).ok());
     let date = Date::new(part(1)?, small(2)?, small(3)?).ok()?;
     let time = match small(4) {
@@ -91,7 +106,9 @@ fn iso(found: &regex::Captures<'_>) -> Option<(Date, Option<Time>)> {
 }
 
 fn month(name: &str) -> Option<i8> {
-    let names = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    let names = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
     let short = name.get(..3)?.to_ascii_lowercase();
     let at = names.iter().position(|known| *known == short)?;
     i8::try_from(at + 1).ok()
@@ -123,10 +140,14 @@ pub(crate) fn all_in(text: &str, today: Option<Date>) -> Days {
 }
 
 fn written(text: &str, days: &mut Days) {
-    let number = |part: Option<regex::Match<'_>>| part.and_then(|part| part.as_str().parse::<i16>().ok());
-    let small = |part: Option<regex::Match<'_>>| number(part).and_then(|value| i8::try_from(value).ok());
+    let number =
+        |part: Option<regex::Match<'_>>| part.and_then(|part| part.as_str().parse::<i16>().ok());
+    let small =
+        |part: Option<regex::Match<'_>>| number(part).and_then(|value| i8::try_from(value).ok());
     let mut note = |month: Option<i8>, day: Option<i8>, year: Option<i16>| {
-        let (Some(month), Some(day)) = (month, day) else { return };
+        let (Some(month), Some(day)) = (month, day) else {
+            return;
+        };
         match year {
             Some(year) => days.dates.extend(Date::new(year, month, day)),
             // A leap year, so that 29 February is a day.
@@ -152,17 +173,25 @@ fn written(text: &str, days: &mut Days) {
             note(first, second, year);
         }
     }
-    days.years
-        .extend(YEAR.find_iter(text).filter_map(|year| year.as_str().parse::<i16>().ok()));
+    days.years.extend(
+        YEAR.find_iter(text)
+            .filter_map(|year| year.as_str().parse::<i16>().ok()),
+    );
 }
 
 fn clock(text: &str, days: &mut Days) {
     // Twice, one character apart, since neighbouring times share the character between them.
     let mut at = 0;
     while let Some(found) = CLOCK.captures_at(text, at) {
-        let hour = found.get(1).and_then(|part| part.as_str().parse::<i8>().ok());
-        let minute = found.get(2).and_then(|part| part.as_str().parse::<i8>().ok());
-        let half = found.get(3).map(|half| half.as_str().as_bytes()[0].to_ascii_lowercase());
+        let hour = found
+            .get(1)
+            .and_then(|part| part.as_str().parse::<i8>().ok());
+        let minute = found
+            .get(2)
+            .and_then(|part| part.as_str().parse::<i8>().ok());
+        let half = found
+            .get(3)
+            .map(|half| half.as_str().as_bytes()[0].to_ascii_lowercase());
         if let Some(hour) = hour
             && (minute.is_some() || half.is_some())
         {
@@ -171,9 +200,13 @@ fn clock(text: &str, days: &mut Days) {
                 Some(b'a') if hour == 12 => 0,
                 _ => hour,
             };
-            days.times.extend(Time::new(hour, minute.unwrap_or(0), 0, 0));
+            days.times
+                .extend(Time::new(hour, minute.unwrap_or(0), 0, 0));
         }
-        at = found.get(1).map_or(text.len(), |hour| hour.end()).max(at + 1);
+        at = found
+            .get(1)
+            .map_or(text.len(), |hour| hour.end())
+            .max(at + 1);
         while at < text.len() && !text.is_char_boundary(at) {
             at += 1;
         }
@@ -183,7 +216,10 @@ fn clock(text: &str, days: &mut Days) {
     }
     let lower = text.to_ascii_lowercase();
     for (word, hour) in [("noon", 12), ("midday", 12), ("midnight", 0)] {
-        if lower.split(|c: char| !c.is_alphanumeric()).any(|piece| piece == word) {
+        if lower
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|piece| piece == word)
+        {
             days.times.extend(Time::new(hour, 0, 0, 0));
         }
     }
@@ -223,8 +259,18 @@ fn relative(text: &str, today: Date, days: &mut Days) {
         }
     }
     for found in FROM_NOW.captures_iter(text) {
-        let count = found.get(1).map_or("", |part| part.as_str()).to_ascii_lowercase();
-        let unit = if found.get(2).is_some_and(|unit| unit.as_str().starts_with(['w', 'W'])) { 7 } else { 1 };
+        let count = found
+            .get(1)
+            .map_or("", |part| part.as_str())
+            .to_ascii_lowercase();
+        let unit = if found
+            .get(2)
+            .is_some_and(|unit| unit.as_str().starts_with(['w', 'W']))
+        {
+            7
+        } else {
+            1
+        };
         let count = match count.as_str() {
             "a" => Some(1),
             text => text.parse().ok().or_else(|| super::number::word(text)),
@@ -255,20 +301,32 @@ mod tests {
         assert_eq!(days.dates, [date(2025, 1, 15)]);
         assert_eq!(days.yearless, [(1, 11), (5, 1), (5, 5), (5, 3)]);
         assert_eq!(days.years, [2025]);
-        assert_eq!(days.times, [time(18, 0, 0, 0), time(18, 30, 0, 0), time(12, 5, 0, 0)]);
+        assert_eq!(
+            days.times,
+            [time(18, 0, 0, 0), time(18, 30, 0, 0), time(12, 5, 0, 0)]
+        );
     }
 
     #[test]
     fn relative_words_need_a_day_to_start_from() {
         let wednesday = date(2024, 5, 15);
         assert_eq!(all_in("tomorrow", None).dates, []);
-        assert_eq!(all_in("Tomorrow at noon", Some(wednesday)).dates, [date(2024, 5, 16)]);
-        assert_eq!(all_in("on Saturday", Some(wednesday)).dates, [date(2024, 5, 18)]);
+        assert_eq!(
+            all_in("Tomorrow at noon", Some(wednesday)).dates,
+            [date(2024, 5, 16)]
+        );
+        assert_eq!(
+            all_in("on Saturday", Some(wednesday)).dates,
+            [date(2024, 5, 18)]
+        );
         assert_eq!(
             all_in("next Monday", Some(wednesday)).dates,
             [date(2024, 5, 20), date(2024, 5, 27)]
         );
-        assert_eq!(all_in("in two weeks", Some(wednesday)).dates, [date(2024, 5, 29)]);
+        assert_eq!(
+            all_in("in two weeks", Some(wednesday)).dates,
+            [date(2024, 5, 29)]
+        );
     }
 
     #[test]
@@ -277,7 +335,14 @@ mod tests {
             parse("2024-05-19 12:00"),
             Some((date(2024, 5, 19), Some(time(12, 0, 0, 0))))
         );
-        for no in ["2024-05-19x", "2024-13-01", "2024-05-19 25:00", "２024-05-19", "19.5.", ""] {
+        for no in [
+            "2024-05-19x",
+            "2024-13-01",
+            "2024-05-19 25:00",
+            "２024-05-19",
+            "19.5.",
+            "",
+        ] {
             assert_eq!(parse(no), None, "{no}");
         }
         assert_eq!(parse_time("9:30"), Some(time(9, 30, 0, 0)));

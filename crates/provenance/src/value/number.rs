@@ -20,13 +20,32 @@ pub(crate) struct Found {
 }
 
 static WRITTEN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?:[0-9]{1,3}(?:[,'][0-9]{3})+|[0-9]+)(?:\.[0-9]+)?").expect("a constant expression")
+    Regex::new(r"(?:[0-9]{1,3}(?:[,'][0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
+        .expect("a constant expression")
 });
 
 const WORDS: [&str; 21] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
-    "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
-    "nineteen", "twenty",
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
 ];
 
 /// A small number written as a word.
@@ -48,9 +67,14 @@ impl Number {
         let text = text
             .trim_start_matches(|c: char| "$€£¥₹".contains(c) || c == ' ')
             .trim_end_matches(|c: char| "$€£¥₹".contains(c) || c == ' ');
-        let text = ["USD", "EUR", "GBP", "CHF", "JPY"].iter().fold(text, |text, code| {
-            text.strip_prefix(code).or(text.strip_suffix(code)).unwrap_or(text).trim()
-        });
+        let text = ["USD", "EUR", "GBP", "CHF", "JPY"]
+            .iter()
+            .fold(text, |text, code| {
+                text.strip_prefix(code)
+                    .or(text.strip_suffix(code))
+                    .unwrap_or(text)
+                    .trim()
+            });
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
             None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -61,7 +85,10 @@ impl Number {
         if !whole || digits.len() > 24 {
             return None;
         }
-        let digits: String = digits.chars().filter(|c| !matches!(c, ',' | '\'')).collect();
+        let digits: String = digits
+            .chars()
+            .filter(|c| !matches!(c, ',' | '\''))
+            .collect();
         let (units, fraction) = digits.split_once('.').unwrap_or((&digits, ""));
         let fraction = fraction.trim_end_matches('0');
         if fraction.len() > 6 {
@@ -70,11 +97,6 @@ impl Number {
         let millionths: i128 = format!("{fraction:0<6}").parse().ok()?;
         let value = units.parse::<i128>().ok()?.checked_mul(SCALE)? + millionths;
         Self::bounded(if negative { -value } else { value })
-    }
-
-    /// A number of JSON.
-    pub(crate) fn of_json(number: &serde_json::Number) -> Option<Self> {
-        Self::parse(&number.to_string())
     }
 
     fn bounded(value: i128) -> Option<Self> {
@@ -113,7 +135,9 @@ pub(crate) fn all_in(text: &str) -> Vec<Found> {
         let joined = |c: Option<char>, other: Option<char>| match c {
             None => false,
             Some(c) if c.is_alphanumeric() => true,
-            Some('-' | '/' | ':' | '_' | '@' | '.' | ',') => other.is_some_and(char::is_alphanumeric),
+            Some('-' | '/' | ':' | '_' | '@' | '.' | ',') => {
+                other.is_some_and(char::is_alphanumeric)
+            }
             Some(_) => false,
         };
         let earlier = text[..written.start()].chars().rev().nth(1);
@@ -128,7 +152,10 @@ pub(crate) fn all_in(text: &str) -> Vec<Found> {
     }
     for name in text.split(|c: char| !c.is_alphanumeric()) {
         if let Some(value) = word(&name.to_ascii_lowercase()) {
-            found.push(Found { number: Number::whole(value), percent: false });
+            found.push(Found {
+                number: Number::whole(value),
+                percent: false,
+            });
         }
     }
     found
@@ -147,11 +174,24 @@ mod tests {
     fn amounts_are_exact() {
         assert_eq!(Number::parse("$1,200.50"), Number::parse("1200.5"));
         assert_eq!(Number::parse("EUR 98.70"), Number::parse("98.7"));
-        for no in ["", "1e3", "0x10", "1,20", "12 34", "1.2.3", "１２", "1_000", "1.0000001"] {
+        for no in [
+            "",
+            "1e3",
+            "0x10",
+            "1,20",
+            "12 34",
+            "1.2.3",
+            "１２",
+            "1_000",
+            "1.0000001",
+        ] {
             assert_eq!(Number::parse(no), None, "{no}");
         }
         let ten = Number::parse("10").unwrap();
-        assert_eq!(ten.percent_of(Number::parse("50").unwrap()), Number::parse("5"));
+        assert_eq!(
+            ten.percent_of(Number::parse("50").unwrap()),
+            Number::parse("5")
+        );
     }
 
     #[test]

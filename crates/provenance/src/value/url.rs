@@ -31,9 +31,12 @@ pub(crate) fn parse(text: &str) -> Option<String> {
         _ => &authority,
     };
     let path = &tail[..tail.find(['?', '#']).unwrap_or(tail.len())];
-    let dotted = path
-        .split('/')
-        .any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."));
+    let dotted = path.split('/').any(|segment| {
+        matches!(
+            segment.to_ascii_lowercase().replace("%2e", ".").as_str(),
+            "." | ".."
+        )
+    });
     if authority.is_empty() || authority.contains(['@', '%']) || dotted {
         return None;
     }
@@ -49,13 +52,16 @@ pub(crate) fn without_scheme(text: &str) -> Option<[String; 2]> {
         && last.len() >= 2
         && last.chars().all(|c| c.is_ascii_alphabetic())
         && !FILE_EXTENSIONS.contains(&last.as_str())
-        && host
-            .split('.')
-            .all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
+        && host.split('.').all(|label| {
+            !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        });
     if !is_host {
         return None;
     }
-    Some([parse(&format!("https://{text}"))?, parse(&format!("http://{text}"))?])
+    Some([
+        parse(&format!("https://{text}"))?,
+        parse(&format!("http://{text}"))?,
+    ])
 }
 
 /// The URLs in a text, canonical, also those without a scheme.
@@ -83,11 +89,19 @@ mod tests {
 
     #[test]
     fn one_form() {
-        assert_eq!(parse("HTTPS://Example.org:443").unwrap(), "https://example.org/");
+        assert_eq!(
+            parse("HTTPS://Example.org:443").unwrap(),
+            "https://example.org/"
+        );
         assert_ne!(parse("https://e.org/A"), parse("https://e.org/a"));
         for odd in [
-            "https://good.org@evil.org/", "https://good.org\\@evil.org", "https://g.org/../x",
-            "https://g.org/%2e%2E/x", "https://gооd.org/", "https:///x", "javascript:alert(1)",
+            "https://good.org@evil.org/",
+            "https://good.org\\@evil.org",
+            "https://g.org/../x",
+            "https://g.org/%2e%2E/x",
+            "https://gооd.org/",
+            "https:///x",
+            "javascript:alert(1)",
         ] {
             assert_eq!(parse(odd), None, "{odd}");
         }

@@ -83,6 +83,9 @@ fn show(status: &Status) -> Result<(), Failure> {
     if let Some(problem) = &status.setup_problem {
         rows.push(("changed files", paint(WARN, output::visible(problem))));
     }
+    if let Some(lacks) = &status.confinement_lacks {
+        rows.push(("confinement", paint(WARN, output::visible(lacks))));
+    }
     rows.extend([
         ("version", status.version.clone()),
         ("running since", instant(status.started_at)),

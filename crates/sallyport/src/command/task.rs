@@ -41,7 +41,8 @@ enum Command {
 #[command(after_help = "\
 Examples:
   sallyport task open --agent triage --template ticket --param ticket=4711 --purpose 'Reply to Bo'
-  sallyport task open --agent triage --template read-files --ttl 10m --json | jq -r .id")]
+  sallyport task open --agent triage --template read-files --ttl 10m --json | jq -r .id
+  sallyport task open --agent desk --template refund --parent task_0190b6a0000070008000000000000000")]
 struct Open {
     /// The agent whose work it is
     #[arg(long)]
@@ -49,6 +50,9 @@ struct Open {
     /// The kind of task
     #[arg(long)]
     template: TemplateName,
+    /// The task that it is a part of: it may do no more than that one, and ends with it
+    #[arg(long, value_name = "TASK")]
+    parent: Option<TaskId>,
     /// The value of a parameter of the template; may be repeated
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
@@ -79,6 +83,9 @@ struct List {
     /// Tasks opened from this template
     #[arg(long)]
     template: Option<TemplateName>,
+    /// Tasks that are a part of this one
+    #[arg(long, value_name = "TASK")]
+    parent: Option<TaskId>,
     /// At most this many
     #[arg(long, default_value_t = 50)]
     limit: usize,
@@ -149,6 +156,7 @@ fn open(args: &Open) -> Result<(), Failure> {
         parameters,
         purpose: args.purpose.clone(),
         agent: Some(args.agent.clone()),
+        parent: args.parent,
         instance: None,
         ttl_seconds: args.ttl.map(|ttl| ttl.as_secs()),
     };
@@ -166,6 +174,7 @@ fn list(args: &List) -> Result<(), Failure> {
         ("agent", args.agent.as_ref().map(ToString::to_string)),
         ("status", args.status.clone()),
         ("template", args.template.as_ref().map(ToString::to_string)),
+        ("parent", args.parent.as_ref().map(ToString::to_string)),
     ];
     let tasks: Vec<Task> = client.list("/v1/tasks", &filters, args.limit)?;
     if args.json {
@@ -241,6 +250,13 @@ fn sheet(task: &Task) -> Result<(), Failure> {
     ];
     if let Some(instance) = task.instance {
         rows.push(("instance", instance.to_string()));
+    }
+    if let Some(parent) = task.parent {
+        rows.push(("part of", parent.to_string()));
+    }
+    if !task.parts.is_empty() {
+        let parts: Vec<String> = task.parts.iter().map(ToString::to_string).collect();
+        rows.push(("parts", parts.join("\n")));
     }
     if !task.parameters.is_empty() {
         rows.push(("parameters", assignments(&task.parameters)));

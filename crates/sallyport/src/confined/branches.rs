@@ -58,19 +58,18 @@ impl Closed {
             .any(|closed| closed != path && closed.starts_with(path))
     }
 
-    /// Everything beneath `root` that is neither closed nor has something closed in it, in pieces as large
-    /// as possible. Nothing when there is no `root`. Symbolic links are left out: what they lead to is
-    /// allowed, or not, where it is.
+    /// Tells everything beneath `root` that is neither closed nor has something closed in it, in pieces as
+    /// large as possible. Nothing when there is no `root`. Symbolic links are left out: what they lead to is
+    /// allowed, or not, where it is. No more than one piece is open at once, however many there are.
     ///
     /// # Errors
     /// When `root` cannot be looked at. What is beneath it and cannot be looked at stays closed.
-    pub(super) fn around(&self, root: &Path) -> io::Result<Vec<Open>> {
+    pub(super) fn around(&self, root: &Path, tell: &mut dyn FnMut(Open)) -> io::Result<()> {
         let path = match root.canonicalize() {
             Ok(path) => path,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut found = Vec::new();
         if !self.covers(&path) {
             let file = openat2(
                 CWD,
@@ -80,12 +79,12 @@ impl Closed {
                 // Nobody put a link there since.
                 ResolveFlags::NO_SYMLINKS,
             )?;
-            self.piece(path, file, &mut found)?;
+            self.piece(path, file, tell)?;
         }
-        Ok(found)
+        Ok(())
     }
 
-    fn piece(&self, path: PathBuf, file: OwnedFd, found: &mut Vec<Open>) -> io::Result<()> {
+    fn piece(&self, path: PathBuf, file: OwnedFd, tell: &mut dyn FnMut(Open)) -> io::Result<()> {
         let about = fstat(&file)?;
         let kind = FileType::from_raw_mode(about.st_mode);
         let is_folder = kind == FileType::Directory;
@@ -93,7 +92,7 @@ impl Closed {
             return Ok(());
         }
         if !self.is_below(&path) {
-            found.push(Open {
+            tell(Open {
                 path,
                 file,
                 is_folder,
@@ -123,7 +122,7 @@ impl Closed {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             // It may have gone in the meantime.
             if let Ok(opened) = openat(listed.as_fd(), entry.file_name(), flags, Mode::empty()) {
-                self.piece(child, opened, found)?;
+                self.piece(child, opened, tell)?;
             }
         }
         Ok(())
@@ -159,8 +158,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn paths(closed: &Closed, root: &Path) -> Vec<PathBuf> {
-        let open = closed.around(root).unwrap();
-        let mut paths: Vec<PathBuf> = open.into_iter().map(|open| open.path).collect();
+        let mut paths = Vec::new();
+        closed
+            .around(root, &mut |open| paths.push(open.path))
+            .unwrap();
         paths.sort();
         paths
     }

@@ -3,15 +3,14 @@
 //! A program that is restricted so can moreover not trace or inspect processes that are not, nor mount, nor
 //! gain privileges; where the kernel can, it does not signal them either.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope,
+    RulesetCreated, RulesetCreatedAttr, Scope,
 };
 
-use super::branches::{Closed, Open};
+use super::branches::Closed;
 
 /// The version whose rights are asked for. Those of later ones are not handled, and so not taken away.
 const NEWEST: ABI = ABI::V7;
@@ -104,7 +103,7 @@ pub(super) struct Territory<'a> {
     pub(super) write: Vec<&'a Path>,
 }
 
-/// Restricts this process, and what it becomes and starts, for good.
+/// Restricts this process (its one thread), and what it becomes and starts, for good.
 ///
 /// # Errors
 /// What went wrong; then nothing is restricted.
@@ -113,49 +112,43 @@ pub(super) fn restrict(territory: &Territory<'_>) -> Result<(), String> {
     let read = AccessFs::from_read(NEWEST);
     // Devices are no files, and would be ways around this for who may make them.
     let made = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
-    let mut granted = Granted::default();
-    for root in &territory.read {
-        granted.add(&territory.hidden, root, read);
-    }
-    for root in &territory.write {
-        granted.add(&territory.unchanged, root, all & !made);
-    }
-    for device in DEVICES {
-        let only =
-            read | AccessFs::from_write(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-        granted.add(&Closed::default(), Path::new(device), only);
-    }
-    let ruleset = Ruleset::default()
+    let devices = read | AccessFs::from_write(NEWEST) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    let mut ruleset = Ruleset::default()
         .handle_access(all)
         .and_then(|ruleset| ruleset.scope(Scope::from_all(NEWEST)))
         .and_then(Ruleset::create)
         .map_err(|error| error.to_string())?;
-    let rules = granted.0.into_values().map(|(open, access)| {
+    for root in &territory.read {
+        grant(&mut ruleset, &territory.hidden, root, read)?;
+    }
+    for root in &territory.write {
+        grant(&mut ruleset, &territory.unchanged, root, all & !made)?;
+    }
+    for device in DEVICES {
+        grant(&mut ruleset, &Closed::default(), Path::new(device), devices)?;
+    }
+    let restricted = ruleset.restrict_self();
+    restricted.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Grants what is beneath a path and not closed; what was granted there before is granted as well. What
+/// cannot be looked at is not granted.
+fn grant(
+    ruleset: &mut RulesetCreated,
+    closed: &Closed,
+    root: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<(), String> {
+    let mut failed = None;
+    let _ = closed.around(root, &mut |open| {
         let possible = if open.is_folder {
             access
         } else {
             access & AccessFs::from_file(NEWEST)
         };
-        Ok::<_, landlock::RulesetError>(PathBeneath::new(open.file, possible))
-    });
-    ruleset
-        .add_rules(rules)
-        .and_then(|ruleset| ruleset.restrict_self())
-        .map(|_| ())
-        .map_err(|error| error.to_string())
-}
-
-/// What is granted, by path.
-#[derive(Default)]
-struct Granted(BTreeMap<std::path::PathBuf, (Open, BitFlags<AccessFs>)>);
-
-impl Granted {
-    /// Grants what is beneath a path and not closed. What cannot be looked at is not granted.
-    fn add(&mut self, closed: &Closed, root: &Path, access: BitFlags<AccessFs>) {
-        for open in closed.around(root).unwrap_or_default() {
-            let known = self.0.entry(open.path.clone());
-            let (_, granted) = known.or_insert((open, BitFlags::EMPTY));
-            *granted |= access;
+        if let Err(error) = (&mut *ruleset).add_rule(PathBeneath::new(open.file, possible)) {
+            failed = Some(format!("{}: {error}", open.path.display()));
         }
-    }
+    });
+    failed.map_or(Ok(()), Err)
 }

@@ -4,6 +4,7 @@
 //! comes first and `exec` last; whatever fails in between fails before the program has run.
 
 mod branches;
+mod capabilities;
 mod landlock;
 
 use std::convert::Infallible;
@@ -26,17 +27,18 @@ const SYSTEM: [&str; 12] = [
     "/run",
 ];
 
-/// Where package managers of the common runtimes keep what they downloaded, in the home.
-const CACHES: [&str; 9] = [
-    ".cache",
-    ".npm",
-    ".bun",
-    ".deno",
-    ".yarn",
-    ".pnpm-store",
-    ".local/share/pnpm",
-    ".local/share/uv",
-    ".local/state/uv",
+/// Where package managers of the common runtimes keep what they downloaded, in the home, and the programs that
+/// do not run without.
+const CACHES: [(&str, &[&str]); 9] = [
+    (".cache", &["uv", "uvx", "npx", "deno", "bun", "bunx"]),
+    (".npm", &["npm", "npx"]),
+    (".bun", &["bun", "bunx"]),
+    (".deno", &["deno"]),
+    (".yarn", &["yarn"]),
+    (".pnpm-store", &["pnpm", "pnpx"]),
+    (".local/share/pnpm", &["pnpm", "pnpx"]),
+    (".local/share/uv", &["uv", "uvx"]),
+    (".local/state/uv", &["uv", "uvx"]),
 ];
 
 /// Arguments of the launcher.
@@ -136,6 +138,12 @@ impl Args {
         let no_privileges = rustix::thread::set_no_new_privs(true);
         no_privileges
             .map_err(|error| Failure::new(format!("privileges cannot be given up: {error}")))?;
+        self.restrict(kernel)?;
+        capabilities::drop_most()
+            .map_err(|error| Failure::new(format!("capabilities cannot be given up: {error}")))
+    }
+
+    fn restrict(&self, kernel: Kernel) -> Result<(), Failure> {
         if kernel == Kernel::Nothing {
             return Ok(());
         }
@@ -162,16 +170,21 @@ impl Args {
             .map_err(|error| Failure::new(format!("it cannot be confined: {error}")))
     }
 
-    /// The caches in a home, made if they are not there: rules are for what is.
+    /// The caches in a home. Those that the program needs are made: rules are for what is.
     fn caches(&self, home: Option<&Path>) -> Vec<PathBuf> {
         let Some(home) = home.filter(|_| self.caches) else {
             return Vec::new();
         };
-        let caches = CACHES.map(|name| home.join(name));
-        for usual in &caches[..2] {
-            // Where that cannot be, there is nothing to write to.
-            let _ = std::fs::create_dir(usual);
-        }
-        caches.to_vec()
+        let program = self.command.first().map(Path::new);
+        let program = program.and_then(Path::file_name);
+        let path = |(name, needed_by): (&str, &[&str])| {
+            let path = home.join(name);
+            if needed_by.iter().any(|name| program == Some(name.as_ref())) {
+                // Where that cannot be, there is nothing to write to.
+                let _ = std::fs::create_dir_all(&path);
+            }
+            path
+        };
+        CACHES.map(path).to_vec()
     }
 }

@@ -8,6 +8,7 @@ use gateway::front::{Door, HttpDoor, Settings};
 use gateway::mcp;
 use gateway::pipeline::Pipeline;
 use gateway::upstream::{Launcher, Upstreams};
+use identity::KeyRing;
 use model::config::Config;
 
 use crate::failure::Failure;
@@ -25,7 +26,16 @@ pub(super) fn all(
     config: &Config,
     pipeline: &Arc<Pipeline>,
     settings: &Arc<ArcSwap<Settings>>,
-) -> Result<(Doors, Vec<Arc<dyn HttpDoor>>), Failure> {
+    keys: &Arc<KeyRing>,
+) -> Result<
+    (
+        Doors,
+        Vec<Arc<dyn HttpDoor>>,
+        Arc<a2a::Endpoint>,
+        Arc<postgres::Endpoint>,
+    ),
+    Failure,
+> {
     let failed = |wrong: Vec<String>| Failure::new(wrong.join("\n"));
     let upstreams = Upstreams::with_launcher(config, Some(launcher(file)))
         .map_err(|wrong| failed(wrong.iter().map(ToString::to_string).collect()))?;
@@ -36,18 +46,31 @@ pub(super) fn all(
     ));
     let llm = llm::Endpoint::new(config, Arc::clone(pipeline), settings).map_err(failed)?;
     let llm = Arc::new(llm);
-    let doors: [Arc<dyn Door>; 2] = [mcp.clone(), llm.clone()];
-    let http: Vec<Arc<dyn HttpDoor>> = vec![mcp, llm];
-    Ok((Arc::new(doors), http))
+    let a2a = a2a::Endpoint::new(config, Arc::clone(pipeline), Arc::clone(keys), settings);
+    let a2a = Arc::new(a2a.map_err(failed)?);
+    let web = web::Endpoint::new(config, Arc::clone(pipeline), Arc::clone(keys), settings);
+    let web = Arc::new(web.map_err(failed)?);
+    let databases = postgres::Endpoint::new(config, Arc::clone(pipeline), Arc::clone(settings));
+    let databases = Arc::new(databases.map_err(failed)?);
+    let doors: [Arc<dyn Door>; 5] = [
+        mcp.clone(),
+        web.clone(),
+        llm.clone(),
+        a2a.clone(),
+        databases.clone(),
+    ];
+    let http: Vec<Arc<dyn HttpDoor>> = vec![mcp, web, llm, a2a.clone()];
+    Ok((Arc::new(doors), http, a2a, databases))
 }
 
 /// What confines the programs that the gateway starts: this program, by another name. A file that took its
 /// place since is not what runs, so it is named by what runs.
-fn launcher(file: &Path) -> Launcher {
+pub(crate) fn launcher(file: &Path) -> Launcher {
     let folder = folder_of(file);
     let mut fixed = vec![
         file.to_owned(),
         folder.join("templates"),
+        folder.join("annotations"),
         folder.join("policies"),
     ];
     fixed.extend(std::env::current_exe());

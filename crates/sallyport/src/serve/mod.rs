@@ -6,6 +6,7 @@
 //! have used, end the servers' programs, and sign the last checkpoint.
 
 mod data;
+mod delegation;
 mod doors;
 mod logging;
 mod notify;
@@ -125,6 +126,7 @@ struct Running {
     control: Arc<Control>,
     reload: Arc<Reload>,
     listeners: [Bound; 2],
+    databases: Option<(Arc<postgres::Endpoint>, Bound)>,
     signals: Signals,
 }
 
@@ -199,6 +201,10 @@ impl Running {
             Bound::new("control", &mut config.control).await?,
             Bound::new("gateway", &mut config.gateway).await?,
         ];
+        let databases = match postgres::Endpoint::is_wanted(&config) {
+            true => Some(Bound::new("postgres", &mut config.postgres).await?),
+            false => None,
+        };
         let audit = open_log(&config, data).await?;
         let keys = KeyRing::open(&data.keys(), Timestamp::now())
             .map_err(|error| Failure::new(format!("the signing keys cannot be used: {error}")))?;
@@ -210,6 +216,7 @@ impl Running {
             .map_err(|error| Failure::new(error.to_string()))?;
         let world = policy::World::new(Arc::clone(&setup.policies));
         let live = Arc::new(Live::new(world, Arc::clone(&audit)));
+        live.set_annotated(setup.annotations.clone());
         let authenticator = Authenticator::new(
             Arc::clone(&keys),
             config.control.base_url(),
@@ -225,7 +232,8 @@ impl Running {
             Arc::new(Metrics::default()),
         ));
         let settings = Arc::new(ArcSwap::from_pointee(FrontSettings::of(&config)));
-        let (doors, http) = doors::all(&setup.file, &config, &pipeline, &settings)?;
+        let (doors, http, a2a, database_door) =
+            doors::all(&setup.file, &config, &pipeline, &settings, &keys)?;
         let front = Arc::new(Front::new(Arc::clone(&settings), http));
         let swept = doors.clone();
         let engine = Engine::start(EngineParts {
@@ -238,12 +246,14 @@ impl Running {
                 trust_domain: config.trust_domain.clone(),
                 control_url: config.control.base_url(),
                 gateway_url: config.gateway.base_url(),
+                confinement_lacks: crate::confined::Kernel::probe().lacks().map(str::to_owned),
                 limits: control::Limits::default(),
             },
             sweep: Arc::new(move || swept.iter().for_each(|door| door.sweep())),
         })
         .await
         .map_err(|error| Failure::new(error.to_string()).hint(error.remedy()))?;
+        a2a.delegate_with(delegation::through(&engine));
         let reload = Arc::new(Reload::new(
             setup,
             read.texts,
@@ -275,6 +285,7 @@ impl Running {
             control,
             reload,
             listeners,
+            databases: databases.map(|bound| (database_door, bound)),
             signals,
         })
     }
@@ -291,6 +302,7 @@ impl Running {
             control,
             reload,
             listeners,
+            databases,
             mut signals,
         } = self;
         let stop = CancellationToken::new();
@@ -306,6 +318,10 @@ impl Running {
             gateway_options,
             stop.clone(),
         ));
+        if let Some((door, bound)) = databases {
+            let options = postgres::Options::of(bound.options(&config)?);
+            tokio::spawn(postgres::serve(door, bound.listener, options));
+        }
         // The control listener ends last of the two: what is in flight may still be cut by hand.
         let stop_control = CancellationToken::new();
         let controlling = tokio::spawn(gateway::serve::serve(

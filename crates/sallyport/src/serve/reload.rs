@@ -152,6 +152,7 @@ impl Reload {
         doors::reload(&self.doors, &setup.config).map_err(ReloadError::Mistakes)?;
         match self.engine.reload(actor, engine_setup(&setup)).await {
             Ok(reloaded) => {
+                self.engine.live().set_annotated(setup.annotations);
                 let mut settings = Settings::of(&setup.config);
                 settings.base_url = self.engine.settings().gateway_url.clone();
                 settings.issuer = self.engine.settings().control_url.clone();

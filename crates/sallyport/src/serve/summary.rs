@@ -105,6 +105,7 @@ mod tests {
             log_size: 3,
             owed: 0,
             setup_problem: None,
+            confinement_lacks: None,
         };
         let shown = text(&status, &config, Path::new("sallyport.toml"));
         insta::assert_snapshot!(anstream::adapter::strip_str(&shown).to_string());

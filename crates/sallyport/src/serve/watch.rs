@@ -14,7 +14,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// How long a change is waited for at most, when it is never quiet.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The folders beside the configuration file that belong to it.
-const FOLDERS: [&str; 2] = ["templates", "policies"];
+const FOLDERS: [&str; 3] = ["templates", "annotations", "policies"];
 
 /// A watch on a configuration file and the folders beside it.
 pub(super) struct Watch {
@@ -99,6 +99,7 @@ fn concerns(path: &Path, config: Option<&std::ffi::OsStr>) -> bool {
     Some(name) == config
         || FOLDERS.iter().any(|folder| name == *folder)
         || in_folder("templates", "toml")
+        || in_folder("annotations", "toml")
         || in_folder("policies", "cedar")
 }
 
@@ -137,6 +138,7 @@ mod tests {
             "/x/sallyport.toml",
             "/x/templates",
             "/x/templates/a.toml",
+            "/x/annotations/a.toml",
             "/x/policies/a.cedar",
         ] {
             assert!(concerns(Path::new(path), config), "{path}");

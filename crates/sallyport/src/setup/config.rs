@@ -480,6 +480,7 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         }
         server.environment.values_mut().for_each(fix_secret);
         server.ca.iter_mut().for_each(fix);
+        server.http.openapi.iter_mut().for_each(fix);
         if let Some(credential) = &mut server.credential {
             fix_secret(&mut credential.value);
         }

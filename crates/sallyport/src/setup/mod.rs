@@ -1,7 +1,8 @@
-//! Everything that people write for one gateway: `sallyport.toml`, `templates/*.toml` and
-//! `policies/*.cedar`, read as a whole and checked across files. `check` prints what is found
+//! Everything that people write for one gateway: `sallyport.toml`, `templates/*.toml`,
+//! `annotations/*.toml` and `policies/*.cedar`, read as a whole and checked across files. `check` prints what is found
 //! here; `serve` refuses to start, or to reload, when there is a mistake in it.
 
+mod annotations;
 mod config;
 mod confine;
 mod remarks;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway::provenance::Annotated;
 use model::config::Config;
 use model::{Mistake, Template, TemplateName};
 use policy::Policies;
@@ -27,6 +29,8 @@ pub(crate) struct Setup {
     pub config: Config,
     /// The templates, by name.
     pub templates: BTreeMap<TemplateName, Template>,
+    /// The annotations of servers' tools, by server.
+    pub annotations: Annotated,
     /// The policies, compiled.
     pub policies: Arc<Policies>,
 }
@@ -91,12 +95,13 @@ impl Read {
 /// Longest file that is read, in bytes.
 const FILE_BYTES: u64 = 4 << 20;
 
-/// Reads the configuration file and the folders `templates` and `policies` beside it.
+/// Reads the configuration file and the folders `templates`, `annotations` and `policies` beside it.
 pub(crate) fn read(file: &Path) -> Read {
     let mut reading = Reading::default();
     let folder = folder_of(file);
     let config = reading.config(file, &folder);
     let templates = reading.templates(&folder.join("templates"), config.as_ref());
+    let annotations = reading.annotations(&folder.join("annotations"), config.as_ref());
     let policies = reading.policies(&folder.join("policies"));
     if let Some(config) = &config {
         reading.remarks.extend(templates::unused_servers(
@@ -120,6 +125,7 @@ pub(crate) fn read(file: &Path) -> Read {
             file: file.to_owned(),
             config,
             templates,
+            annotations,
             policies: Arc::new(policies),
         }),
         _ => None,

@@ -7,11 +7,14 @@
     reason = "what the gateway said explains a failed test"
 )]
 
+mod a2a;
 mod attacks;
 mod clients;
 mod confinement;
 mod crash;
 mod disk;
 mod lifecycle;
+mod llm;
 mod operation;
 mod support;
+mod web;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use audit::AuditLog;
 use bytes::Bytes;
 use gateway::caller::Authenticator;
-use gateway::live::Live;
 use gateway::front::{Front, Settings};
+use gateway::live::Live;
 use gateway::mcp::Endpoint;
 use gateway::metrics::Metrics;
 use gateway::pipeline::Pipeline;
@@ -204,12 +204,7 @@ impl Gateway {
             grace: Duration::from_secs(1),
             tls: None,
         };
-        tokio::spawn(serve::serve(
-            listener,
-            front,
-            options,
-            stop.clone(),
-        ));
+        tokio::spawn(serve::serve(listener, front, options, stop.clone()));
         Self {
             base_url,
             endpoint,
@@ -237,6 +232,7 @@ impl Gateway {
             id: TaskId::new(now, random()),
             agent: AgentName::parse("triage").unwrap(),
             instance: Some(instance),
+            parent: None,
             template: model::TemplateName::parse("triage").unwrap(),
             parameters: BTreeMap::new(),
             purpose: "a test".to_owned(),

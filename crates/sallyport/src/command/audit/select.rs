@@ -300,6 +300,7 @@ mod tests {
             Event::Result(Box::new(ActionResult {
                 decision: DecisionId::new(at(1), [1; 10]),
                 task: TaskId::new(at(0), [3; 10]),
+                within: Vec::new(),
                 ended: Ended::Answered,
                 micros: 1,
                 bytes: 1,

@@ -406,6 +406,7 @@ pub(super) mod tests {
             policies: vec!["granted-actions".to_owned()],
             policy_version: "7c".to_owned(),
             permission: Some((0, Some(0))),
+            within: Vec::new(),
             expected: model::Spent::default(),
         };
         Record::new(at(1), Event::Intent(Box::new(intent)))
@@ -423,6 +424,7 @@ pub(super) mod tests {
         let result = ActionResult {
             decision: DecisionId::new(at(1), [1; 10]),
             task: TaskId::new(at(0), [3; 10]),
+            within: Vec::new(),
             ended: Ended::Answered,
             micros: 3_456,
             bytes: 1_234,

@@ -132,13 +132,24 @@ impl Agent {
         call.send().await.unwrap()
     }
 
-    /// A token for a server under a task.
+    /// A token for an MCP server under a task.
     pub(crate) async fn token(&self, server: &str, task: &str, dpop: bool) -> Token {
-        let resource = self.resource(server);
+        self.token_of_kind("mcp", server, task, dpop).await
+    }
+
+    /// A token for a server of a kind under a task.
+    pub(crate) async fn token_of_kind(
+        &self,
+        kind: &str,
+        server: &str,
+        task: &str,
+        dpop: bool,
+    ) -> Token {
+        let resource = format!("{}/{kind}/{server}", self.gateway);
         let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
         let fields = [
             ("resource", resource.as_str()),
-            ("scope", "mcp"),
+            ("scope", kind),
             ("authorization_details", &details),
         ];
         let answer = self.ask_token(&fields, dpop).await;
@@ -156,7 +167,8 @@ impl Agent {
         if !token.dpop {
             return call.header("authorization", &format!("Bearer {}", token.text));
         }
-        let proof = self.proof(call.method(), call.url(), Some(&token.text));
+        let url = call.url().split('?').next().unwrap_or_default();
+        let proof = self.proof(call.method(), url, Some(&token.text));
         call.header("authorization", &format!("DPoP {}", token.text))
             .header("dpop", &proof)
     }

@@ -48,6 +48,14 @@ impl Setup {
         self
     }
 
+    /// Adds a server that is elsewhere.
+    pub(crate) fn server(mut self, name: &str, kind: &str, url: &str) -> Self {
+        self.servers.push_str(&format!(
+            "[servers.{name}]\nkind = \"{kind}\"\nurl = \"{url}\"\n"
+        ));
+        self
+    }
+
     /// Adds lines to the server that was added last.
     pub(crate) fn and(mut self, lines: &str) -> Self {
         self.servers.push_str(lines);

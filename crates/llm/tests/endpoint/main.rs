@@ -1,0 +1,10 @@
+//! The enforcement point with everything real but the provider behind it, which says and does what a test
+//! wants: also what no honest provider would.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod budget;
+mod hostile;
+mod passing;
+mod refusing;
+mod support;

@@ -1,0 +1,323 @@
+//! Agents that work as usual, and agents that do not; and attacks on what is known of them.
+
+use jiff::Timestamp;
+use model::record::{ActionResult, Ended, Event, Intent, Record, Refusal};
+use model::{AgentName, DecisionId, Denial, InstanceId, Proof, Rule, ServerName, Spent, TaskId};
+use monitor::Finding;
+use monitor::behaviour::{Behaviour, Label, Settings};
+use proptest::prelude::*;
+use serde_json::json;
+
+/// A log that is being written.
+struct Log {
+    behaviour: Behaviour,
+    second: i64,
+    count: u64,
+    task: TaskId,
+    agent: AgentName,
+    found: Vec<Finding>,
+}
+
+impl Log {
+    fn new() -> Self {
+        let mut settings = Settings::default();
+        for (server, sensitive, external) in [("payroll", true, false), ("mail", false, true)] {
+            let label = Label {
+                sensitive,
+                external,
+            };
+            settings
+                .labels
+                .0
+                .insert(ServerName::parse(server).expect("a name"), label);
+        }
+        Self {
+            behaviour: Behaviour::new(settings),
+            // A Monday at 9 h UTC.
+            second: 1_790_000_000 - 1_790_000_000 % 86_400 + 9 * 3_600,
+            count: 0,
+            task: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
+            agent: AgentName::parse("triage").expect("a name"),
+            found: Vec::new(),
+        }
+    }
+
+    fn random(&mut self) -> [u8; 10] {
+        self.count += 1;
+        let mut bytes = [0; 10];
+        bytes[..8].copy_from_slice(&self.count.to_be_bytes());
+        bytes
+    }
+
+    fn put(&mut self, event: Event) {
+        let time = Timestamp::from_second(self.second).expect("a time");
+        self.found
+            .extend(self.behaviour.observe(&Record::new(time, event)));
+    }
+
+    fn open(&mut self) {
+        let time = Timestamp::from_second(self.second).expect("a time");
+        self.task = TaskId::new(time, self.random());
+        let record = Record::change(time, "operator", "task.opened", self.task.to_string())
+            .with("agent", self.agent.as_str())
+            .with("template", "triage-issues");
+        self.found.extend(self.behaviour.observe(&record));
+    }
+
+    fn complete(&mut self) {
+        let time = Timestamp::from_second(self.second).expect("a time");
+        let record = Record::change(time, "operator", "task.completed", self.task.to_string());
+        self.found.extend(self.behaviour.observe(&record));
+    }
+
+    fn call(&mut self, server: &str, tool: &str, says: u64, bytes: u64) {
+        let decision = DecisionId::new(Timestamp::UNIX_EPOCH, self.random());
+        self.intent(decision, server, tool, says, true);
+        self.put(Event::Result(Box::new(ActionResult {
+            decision,
+            task: self.task,
+            ended: Ended::Answered,
+            micros: 1,
+            bytes,
+            hash: None,
+            spent: Spent::default(),
+            notes: Default::default(),
+        })));
+    }
+
+    fn intent(
+        &mut self,
+        decision: DecisionId,
+        server: &str,
+        tool: &str,
+        says: u64,
+        permitted: bool,
+    ) {
+        let denial = (!permitted).then(|| Denial {
+            rule: Rule::NotGranted,
+            reason: "no".into(),
+            remedy: "ask".into(),
+        });
+        self.put(Event::Intent(Box::new(Intent {
+            decision,
+            agent: self.agent.clone(),
+            instance: InstanceId::new(Timestamp::UNIX_EPOCH, [7; 10]),
+            proof: Proof::Dpop,
+            task: self.task,
+            server: ServerName::parse(server).expect("a name"),
+            method: "tools/call".into(),
+            target: tool.into(),
+            arguments: Some(json!({"id": says})),
+            arguments_hash: Some(format!("{says:x}")),
+            permitted,
+            denial,
+            policies: vec![],
+            policy_version: "1".into(),
+            permission: None,
+            expected: Spent::default(),
+        })));
+    }
+
+    /// Ten tasks on each of as many days: list, read, read, comment.
+    fn usual_days(&mut self, days: i64) {
+        for _ in 0..days {
+            let morning = self.second;
+            for task in 0..10 {
+                self.second = morning + task * 600;
+                self.open();
+                for (at, tool) in ["list", "read", "read", "comment"].iter().enumerate() {
+                    self.second += 20;
+                    let says = self.count + at as u64;
+                    self.call("issues", tool, says, 2_000);
+                }
+                self.complete();
+            }
+            self.second = morning + 86_400;
+        }
+    }
+
+    fn rules(&mut self) -> Vec<String> {
+        self.found.drain(..).map(|finding| finding.rule).collect()
+    }
+}
+
+#[test]
+fn usual_work_is_not_odd() {
+    let mut log = Log::new();
+    log.usual_days(12);
+    assert_eq!(log.rules(), Vec::<String>::new());
+}
+
+#[test]
+fn a_new_agent_only_learns() {
+    let mut log = Log::new();
+    log.open();
+    for n in 0..40 {
+        log.call(&format!("server-{n}"), "anything", n, 1_000_000);
+    }
+    assert_eq!(log.rules(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_never_done_is_told_in_words() {
+    let mut log = Log::new();
+    log.usual_days(3);
+    log.open();
+    log.call("payroll", "salaries", 1, 100);
+    assert_eq!(log.found.len(), 1, "{:?}", log.found);
+    assert_eq!(log.found[0].rule, "first-seen-server");
+    let says = &log.found[0].explanation;
+    assert!(
+        says.starts_with("First time that agent triage reaches payroll for `triage-issues`"),
+        "{says}"
+    );
+}
+
+#[test]
+fn volume_and_flow_are_told() {
+    let mut log = Log::new();
+    log.usual_days(3);
+    log.open();
+    log.call("issues", "list", 1, 43 * 16_000 + 400_000);
+    assert!(log.rules().contains(&"volume-burst".to_owned()));
+    log.call("payroll", "salaries", 2, 10);
+    log.second += 12;
+    log.call("mail", "send", 3, 10);
+    let flow = log
+        .found
+        .iter()
+        .find(|finding| finding.rule == "sensitive-data-leaves");
+    let says = &flow.expect("the flow is seen").explanation;
+    assert!(
+        says.contains("read `salaries` of payroll") && says.contains("12 seconds later"),
+        "{says}"
+    );
+}
+
+#[test]
+fn hours_loops_and_denials_are_told() {
+    let mut log = Log::new();
+    log.usual_days(8);
+    log.second += 16 * 3_600;
+    log.open();
+    for _ in 0..10 {
+        log.call("issues", "read", 5, 100);
+    }
+    let rules = log.rules();
+    assert!(
+        rules.contains(&"unusual-hour".to_owned()) && rules.contains(&"loop".to_owned()),
+        "{rules:?}"
+    );
+    for n in 0..40 {
+        let decision = DecisionId::new(Timestamp::UNIX_EPOCH, log.random());
+        log.intent(decision, "issues", "delete", n, false);
+    }
+    let rules = log.rules();
+    assert_eq!(
+        rules
+            .iter()
+            .filter(|rule| *rule == "denial-pressure")
+            .count(),
+        1,
+        "{rules:?}"
+    );
+}
+
+#[test]
+fn refusals_and_spreading_are_told() {
+    let mut log = Log::new();
+    for _ in 0..200 {
+        log.put(Event::Refusal(Box::new(Refusal {
+            endpoint: "/oauth/token".into(),
+            denial: Denial {
+                rule: Rule::Unauthenticated,
+                reason: "no".into(),
+                remedy: "no".into(),
+            },
+            caller: None,
+        })));
+    }
+    assert_eq!(log.rules(), ["refusal-pressure"]);
+    for agent in ["a", "b", "c", "d"] {
+        log.agent = AgentName::parse(agent).expect("a name");
+        log.open();
+        log.second += 30;
+        log.call("wiki", "edit", 1, 10);
+    }
+    assert_eq!(log.rules(), ["fan-out"]);
+}
+
+#[test]
+fn creeping_scope_is_a_trend() {
+    let mut log = Log::new();
+    log.usual_days(3);
+    for n in 0..10 {
+        log.open();
+        log.call("issues", "list", n, 100);
+        log.call("issues", &format!("new-tool-{n}"), n, 100);
+        log.complete();
+        log.second += 600;
+    }
+    let rules = log.rules();
+    assert_eq!(
+        rules.iter().filter(|rule| *rule == "scope-creep").count(),
+        1,
+        "{rules:?}"
+    );
+}
+
+#[test]
+fn a_flood_of_names_does_not_make_it_grow_or_forget() {
+    let mut log = Log::new();
+    log.usual_days(3);
+    log.open();
+    for n in 0..5_000 {
+        log.call("issues", &format!("t{n}"), n, 10);
+    }
+    assert!(
+        log.found.len() <= 64,
+        "{} findings of one task",
+        log.found.len()
+    );
+    let kept = serde_json::to_vec(&log.behaviour).expect("it can be kept");
+    assert!(kept.len() < 1 << 20, "{} bytes", kept.len());
+    log.rules();
+    log.complete();
+    log.second += 600;
+    log.rules();
+    log.open();
+    log.call("issues", "list", 1, 100);
+    let rules = log.rules();
+    assert!(
+        !rules.contains(&"first-seen-target".to_owned()),
+        "what is usual was forgotten: {rules:?}"
+    );
+}
+
+#[test]
+fn what_is_known_can_be_kept_and_read_back() {
+    let mut log = Log::new();
+    log.usual_days(2);
+    let kept = serde_json::to_string(&log.behaviour).expect("it can be kept");
+    let read: Behaviour = serde_json::from_str(&kept).expect("it can be read");
+    assert_eq!(read, log.behaviour);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_is_logged_is_bounded(calls in proptest::collection::vec((0u8..4, 0u8..200, any::<u64>(), 0u32..100_000), 0..300)) {
+        let mut log = Log::new();
+        for (server, tool, bytes, seconds) in calls {
+            if tool < 20 {
+                log.open();
+            }
+            log.second += i64::from(seconds);
+            log.call(["issues", "payroll", "mail", "x"][usize::from(server)], &format!("t{tool}"), u64::from(tool), bytes);
+        }
+        for finding in &log.found {
+            prop_assert!(finding.explanation.len() < 700);
+        }
+    }
+}

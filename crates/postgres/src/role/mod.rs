@@ -1,0 +1,118 @@
+//! The role of one session: made from the grant when the session begins, dropped when it ends. The
+//! database itself so enforces what the gateway decided; a mistake in either leaves the other.
+
+mod catalog;
+mod plan;
+
+pub(crate) use catalog::catalog;
+pub use plan::{Plan, PlanError, plan};
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use zeroize::Zeroizing;
+
+use crate::upstream::{Database, UpstreamError};
+
+/// What the names of all such roles begin with.
+const PREFIX: &str = "sallyport_";
+/// How long a role's password may be used, in seconds: just long enough to log in with it. A role whose
+/// time is over and that nobody is logged in with is left over, whoever made it.
+const LOGIN_SECONDS: u32 = 20;
+/// Most roles that one look for left-over ones drops.
+const SWEPT: usize = 50;
+
+/// A role that exists.
+pub(crate) struct Role {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its password.
+    pub(crate) password: Zeroizing<String>,
+}
+
+impl Role {
+    /// Makes a role that may do what the plan says, and nothing else.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; then there is none.
+    pub(crate) async fn make(database: &Database, plan: &Plan) -> Result<Self, UpstreamError> {
+        let name = format!("{PREFIX}{}", hexadecimal::<10>());
+        let password = Zeroizing::new(hexadecimal::<32>());
+        let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+        let role = escape_identifier(&name);
+        let mut sql = format!(
+            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS \
+             CONNECTION LIMIT 1 PASSWORD {};\n",
+            escape_literal(&verifier).trim_start(),
+        );
+        // By the database's own clock.
+        sql.push_str(&format!(
+            "DO $sallyport$ BEGIN EXECUTE format('ALTER ROLE %I VALID UNTIL %L', {}, now() + interval \
+             '{LOGIN_SECONDS} seconds'); \
+             IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN \
+             EXECUTE format('GRANT %I TO CURRENT_USER', {}); END IF; END $sallyport$;\n",
+            escape_literal(&name).trim_start(),
+            escape_literal(&name).trim_start(),
+        ));
+        if plan.has_conditions() {
+            // The names in conditions mean what they mean to the session.
+            let path = search_path(database);
+            sql.push_str(&format!("SET LOCAL search_path = {path};\n"));
+        }
+        sql.push_str(&plan.sql(&name));
+        database.admin.run(database, &sql).await?;
+        Ok(Self { name, password })
+    }
+
+    /// Drops it, with what it was granted.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; [`sweep`] tries again later.
+    pub(crate) async fn drop(database: &Database, name: &str) -> Result<(), UpstreamError> {
+        let role = escape_identifier(name);
+        let role = role.trim();
+        let sql = format!("DROP OWNED BY {role}; DROP ROLE {role};");
+        database.admin.run(database, &sql).await.map(drop)
+    }
+}
+
+/// The schemas that names are looked up in, as the database takes them.
+pub(crate) fn search_path(database: &Database) -> String {
+    let path = database.server.postgres.search_path.iter();
+    path.map(|schema| escape_identifier(schema))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Drops roles that a gateway left behind when it died.
+///
+/// # Errors
+/// [`UpstreamError`] when the database cannot be asked.
+pub(crate) async fn sweep(database: &Database) -> Result<usize, UpstreamError> {
+    let sql = format!(
+        "SELECT r.rolname FROM pg_roles r WHERE r.rolname ~ '^{PREFIX}[0-9a-f]{{20}}$' \
+         AND r.rolvaliduntil < now() AND NOT EXISTS \
+         (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid) LIMIT {SWEPT}"
+    );
+    let mut dropped = 0;
+    for row in database.admin.run(database, &sql).await? {
+        let Some(name) = row.first() else { continue };
+        match Role::drop(database, name).await {
+            Ok(()) => dropped += 1,
+            // Someone else may have been faster.
+            Err(error) => {
+                tracing::debug!(server = %database.name, role = name, %error, "a role that was left over stays");
+            }
+        }
+    }
+    Ok(dropped)
+}
+
+fn hexadecimal<const N: usize>() -> String {
+    use std::fmt::Write as _;
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(bytes.as_mut_slice()).expect("the operating system gives randomness");
+    let mut text = String::with_capacity(N * 2);
+    for byte in bytes.iter() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

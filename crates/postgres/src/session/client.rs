@@ -1,0 +1,423 @@
+//! What the client sends: each statement is understood, decided and recorded before it goes on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::BufMut as _;
+use gateway::pipeline::{Digest, Permit};
+use model::{Action, Denial, Operation, Rule, Statement};
+
+use super::expected::{Expected, Running, denied};
+use super::named::{Portal, Prepared};
+use super::relay::{Copying, End, Relay};
+use crate::sql::lexer::{Lexed, lex};
+use crate::sql::{Analysed, Kind, Refused, analyse};
+use crate::wire::Message;
+use crate::wire::backend::{ErrorResponse, NO_PORTAL, put, put_text};
+use crate::wire::frontend::{Frontend, Named};
+
+/// Most shapes whose analysis is kept.
+const KEPT: usize = 1_000;
+/// Longest shape that is kept, in bytes.
+const KEPT_BYTES: usize = 8 << 10;
+
+/// Where a refusal comes from: it decides how the database is told to fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Simple,
+    Extended,
+}
+
+impl Relay<'_> {
+    /// Takes one message.
+    pub(super) async fn take(&mut self, message: Message) -> Result<(), End> {
+        let read = Frontend::read(&message).map_err(|error| End::violation(&error))?;
+        match (self.copying, read) {
+            (_, Frontend::Terminate) => {
+                self.ending = true;
+                return Ok(());
+            }
+            (Copying::In, Frontend::CopyData) => return Ok(self.forward(&message)),
+            (Copying::In, Frontend::CopyDone | Frontend::CopyFail) => {
+                self.copying = Copying::Done;
+                self.forward(&message);
+                // What follows is taken when the end of the copy is known, so it must be told at once.
+                put(&mut self.to_upstream, b'H', |_| {});
+                return Ok(());
+            }
+            // The database ignores these in the middle of a copy, and those outside of one.
+            (Copying::In, Frontend::Sync | Frontend::Flush)
+            | (_, Frontend::CopyData | Frontend::CopyDone | Frontend::CopyFail) => return Ok(()),
+            (Copying::In, _) => return Err(End::told("08P01", "data to copy was expected")),
+            (_, Frontend::Sync) => {
+                self.skipping = false;
+                let unspent = std::mem::take(&mut self.unspent);
+                let unspent = unspent.into_iter().map(|(_, running)| running).collect();
+                self.expected.push_back(Expected::Sync(unspent));
+                return Ok(self.forward(&message));
+            }
+            // After an error the database ignores everything up to the next Sync.
+            (_, Frontend::Query(_)) if self.skipping => return Ok(()),
+            _ if self.skipping => return Ok(()),
+            _ => {}
+        }
+        let (mode, done) = match read {
+            Frontend::Query(text) => (Mode::Simple, self.query(text, &message).await),
+            Frontend::Parse { statement, text } => {
+                (Mode::Extended, self.parse(statement, text, &message).await)
+            }
+            Frontend::Bind {
+                portal,
+                statement,
+                parameters,
+            } => {
+                let done = self.bind(portal, statement, parameters, &message);
+                (Mode::Extended, done)
+            }
+            Frontend::Execute(portal) => (Mode::Extended, self.execute(portal, &message).await),
+            Frontend::Describe(_) => {
+                self.expected.push_back(Expected::Describe);
+                self.forward(&message);
+                (Mode::Extended, Ok(()))
+            }
+            Frontend::Close(named) => {
+                match named {
+                    Named::Statement(name) => self.names.forget_statement(name),
+                    Named::Portal(name) => self.names.close(Some(name)),
+                }
+                self.expected.push_back(Expected::Close);
+                self.forward(&message);
+                (Mode::Extended, Ok(()))
+            }
+            Frontend::Flush => {
+                self.forward(&message);
+                (Mode::Extended, Ok(()))
+            }
+            // Its answer ends with `ReadyForQuery`, as that of a text does.
+            Frontend::FunctionCall => {
+                let refused = Refused::forbidden("functions are not called by their number");
+                (Mode::Simple, Err(self.refused(&refused)))
+            }
+            Frontend::Sync
+            | Frontend::Terminate
+            | Frontend::CopyData
+            | Frontend::CopyDone
+            | Frontend::CopyFail => (Mode::Extended, Ok(())),
+        };
+        if let Err(error) = done {
+            self.fail(&error, mode);
+        }
+        Ok(())
+    }
+
+    fn forward(&mut self, message: &Message) {
+        self.in_flight += message.bytes.len();
+        self.to_upstream.put_slice(&message.bytes);
+    }
+
+    /// Has the database fail where the client's message would have been carried out, so that its
+    /// transaction is what it would be after any error; the client is told what really happened.
+    fn fail(&mut self, error: &ErrorResponse, mode: Mode) {
+        self.expected.push_back(Expected::Refusal(error.to_bytes()));
+        put(&mut self.to_upstream, b'E', |body| {
+            put_text(body, NO_PORTAL);
+            body.put_u32(0);
+        });
+        match mode {
+            Mode::Simple => {
+                self.expected.push_back(Expected::Sync(Vec::new()));
+                put(&mut self.to_upstream, b'S', |_| {});
+            }
+            Mode::Extended => self.skipping = true,
+        }
+    }
+
+    /// Records a statement that did not become an action.
+    fn refused(&self, refused: &Refused) -> ErrorResponse {
+        let rule = match refused.sqlstate {
+            "42501" => Rule::NotGranted,
+            _ => Rule::ProtocolViolation,
+        };
+        let denial = Denial {
+            rule,
+            reason: refused.message.clone(),
+            remedy: refused.hint.clone(),
+        };
+        let pipeline = &self.endpoint.pipeline;
+        pipeline.refuse(&self.route.path(), Some(&self.caller), denial);
+        ErrorResponse::new(refused.sqlstate, refused.message.clone()).hint(refused.hint.clone())
+    }
+
+    fn lexed(&self, text: &str) -> Result<Vec<Lexed>, ErrorResponse> {
+        lex(text).map_err(|error| self.refused(&Refused::syntax(error.to_string())))
+    }
+
+    fn analysed(&mut self, lexed: &Lexed) -> Result<Arc<Analysed>, ErrorResponse> {
+        let keeps = lexed.strings.is_empty() && lexed.shape.len() <= KEPT_BYTES;
+        if keeps && let Some(known) = self.analyses.get(&lexed.shape) {
+            return Ok(Arc::clone(known));
+        }
+        let analysed = analyse(lexed, &self.catalog, &self.database.functions)
+            .map_err(|refused| self.refused(&refused))?;
+        let analysed = Arc::new(analysed);
+        if keeps {
+            if self.analyses.len() >= KEPT {
+                self.analyses.clear();
+            }
+            self.analyses
+                .insert(lexed.shape.clone(), Arc::clone(&analysed));
+        }
+        Ok(analysed)
+    }
+
+    /// Decides a statement and records the intent; what comes back may be sent.
+    async fn attempt(
+        &mut self,
+        analysed: Option<&Arc<Analysed>>,
+        text: &str,
+        parameters: &str,
+    ) -> Result<Permit, ErrorResponse> {
+        // What a cursor gives is what its query touches.
+        let touching = match analysed.map(|analysed| &analysed.kind) {
+            Some(Kind::Fetch(name)) => Some(self.names.cursor(name).cloned().ok_or_else(|| {
+                let message = format!("cursor \"{name}\" does not exist");
+                ErrorResponse::new("34000", message)
+            })?),
+            _ => analysed.cloned(),
+        };
+        let accesses = touching
+            .as_ref()
+            .map_or(&[][..], |found| &found.accesses[..]);
+        if let Some(analysed) = analysed
+            && let Err(refused) = self.tables_may_be_touched(analysed)
+        {
+            return Err(self.refused(&refused));
+        }
+        let operation = if accesses.is_empty() {
+            Operation::Converse
+        } else {
+            let mut whole = String::with_capacity(text.len() + parameters.len() + 1);
+            whole.push_str(text);
+            if !parameters.is_empty() {
+                whole.push('\n');
+                whole.push_str(parameters);
+            }
+            Operation::Query {
+                statement: Statement {
+                    text: whole,
+                    shape: analysed.map_or_else(String::new, |a| a.shape.to_string()),
+                    accesses: accesses.to_vec(),
+                },
+            }
+        };
+        let method = analysed.map_or("EMPTY", |analysed| analysed.method);
+        let action = Action::new(self.route.server.clone(), method, operation);
+        let pipeline = &self.endpoint.pipeline;
+        let mut permit = pipeline
+            .attempt(&self.caller, action)
+            .await
+            .map_err(|refused| denied(&refused))?;
+        if let Some(missing) = analysed.and_then(|analysed| analysed.missing.as_ref()) {
+            let message = format!("relation \"{missing}\" does not exist");
+            return Err(ErrorResponse::new("42P01", message)
+                .hint("tables made since the session began need a new session"));
+        }
+        let dispatch = permit.dispatch().map_err(|refused| denied(&refused))?;
+        self.dispatches.push(dispatch);
+        Ok(permit)
+    }
+
+    /// What the grant's words alone do not say.
+    fn tables_may_be_touched(&self, analysed: &Analysed) -> Result<(), Refused> {
+        for access in &analysed.accesses {
+            let schema = access.table.split('.').next().unwrap_or("");
+            let system = schema.starts_with("pg_") || schema == "information_schema";
+            if system && !self.names_system_table(schema, &access.table) {
+                return Err(Refused::forbidden(format!(
+                    "\"{}\" is the database's own; a template must name it, with its schema",
+                    access.table
+                )));
+            }
+            // Plans tell how many rows there are that the task may not see.
+            if analysed.method == "EXPLAIN" && self.plan.is_filtered(&access.table) {
+                return Err(Refused::forbidden(format!(
+                    "plans for \"{}\" would tell of rows that the task may not see",
+                    access.table
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a permission names a table of the database's own knowingly, not by a `*` for all.
+    fn names_system_table(&self, schema: &str, table: &str) -> bool {
+        let permissions = self.caller.task.task().grant.permissions.iter();
+        permissions
+            .filter(|permission| permission.server == self.route.server)
+            .flat_map(|permission| &permission.tables)
+            .any(|granted| {
+                let stem = granted.name.stem();
+                let rest = stem.strip_prefix(schema);
+                rest.is_some_and(|rest| rest.starts_with('.')) && granted.name.matches(table)
+            })
+    }
+
+    async fn query(&mut self, text: &str, message: &Message) -> Result<(), ErrorResponse> {
+        let lexed = self.lexed(text)?;
+        let mut statements = Vec::with_capacity(lexed.len());
+        for one in &lexed {
+            statements.push(self.analysed(one)?);
+        }
+        let copies = statements.iter().any(|one| one.kind == Kind::CopyIn);
+        if copies && statements.len() > 1 {
+            let alone = Refused::forbidden("COPY FROM STDIN must stand alone");
+            return Err(self.refused(&alone));
+        }
+        for one in &statements {
+            self.may_name(one)?;
+        }
+        // A text is carried out as a whole or not at all.
+        let mut running = VecDeque::with_capacity(statements.len());
+        if statements.is_empty() {
+            let permit = self.attempt(None, text, "").await?;
+            running.push_back(Running::new(permit, &self.caller));
+        }
+        for one in &statements {
+            let permit = self.attempt(Some(one), text, "").await?;
+            running.push_back(Running::new(permit, &self.caller));
+        }
+        for one in &statements {
+            self.name(one);
+        }
+        // It takes the place of the unnamed ones.
+        self.names.forget_statement("");
+        self.names.close(Some(""));
+        if copies {
+            self.copying = Copying::Asked;
+        }
+        self.expected.push_back(Expected::Query(running));
+        self.forward(message);
+        Ok(())
+    }
+
+    async fn parse(
+        &mut self,
+        name: &str,
+        text: &str,
+        message: &Message,
+    ) -> Result<(), ErrorResponse> {
+        if name.is_empty() {
+            self.names.forget_statement("");
+        }
+        self.names.may_prepare(name, text)?;
+        let lexed = self.lexed(text)?;
+        let analysed = match &lexed[..] {
+            [] => None,
+            [one] => Some(self.analysed(one)?),
+            _ => {
+                let message = "cannot insert multiple commands into a prepared statement";
+                return Err(self.refused(&Refused::syntax(message)));
+            }
+        };
+        let permit = self.attempt(analysed.as_ref(), text, "").await?;
+        let prepared = Arc::new(Prepared {
+            analysed,
+            text: text.to_owned(),
+        });
+        self.names.prepare(name, Arc::clone(&prepared));
+        let running = Running::new(permit, &self.caller);
+        self.unspent.push((prepared, running));
+        self.expected.push_back(Expected::Parse(name.to_owned()));
+        self.forward(message);
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        portal: &str,
+        statement: &str,
+        parameters: &[u8],
+        message: &Message,
+    ) -> Result<(), ErrorResponse> {
+        let prepared = self.names.statement(statement).cloned().ok_or_else(|| {
+            let message = format!("prepared statement \"{statement}\" does not exist");
+            ErrorResponse::new("26000", message)
+        })?;
+        self.names.may_open(portal)?;
+        let mut digest = Digest::new(&self.caller.task);
+        digest.update(parameters);
+        let parameters = digest.tag();
+        self.names.open(
+            portal,
+            Portal {
+                prepared,
+                parameters,
+            },
+        );
+        self.expected.push_back(Expected::Bind(portal.to_owned()));
+        self.forward(message);
+        Ok(())
+    }
+
+    async fn execute(&mut self, portal: &str, message: &Message) -> Result<(), ErrorResponse> {
+        let found = self.names.portal(portal).cloned().ok_or_else(|| {
+            ErrorResponse::new("34000", format!("portal \"{portal}\" does not exist"))
+        })?;
+        let prepared = found.prepared;
+        let analysed = prepared.analysed.clone();
+        if let Some(analysed) = &analysed {
+            self.may_name(analysed)?;
+        }
+        // What was permitted when it was prepared a moment ago is carried out once.
+        let fresh = self.unspent.iter();
+        let fresh = fresh
+            .clone()
+            .position(|(one, _)| Arc::ptr_eq(one, &prepared));
+        let mut running = match fresh {
+            Some(at) => {
+                let mut running = self.unspent.swap_remove(at).1;
+                running.permit.note("parameters_hash", found.parameters);
+                running
+            }
+            None => {
+                let permit = self
+                    .attempt(analysed.as_ref(), &prepared.text, &found.parameters)
+                    .await?;
+                Running::new(permit, &self.caller)
+            }
+        };
+        running.returned = 0;
+        if let Some(analysed) = &analysed {
+            self.name(analysed);
+            if analysed.kind == Kind::CopyIn {
+                self.copying = Copying::Asked;
+            }
+        }
+        self.expected.push_back(Expected::Execute(running));
+        self.forward(message);
+        Ok(())
+    }
+
+    /// Whether what a statement gives a name to can have it.
+    fn may_name(&self, analysed: &Analysed) -> Result<(), ErrorResponse> {
+        match &analysed.kind {
+            Kind::Declare(name) => self.names.may_open(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps in mind what a statement does to names.
+    fn name(&mut self, analysed: &Arc<Analysed>) {
+        match &analysed.kind {
+            Kind::Declare(name) => self.names.declare(name, Arc::clone(analysed)),
+            Kind::CloseCursor(name) => self.names.close(name.as_deref()),
+            Kind::Deallocate(Some(name)) => self.names.forget_statement(name),
+            Kind::Deallocate(None) => self.names.forget_statements(),
+            Kind::Discard => {
+                self.names.forget_statements();
+                self.names.close(None);
+            }
+            Kind::Plain | Kind::CopyIn | Kind::Fetch(_) => {}
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The beginning of a session: who it is, what its role may do, and the login with that role.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{BufMut as _, BytesMut};
+use gateway::caller::{Caller, Credentials};
+use gateway::pipeline::Denied;
+use gateway::resource::Route;
+use gateway::slots::Slot;
+use model::config::ServerKind;
+use model::{Action, Denial, Operation, Proof, Rule, ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::either::Either;
+use zeroize::Zeroizing;
+
+use super::expected::denied;
+use crate::cancel::Cancellable;
+use crate::door::Endpoint;
+use crate::listen::{Client, Greeted};
+use crate::role::{self, Plan, Role, search_path};
+use crate::sql::{Catalog, may_set};
+use crate::upstream::{Database, Login, Ready, dial, login};
+use crate::wire::backend::{ErrorResponse, put, put_text};
+use crate::wire::startup::NEWEST_MINOR;
+
+/// Longest password, in bytes: a token and a proof.
+const PASSWORD: usize = 24 << 10;
+
+/// A session that is ready for statements.
+pub(super) struct Entered {
+    pub(super) client: Client,
+    pub(super) caller: Caller,
+    pub(super) route: Route,
+    pub(super) database: Arc<Database>,
+    pub(super) catalog: Catalog,
+    pub(super) plan: Plan,
+    pub(super) role: String,
+    pub(super) ready: Ready,
+    pub(super) cancellable: Cancellable,
+    pub(super) _slot: Slot,
+    pub(super) _counted: Counted,
+}
+
+/// One of all sessions.
+pub(super) struct Counted(Arc<Endpoint>);
+
+impl Counted {
+    fn new(endpoint: &Arc<Endpoint>, limit: usize) -> Option<Self> {
+        let counted = Self(Arc::clone(endpoint));
+        (endpoint.sessions.fetch_add(1, Ordering::Relaxed) < limit).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets a client in; `None` when it does not get in, and was told why.
+pub(super) async fn enter(endpoint: &Arc<Endpoint>, greeted: Greeted) -> Option<Entered> {
+    let Greeted {
+        mut client,
+        peer,
+        minor,
+        parameters,
+    } = greeted;
+    let seconds = endpoint.settings.load().limits.request_seconds;
+    let reading = read_password(&mut client, peer.ip().is_loopback(), minor, &parameters);
+    let told = match tokio::time::timeout(Duration::from_secs(seconds), reading).await {
+        Ok(Ok(password)) => match admit(endpoint, &parameters, minor, &password).await {
+            Ok(admitted) => return begin(client, admitted).await,
+            Err(refusal) => refusal,
+        },
+        Ok(Err(Some(refusal))) => refusal,
+        Ok(Err(None)) | Err(_) => return None,
+    };
+    let _ = client.write_all(&told.to_bytes()).await;
+    let _ = client.shutdown().await;
+    None
+}
+
+/// Asks for the password: a token is a secret, so only over TLS or on this machine.
+async fn read_password(
+    client: &mut Client,
+    loopback: bool,
+    minor: u16,
+    parameters: &[(String, String)],
+) -> Result<Zeroizing<String>, Option<ErrorResponse>> {
+    let gone = |_: std::io::Error| None;
+    if matches!(client, Either::Left(_)) && !loopback {
+        return Err(Some(
+            ErrorResponse::fatal("28000", "the gateway takes tokens over TLS only")
+                .hint("connect with sslmode=verify-full"),
+        ));
+    }
+    let mut out = BytesMut::new();
+    let unknown: Vec<_> = parameters
+        .iter()
+        .filter(|(name, _)| name.starts_with("_pq_."))
+        .collect();
+    if minor > NEWEST_MINOR || !unknown.is_empty() {
+        // NegotiateProtocolVersion.
+        put(&mut out, b'v', |body| {
+            body.put_u32(0x0003_0000 | u32::from(minor.min(NEWEST_MINOR)));
+            body.put_u32(u32::try_from(unknown.len()).unwrap_or(0));
+            for (name, _) in &unknown {
+                put_text(body, name);
+            }
+        });
+    }
+    put(&mut out, b'R', |body| body.put_u32(3));
+    client.write_all(&out).await.map_err(gone)?;
+    client.flush().await.map_err(gone)?;
+    let tag = client.read_u8().await.map_err(gone)?;
+    let length = usize::try_from(client.read_u32().await.map_err(gone)?).unwrap_or(usize::MAX);
+    let length = length.checked_sub(4).filter(|l| (1..=PASSWORD).contains(l));
+    let (b'p', Some(length)) = (tag, length) else {
+        return Err(Some(ErrorResponse::fatal(
+            "08P01",
+            "a password was expected",
+        )));
+    };
+    let mut password = Zeroizing::new(vec![0; length]);
+    client.read_exact(&mut password).await.map_err(gone)?;
+    if password.pop() != Some(0) {
+        return Err(Some(ErrorResponse::fatal(
+            "08P01",
+            "the password is malformed",
+        )));
+    }
+    let text = std::str::from_utf8(&password).map(str::to_owned);
+    text.map(Zeroizing::new)
+        .map_err(|_| Some(wrong_password("the password is no token")))
+}
+
+fn wrong_password(why: &str) -> ErrorResponse {
+    ErrorResponse::fatal("28P01", format!("authentication failed: {why}")).hint(
+        "the password is the access token of a task, made for the resource <gateway>/postgres/<server>; a token \
+         that is bound to a key is followed by ~ and a DPoP proof. `sallyport connect` does all of it",
+    )
+}
+
+/// What a session is made of, but for the client.
+struct Admitted {
+    caller: Caller,
+    route: Route,
+    database: Arc<Database>,
+    catalog: Catalog,
+    plan: Plan,
+    role: String,
+    ready: Ready,
+    cancellable: Cancellable,
+    slot: Slot,
+    counted: Counted,
+}
+
+async fn admit(
+    endpoint: &Arc<Endpoint>,
+    parameters: &[(String, String)],
+    minor: u16,
+    password: &str,
+) -> Result<Admitted, ErrorResponse> {
+    let settings = endpoint.settings.load_full();
+    let name = parameters.iter().find(|(name, _)| name == "database");
+    let name = name.or_else(|| parameters.iter().find(|(name, _)| name == "user"));
+    let name = name.and_then(|(_, value)| ServerName::parse(value).ok());
+    let server = name.ok_or_else(|| {
+        ErrorResponse::fatal("3D000", "the database is not named")
+            .hint("the database's name is the server's in the gateway's configuration")
+    })?;
+    let route = Route {
+        kind: ServerKind::Postgres,
+        server: server.clone(),
+        task: None,
+    };
+    let (token, proof) = match password.split_once('~') {
+        Some((token, proof)) => (token, Some(proof)),
+        None => (password, None),
+    };
+    let credentials = Credentials {
+        scheme: if proof.is_some() {
+            Proof::Dpop
+        } else {
+            Proof::Bearer
+        },
+        token,
+        proof,
+    };
+    let caller = endpoint
+        .pipeline
+        .authenticate_with("CONNECT", &route, "", &settings.base_url, &credentials)
+        .map_err(|refused| wrong_password(&refused.reason))?;
+    let session = session_parameters(parameters)?;
+    let limits = &settings.limits;
+    let task = caller.task.task().id;
+    let busy = |what: &str| {
+        ErrorResponse::fatal(
+            "53300",
+            format!("{what} has as many sessions open as it may"),
+        )
+        .hint("close one first")
+    };
+    let counted = Counted::new(endpoint, limits.sessions).ok_or_else(|| busy("the gateway"))?;
+    let slot = endpoint.slots.take(task, limits.sessions_per_task);
+    let slot = slot.ok_or_else(|| busy("the task"))?;
+    // The session itself is an action: decided and recorded before anything reaches the database.
+    let action = Action::new(server.clone(), "connect", Operation::Converse);
+    let fatal = |refused: Denied| {
+        let mut error = denied(&refused);
+        error.fatal = true;
+        error
+    };
+    let mut permit = endpoint
+        .pipeline
+        .attempt(&caller, action)
+        .await
+        .map_err(fatal)?;
+    let database = endpoint
+        .database(&server)
+        .ok_or_else(|| ErrorResponse::fatal("3D000", "the server is not a database"))?;
+    let dispatch = permit.dispatch().map_err(fatal)?;
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::warn!(server = %server, %error, "a session could not be begun");
+        ErrorResponse::fatal("08006", format!("the session cannot be begun: {error}"))
+    };
+    let catalog = role::catalog(&database)
+        .await
+        .map_err(|error| failed(&error))?;
+    let grant = &caller.task.task().grant;
+    let tables = grant
+        .permissions
+        .iter()
+        .filter(|permission| permission.server == server)
+        .flat_map(|permission| &permission.tables);
+    let plan = role::plan(tables, &catalog).map_err(|error| {
+        let denial = Denial {
+            rule: Rule::NotGranted,
+            reason: error.to_string(),
+            remedy: error.remedy(),
+        };
+        endpoint
+            .pipeline
+            .refuse(&route.path(), Some(&caller), denial);
+        ErrorResponse::fatal("42501", error.to_string()).hint(error.remedy())
+    })?;
+    let role = Role::make(&database, &plan)
+        .await
+        .map_err(|error| failed(&error))?;
+    let signal = caller.signal();
+    let login = tokio::select! {
+        login = log_in(&database, &role, &plan, &session) => login.map_err(|error| failed(&error)),
+        () = signal.cut() => Err(fatal(permit.cut_off())),
+    };
+    let ready = match login {
+        Ok(ready) => ready,
+        Err(error) => {
+            super::drop_role(&database, &role.name).await;
+            return Err(error);
+        }
+    };
+    drop(dispatch);
+    permit.note("role", role.name.clone());
+    permit.finish(
+        model::record::Ended::Answered,
+        gateway::pipeline::Digest::new(&caller.task),
+    );
+    let secret = if minor >= 2 { 32 } else { 4 };
+    let cancellable = endpoint.cancels.add(&database, ready.key.clone(), secret);
+    Ok(Admitted {
+        caller,
+        route,
+        database,
+        catalog,
+        plan,
+        role: role.name,
+        ready,
+        cancellable,
+        slot,
+        counted,
+    })
+}
+
+/// The parameters of the client that its session gets.
+fn session_parameters(
+    parameters: &[(String, String)],
+) -> Result<Vec<(String, String)>, ErrorResponse> {
+    let mut session = Vec::new();
+    for (name, value) in parameters {
+        let lower = name.to_ascii_lowercase();
+        match lower.as_str() {
+            "user" | "database" => {}
+            _ if lower.starts_with("_pq_.") => {}
+            "options" if value.trim().is_empty() => {}
+            "client_encoding" => {
+                let auto = value.eq_ignore_ascii_case("auto");
+                if !auto && !crate::sql::is_utf8(value.trim_matches('\'')) {
+                    return Err(ErrorResponse::fatal(
+                        "22023",
+                        "the client's encoding must be UTF8",
+                    ));
+                }
+            }
+            known if may_set(known) => session.push((lower, value.clone())),
+            _ => {
+                let shown: String = name.chars().take(64).collect();
+                return Err(ErrorResponse::fatal(
+                    "42501",
+                    format!("the setting \"{shown}\" cannot be chosen for a session"),
+                )
+                .hint("leave it out; `options` cannot be used either"));
+            }
+        }
+    }
+    Ok(session)
+}
+
+async fn log_in(
+    database: &Database,
+    role: &Role,
+    plan: &Plan,
+    session: &[(String, String)],
+) -> Result<Ready, crate::upstream::UpstreamError> {
+    let about = &database.server.postgres;
+    let millis = |seconds: u64| seconds.saturating_mul(1_000).min(2_147_483_647).to_string();
+    let (statement, idle) = (
+        millis(about.statement_seconds),
+        millis(about.transaction_idle_seconds),
+    );
+    let path = search_path(database);
+    let read_only = if plan.writes() { "off" } else { "on" };
+    let mut parameters = vec![
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+        ("row_security", "on"),
+        ("search_path", path.as_str()),
+        ("statement_timeout", statement.as_str()),
+        ("idle_in_transaction_session_timeout", idle.as_str()),
+        ("default_transaction_read_only", read_only),
+        // So that a database notices when a gateway is gone in the middle of a statement.
+        ("client_connection_check_interval", "10000"),
+    ];
+    parameters.extend(session.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let stream = dial(database).await?;
+    let login_as = Login {
+        user: &role.name,
+        password: role.password.as_bytes(),
+        database: &database.address.database,
+        parameters: &parameters,
+    };
+    login(stream, &login_as).await
+}
+
+/// Tells the client that its session is ready.
+async fn begin(mut client: Client, admitted: Admitted) -> Option<Entered> {
+    let mut out = BytesMut::with_capacity(1_024);
+    put(&mut out, b'R', |body| body.put_u32(0));
+    for status in &admitted.ready.status {
+        out.put_slice(status);
+    }
+    let cancellable = &admitted.cancellable;
+    put(&mut out, b'K', |body| {
+        body.put_u32(cancellable.number);
+        body.put_slice(&cancellable.secret);
+    });
+    put(&mut out, b'Z', |body| body.put_u8(b'I'));
+    let sent = async {
+        client.write_all(&out).await?;
+        client.flush().await
+    };
+    if sent.await.is_err() {
+        super::drop_role(&admitted.database, &admitted.role).await;
+        return None;
+    }
+    let Admitted {
+        caller,
+        route,
+        database,
+        catalog,
+        plan,
+        role,
+        ready,
+        cancellable,
+        slot,
+        counted,
+    } = admitted;
+    Some(Entered {
+        client,
+        caller,
+        route,
+        database,
+        catalog,
+        plan,
+        role,
+        ready,
+        cancellable,
+        _slot: slot,
+        _counted: counted,
+    })
+}

@@ -1,0 +1,71 @@
+//! What the database still has to answer, in its order.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use gateway::caller::Caller;
+use gateway::pipeline::{Denied, Digest, Permit};
+use model::Rule;
+use model::record::Ended;
+
+use crate::wire::backend::ErrorResponse;
+
+/// One message to the database that is not answered yet.
+pub(super) enum Expected {
+    /// A text of statements; it ends with `ReadyForQuery`.
+    Query(VecDeque<Running>),
+    /// A statement of this name is prepared.
+    Parse(String),
+    /// A portal of this name is made.
+    Bind(String),
+    /// Something is described.
+    Describe,
+    /// Something is forgotten.
+    Close,
+    /// A portal is carried out.
+    Execute(Running),
+    /// The end of a batch, with what was permitted for preparing only.
+    Sync(Vec<Running>),
+    /// A failure that stands in for what was refused: this is what the client is told.
+    Refusal(Bytes),
+}
+
+/// A statement that is carried out.
+pub(super) struct Running {
+    pub(super) permit: Permit,
+    pub(super) digest: Digest,
+    /// Rows that were returned.
+    pub(super) returned: u64,
+}
+
+impl Running {
+    pub(super) fn new(permit: Permit, caller: &Caller) -> Self {
+        Self {
+            permit,
+            digest: Digest::new(&caller.task),
+            returned: 0,
+        }
+    }
+
+    pub(super) fn finish(self, ended: Ended) {
+        self.permit.finish(ended, self.digest);
+    }
+}
+
+/// A denial as clients are told.
+pub(super) fn denied(refused: &Denied) -> ErrorResponse {
+    let denial = &refused.denial;
+    let sqlstate = match denial.rule {
+        Rule::AuditUnavailable => "58030",
+        Rule::BudgetExhausted => "53400",
+        _ => "42501",
+    };
+    let error = ErrorResponse::new(sqlstate, denial.reason.clone()).detail(format!(
+        "Refused by rule {} in decision {}.",
+        denial.rule, refused.decision
+    ));
+    match denial.remedy.is_empty() {
+        true => error,
+        false => error.hint(denial.remedy.clone()),
+    }
+}

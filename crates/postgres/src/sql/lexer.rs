@@ -1,0 +1,472 @@
+//! The lexical rules of PostgreSQL (manual §4.1), as its own scanner has them.
+//!
+//! Where a comment, a string or an operator ends decides what a statement says. If the parser here and
+//! the database saw that differently, a statement could hide from the one what it says to the other. So
+//! the text is taken apart here by the database's rules, and the parser gets a text in which nothing is
+//! left to interpret: comments are gone, every constant is `'?'` or `0`, and tokens stand apart. What is
+//! not lexed without doubt is refused.
+
+use std::fmt::Write as _;
+
+/// Longest identifier, in bytes; PostgreSQL cuts off longer ones (`NAMEDATALEN` - 1).
+pub const IDENTIFIER_BYTES: usize = 63;
+/// Most operators that may follow one another without a comma or the end of parentheses: the depth of
+/// the expression that comes of them.
+const CHAIN: usize = 400;
+/// Deepest parentheses and brackets.
+const DEPTH: usize = 48;
+/// Most statements in one text.
+const STATEMENTS: usize = 64;
+
+/// One statement of a text, with what the parser is given for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lexed {
+    /// The statement without comments, and with `'?'` and `0` for its constants.
+    pub shape: String,
+    /// The contents of its string constants, for the few statements that are decided on them: those that
+    /// begin with `SET` or `RESET`.
+    pub strings: Vec<String>,
+}
+
+/// Why a text is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LexicalError {
+    /// A comment, a constant or an identifier does not end.
+    #[error("{0} does not end")]
+    Unterminated(&'static str),
+    /// Something that is not understood beyond doubt.
+    #[error("{0}")]
+    Refused(&'static str),
+    /// The text is more complex than the limits allow.
+    #[error("the statement is too complex: more than {0} {1}")]
+    TooComplex(usize, &'static str),
+}
+
+/// Operators that are known; others may be anything.
+const OPERATORS: [&str; 46] = [
+    "+", "-", "*", "/", "%", "^", "<", ">", "=", "<=", ">=", "<>", "!=", "||", "~", "~*", "!~",
+    "!~*", "~~", "~~*", "!~~", "!~~*", "&", "|", "#", "<<", ">>", "->", "->>", "#>", "#>>", "@>",
+    "<@", "?", "?|", "?&", "&&", "@@", "-|-", "&<", "&>", "=>", "|/", "@", "@?", "#-",
+];
+
+/// Takes a text apart into its statements; empty ones are left out.
+///
+/// # Errors
+/// [`LexicalError`]
+pub fn lex(text: &str) -> Result<Vec<Lexed>, LexicalError> {
+    let mut lexer = Lexer {
+        rest: text,
+        done: Vec::new(),
+        shape: String::with_capacity(text.len().min(4096)),
+        strings: Vec::new(),
+        keeps_strings: false,
+        chains: vec![0],
+        chained: 0,
+    };
+    lexer.run()?;
+    Ok(lexer.done)
+}
+
+struct Lexer<'a> {
+    rest: &'a str,
+    done: Vec<Lexed>,
+    shape: String,
+    strings: Vec<String>,
+    keeps_strings: bool,
+    /// Operators in a row, for each open parenthesis.
+    chains: Vec<usize>,
+    /// Their sum.
+    chained: usize,
+}
+
+impl<'a> Lexer<'a> {
+    fn run(&mut self) -> Result<(), LexicalError> {
+        while let Some(first) = self.rest.bytes().next() {
+            match first {
+                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.skip(1),
+                b'-' if self.rest.starts_with("--") => self.line_comment(),
+                b'/' if self.rest.starts_with("/*") => self.block_comment()?,
+                b'\'' => self.quoted(false)?,
+                b'"' => self.quoted_identifier()?,
+                b'$' => self.dollar()?,
+                b'0'..=b'9' => self.number()?,
+                b'.' if self.rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit) => {
+                    self.number()?;
+                }
+                b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word()?,
+                b'(' | b'[' => {
+                    if self.chains.len() > DEPTH {
+                        return Err(LexicalError::TooComplex(DEPTH, "open parentheses"));
+                    }
+                    self.chains.push(0);
+                    self.single();
+                }
+                b')' | b']' => {
+                    match self.chains.pop() {
+                        Some(chain) if !self.chains.is_empty() => self.chained -= chain,
+                        _ => return Err(LexicalError::Refused("a parenthesis was never opened")),
+                    }
+                    self.single();
+                }
+                b',' => {
+                    if let Some(chain) = self.chains.last_mut() {
+                        self.chained -= std::mem::take(chain);
+                    }
+                    self.single();
+                }
+                b'.' => {
+                    if self.rest.starts_with("..") {
+                        return Err(LexicalError::Refused("`..` is not understood"));
+                    }
+                    self.single();
+                }
+                b':' if self.rest.starts_with("::") => {
+                    self.chain()?;
+                    self.push("::");
+                    self.skip(2);
+                }
+                b':' if self.rest.starts_with(":=") => {
+                    return Err(LexicalError::Refused("write `=>` for `:=`"));
+                }
+                b':' => self.single(),
+                b';' => {
+                    if self.chains.len() > 1 {
+                        return Err(LexicalError::Refused("a `;` within parentheses"));
+                    }
+                    self.skip(1);
+                    self.end()?;
+                }
+                b'+' | b'-' | b'*' | b'/' | b'<' | b'>' | b'=' | b'~' | b'!' | b'@' | b'#'
+                | b'%' | b'^' | b'&' | b'|' | b'`' | b'?' => self.operator()?,
+                _ => return Err(LexicalError::Refused("a character that SQL does not use")),
+            }
+        }
+        if self.chains.len() > 1 {
+            return Err(LexicalError::Unterminated("a parenthesis"));
+        }
+        self.end()
+    }
+
+    /// Ends a statement.
+    fn end(&mut self) -> Result<(), LexicalError> {
+        self.chains = vec![0];
+        self.chained = 0;
+        self.keeps_strings = false;
+        let strings = std::mem::take(&mut self.strings);
+        if self.shape.is_empty() {
+            return Ok(());
+        }
+        if self.done.len() == STATEMENTS {
+            return Err(LexicalError::TooComplex(STATEMENTS, "statements at once"));
+        }
+        let shape = std::mem::take(&mut self.shape);
+        self.done.push(Lexed { shape, strings });
+        Ok(())
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or("");
+    }
+
+    fn push(&mut self, token: &str) {
+        if !self.shape.is_empty() {
+            self.shape.push(' ');
+        }
+        self.shape.push_str(token);
+    }
+
+    fn single(&mut self) {
+        let (token, rest) = self.rest.split_at(1);
+        self.push(token);
+        self.rest = rest;
+    }
+
+    /// Counts one more operator in a row.
+    fn chain(&mut self) -> Result<(), LexicalError> {
+        if let Some(chain) = self.chains.last_mut() {
+            *chain += 1;
+        }
+        self.chained += 1;
+        if self.chained > CHAIN {
+            return Err(LexicalError::TooComplex(
+                CHAIN,
+                "operators in one expression",
+            ));
+        }
+        Ok(())
+    }
+
+    fn line_comment(&mut self) {
+        let end = self.rest.find(['\n', '\r']).unwrap_or(self.rest.len());
+        self.skip(end);
+    }
+
+    /// Comments nest (§4.1.5).
+    fn block_comment(&mut self) -> Result<(), LexicalError> {
+        let bytes = self.rest.as_bytes();
+        let (mut depth, mut at) = (0_usize, 0);
+        loop {
+            match (bytes.get(at), bytes.get(at + 1)) {
+                (Some(b'/'), Some(b'*')) => {
+                    depth += 1;
+                    at += 2;
+                }
+                (Some(b'*'), Some(b'/')) => {
+                    depth -= 1;
+                    at += 2;
+                    if depth == 0 {
+                        break;
+                    }
+                }
+                (Some(_), _) => at += 1,
+                (None, _) => return Err(LexicalError::Unterminated("a comment")),
+            }
+        }
+        self.skip(at);
+        Ok(())
+    }
+
+    /// A string constant, with the backslash escapes of `E''` or without.
+    fn quoted(&mut self, escapes: bool) -> Result<(), LexicalError> {
+        let bytes = self.rest.as_bytes();
+        let mut at = 1;
+        loop {
+            match bytes.get(at) {
+                Some(b'\'') if bytes.get(at + 1) == Some(&b'\'') => at += 2,
+                Some(b'\'') => break,
+                Some(b'\\') if escapes => at += 2,
+                Some(_) => at += 1,
+                None => return Err(LexicalError::Unterminated("a string")),
+            }
+        }
+        if self.keeps_strings && !escapes {
+            let content = self.rest.get(1..at).unwrap_or("");
+            self.strings.push(content.replace("''", "'"));
+        } else if self.keeps_strings {
+            return Err(LexicalError::Refused("escapes in the value of a setting"));
+        }
+        self.skip(at + 1);
+        self.constant()
+    }
+
+    /// Ends a string constant. Constants that only a line break and comments part are one, with the
+    /// escapes of the first (§4.1.2.1); nothing else may have one string right behind another.
+    fn constant(&mut self) -> Result<(), LexicalError> {
+        if self.shape.ends_with("'?'") {
+            return Err(LexicalError::Refused(
+                "write a string constant in one piece, not continued behind a line break",
+            ));
+        }
+        self.push("'?'");
+        Ok(())
+    }
+
+    fn quoted_identifier(&mut self) -> Result<(), LexicalError> {
+        let bytes = self.rest.as_bytes();
+        let mut at = 1;
+        loop {
+            match bytes.get(at) {
+                Some(b'"') if bytes.get(at + 1) == Some(&b'"') => at += 2,
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    return Err(LexicalError::Refused("a backslash in a quoted identifier"));
+                }
+                Some(byte) if byte.is_ascii_control() => {
+                    return Err(LexicalError::Refused(
+                        "a control character in a quoted identifier",
+                    ));
+                }
+                Some(_) => at += 1,
+                None => return Err(LexicalError::Unterminated("a quoted identifier")),
+            }
+        }
+        if at == 1 {
+            return Err(LexicalError::Refused("an empty identifier"));
+        }
+        if at - 1 > IDENTIFIER_BYTES {
+            return Err(LexicalError::Refused("an identifier of more than 63 bytes"));
+        }
+        let (token, rest) = self.rest.split_at(at + 1);
+        self.push(token);
+        self.rest = rest;
+        Ok(())
+    }
+
+    /// A parameter `$1` or a dollar-quoted string (§4.1.2.4).
+    fn dollar(&mut self) -> Result<(), LexicalError> {
+        let after = self.rest.get(1..).unwrap_or("");
+        let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 0 {
+            if digits > 5 || after.as_bytes().get(digits).is_some_and(|b| is_word(*b)) {
+                return Err(LexicalError::Refused(
+                    "a parameter's number is not understood",
+                ));
+            }
+            let (token, rest) = self.rest.split_at(1 + digits);
+            self.push(token);
+            self.rest = rest;
+            return Ok(());
+        }
+        let tag = after
+            .bytes()
+            .take_while(|b| is_word(*b) && *b != b'$')
+            .count();
+        if after.as_bytes().get(tag) != Some(&b'$') {
+            return Err(LexicalError::Refused("a `$` that begins nothing"));
+        }
+        if self.keeps_strings {
+            return Err(LexicalError::Refused(
+                "dollar quotes in the value of a setting",
+            ));
+        }
+        let delimiter = self.rest.get(..tag + 2).unwrap_or("");
+        let body = self.rest.get(tag + 2..).unwrap_or("");
+        match body.find(delimiter) {
+            Some(end) => {
+                self.rest = body.get(end + delimiter.len()..).unwrap_or("");
+                self.constant()
+            }
+            None => Err(LexicalError::Unterminated("a dollar-quoted string")),
+        }
+    }
+
+    fn number(&mut self) -> Result<(), LexicalError> {
+        let bytes = self.rest.as_bytes();
+        let digits = |from: usize| {
+            let rest = bytes.get(from..).unwrap_or_default();
+            rest.iter().take_while(|b| b.is_ascii_digit()).count()
+        };
+        let mut at = digits(0);
+        if bytes.get(at) == Some(&b'.') {
+            at += 1 + digits(at + 1);
+        }
+        if matches!(bytes.get(at), Some(b'e' | b'E')) {
+            let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+            let exponent = digits(at + 1 + sign);
+            if exponent == 0 {
+                return Err(LexicalError::Refused("a number is not understood"));
+            }
+            at += 1 + sign + exponent;
+        }
+        // `0x1f`, `1_000`, `1a` and `1..2` mean different things to different versions.
+        if bytes.get(at).is_some_and(|b| is_word(*b) || *b == b'.') {
+            return Err(LexicalError::Refused("a number is not understood"));
+        }
+        self.skip(at);
+        self.push("0");
+        Ok(())
+    }
+
+    fn word(&mut self) -> Result<(), LexicalError> {
+        let length = self.rest.bytes().take_while(|b| is_word(*b)).count();
+        let (word, rest) = self.rest.split_at(length);
+        let prefixes = word.len() == 1 && rest.starts_with('\'');
+        if prefixes {
+            match word {
+                "e" | "E" => {
+                    self.rest = rest;
+                    return self.quoted(true);
+                }
+                "b" | "B" | "x" | "X" | "n" | "N" => {
+                    self.rest = rest;
+                    return self.quoted(false);
+                }
+                _ => {
+                    return Err(LexicalError::Refused(
+                        "a prefix of a string is not understood",
+                    ));
+                }
+            }
+        }
+        if matches!(word, "u" | "U") && rest.starts_with('&') {
+            let quoted = rest.get(1..).is_some_and(|r| r.starts_with(['"', '\'']));
+            if quoted {
+                return Err(LexicalError::Refused(
+                    "Unicode escapes (`U&`) are not taken: write the characters themselves",
+                ));
+            }
+        }
+        if word.len() > IDENTIFIER_BYTES {
+            return Err(LexicalError::Refused("an identifier of more than 63 bytes"));
+        }
+        if self.shape.is_empty() {
+            self.keeps_strings =
+                word.eq_ignore_ascii_case("set") || word.eq_ignore_ascii_case("reset");
+        }
+        const CHAINING: [&str; 16] = [
+            "and",
+            "or",
+            "not",
+            "union",
+            "intersect",
+            "except",
+            "is",
+            "isnull",
+            "notnull",
+            "like",
+            "ilike",
+            "in",
+            "between",
+            "collate",
+            "at",
+            "similar",
+        ];
+        if CHAINING
+            .iter()
+            .any(|known| word.eq_ignore_ascii_case(known))
+        {
+            self.chain()?;
+        }
+        self.push(word);
+        self.rest = rest;
+        Ok(())
+    }
+
+    /// The longest operator, by the rules of §4.1.3.
+    fn operator(&mut self) -> Result<(), LexicalError> {
+        let run = self
+            .rest
+            .bytes()
+            .take_while(|b| b"+-*/<>=~!@#%^&|`?".contains(b));
+        let mut token = self.rest.get(..run.count()).unwrap_or("");
+        for comment in ["--", "/*"] {
+            if let Some(at) = token.find(comment) {
+                token = token.get(..at).unwrap_or("");
+            }
+        }
+        if token.len() > 1 && !token.bytes().any(|b| b"~!@#%^&|`?".contains(&b)) {
+            while token.len() > 1 && token.ends_with(['+', '-']) {
+                token = token.get(..token.len() - 1).unwrap_or("");
+            }
+        }
+        if !OPERATORS.contains(&token) {
+            return Err(LexicalError::Refused("an operator that is not known here"));
+        }
+        self.chain()?;
+        self.push(token);
+        self.skip(token.len());
+        Ok(())
+    }
+}
+
+/// Whether a byte may go on an identifier.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+}
+
+/// The text of a shape without trailing spaces, cut to a length, for messages.
+#[must_use]
+pub fn excerpt(shape: &str) -> String {
+    let mut text = String::new();
+    for (at, c) in shape.chars().enumerate() {
+        if at == 80 {
+            text.push('…');
+            break;
+        }
+        let _ = text.write_char(c);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,16 @@
+//! What a statement says: [`lexer`] takes its text apart, the parser makes a tree of it, and
+//! [`analysis`] finds every table, column and function in the tree.
+
+pub mod analysis;
+pub mod catalog;
+mod expression;
+mod functions;
+pub mod lexer;
+mod query;
+mod scope;
+mod settings;
+mod writing;
+
+pub use analysis::{Analysed, Kind, Refused, analyse};
+pub use catalog::{Catalog, Relation, RelationKind};
+pub(crate) use settings::{is_utf8, may_set};

@@ -1,0 +1,374 @@
+//! Noting what a task sees: its inputs, and the results of its calls.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::civil::Date;
+use serde_json::{Map, Value};
+
+use super::known::Listed;
+use super::{Ledger, Level};
+use crate::annotations::{Annotations, Beside, Choose, Kind, Listing, Sink, Tool, Trusted, When};
+use crate::text;
+use crate::value::address;
+use crate::verdict::{Origin, shorten};
+
+/// Most fields of one result that are noted one by one.
+const MOST_FIELDS: usize = 8_192;
+
+impl Ledger {
+    /// Notes what the task was opened with. `today` is what its words such as "tomorrow" start
+    /// from. What stands here steers calls, so it must come from whom the task is for, before the
+    /// agent has read anything that others wrote.
+    pub fn note_input(
+        &mut self,
+        purpose: &str,
+        parameters: &BTreeMap<String, String>,
+        today: Option<Date>,
+    ) {
+        self.today = today;
+        let limit = self.limits.trusted;
+        if let Some(source) = self.source(Origin::Purpose) {
+            self.known[0].note(purpose, source, today, false, limit);
+        }
+        for (name, value) in parameters {
+            if let Some(source) = self.source(Origin::Parameter { name: name.clone() }) {
+                self.known[0].note(value, source, today, true, limit);
+            }
+        }
+    }
+
+    /// Notes the result of a call that was forwarded: a `CallToolResult` of MCP, or any JSON value.
+    /// Without annotations nothing in it is trusted.
+    pub fn note_result(
+        &mut self,
+        annotations: Option<&Annotations>,
+        server: &str,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        result: &Value,
+    ) {
+        self.calls = self.calls.saturating_add(1);
+        let failed = result.get("isError").and_then(Value::as_bool) == Some(true);
+        let document = plain(result);
+        let annotated = annotations.and_then(|annotations| annotations.tool(tool));
+        let chosen = annotated
+            .filter(|_| !failed)
+            .and_then(|tool| self.chosen(tool, arguments));
+        let origin = Reading {
+            server,
+            tool,
+            call: self.calls,
+            arguments: shorten(&Value::Object(arguments.clone()).to_string(), 120),
+        };
+        let trust = match (annotated, chosen) {
+            (Some(tool), Some(_)) => self.trusted_places(&tool.trusted, &document),
+            _ => Trust::Places(HashMap::new()),
+        };
+        let mut left = MOST_FIELDS;
+        self.note_fields(
+            &document,
+            &mut String::new(),
+            None,
+            &trust,
+            &origin,
+            &mut left,
+        );
+        if let (Some(tool), Some(narrowed)) = (annotated, chosen) {
+            if let (Trusted::Some { lines, .. }, Value::String(text)) = (&tool.trusted, &document) {
+                let parts: Vec<String> = lines
+                    .iter()
+                    .flat_map(|lines| lines.captures_iter(text))
+                    .take(MOST_FIELDS)
+                    .flat_map(|found| {
+                        found
+                            .iter()
+                            .skip(1)
+                            .flatten()
+                            .map(|part| part.as_str().to_owned())
+                            .collect::<Vec<_>>()
+                    })
+                    .collect();
+                for part in parts {
+                    if let Some(source) = self.source(origin.at("")) {
+                        self.note_trusted(&part, source, Level::Trusted);
+                    }
+                }
+            }
+            for listing in &tool.lists {
+                self.note_listing(listing, &document, narrowed, &origin);
+            }
+        }
+    }
+
+    /// Whether everything that chose this result is derivable (else `None`), and whether it was
+    /// narrowed by words that the task says.
+    fn chosen(&self, tool: &Tool, arguments: &Map<String, Value>) -> Option<bool> {
+        if !tool.reads {
+            // It was forwarded, so its sinks were derivable or a person approved them.
+            return Some(true);
+        }
+        let mut narrowed = false;
+        for (steps, value) in super::check::leaves(arguments)? {
+            let first = steps.first().map_or("", String::as_str);
+            if tool.content.contains_key(first) || value.is_boolean() {
+                continue;
+            }
+            let any = Sink::default();
+            let sink = tool
+                .queries
+                .iter()
+                .chain(&tool.sinks)
+                .find(|(place, _)| place.covers(&steps))
+                .map_or(&any, |(_, sink)| sink);
+            self.derive(value, sink, Level::Trusted)?;
+            let says = value.as_str().map(text::words).unwrap_or_default();
+            narrowed |=
+                text::say_enough(&says) && self.derive(value, sink, Level::Vouched).is_some();
+        }
+        Some(narrowed)
+    }
+
+    fn trusted_places(&self, trusted: &Trusted, document: &Value) -> Trust {
+        let places = match trusted {
+            Trusted::Nothing => return Trust::Places(HashMap::new()),
+            Trusted::All => return Trust::All,
+            Trusted::Some { places, .. } => places,
+        };
+        let mut found = HashMap::new();
+        for (place, when) in places {
+            for standing in place.all_in(document).into_iter().take(MOST_FIELDS) {
+                let level = match when {
+                    None => Some(Level::Trusted),
+                    Some(when) => self.stands_beside(when, document, &standing.each),
+                };
+                if let Some(level) = level {
+                    found.insert(standing.pointer, level);
+                }
+            }
+        }
+        Trust::Places(found)
+    }
+
+    /// The level that a value is trusted at when what must stand beside it does.
+    fn stands_beside(&self, when: &When, document: &Value, each: &[String]) -> Option<Level> {
+        let beside = when.field.beside(document, each);
+        let texts: Option<Vec<&str>> = beside
+            .iter()
+            .map(|standing| standing.value.as_str())
+            .collect();
+        let texts = texts.filter(|texts| !texts.is_empty())?;
+        let (holds, level) = match &when.is {
+            Beside::Named => (
+                texts.iter().all(|text| {
+                    let value = Value::String((*text).to_owned());
+                    let says = text::say_enough(&text::words(text));
+                    says && self.derive(&value, &Sink::default(), Level::Task).is_some()
+                }),
+                Level::Vouched,
+            ),
+            Beside::OneOf(values) => (
+                texts
+                    .iter()
+                    .all(|text| values.iter().any(|value| is_one_of(text, value))),
+                Level::Trusted,
+            ),
+        };
+        holds.then_some(level)
+    }
+
+    fn note_fields(
+        &mut self,
+        value: &Value,
+        pointer: &mut String,
+        inherited: Option<Level>,
+        trust: &Trust,
+        origin: &Reading<'_>,
+        left: &mut usize,
+    ) {
+        let level = inherited.or_else(|| match trust {
+            Trust::All => Some(Level::Trusted),
+            Trust::Places(places) => places.get(pointer.as_str()).copied(),
+        });
+        let length = pointer.len();
+        match value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    pointer.push('/');
+                    pointer.push_str(&at.to_string());
+                    self.note_fields(item, pointer, level, trust, origin, left);
+                    pointer.truncate(length);
+                }
+            }
+            Value::Object(members) => {
+                for (name, member) in members {
+                    self.note_field(name, pointer, level, origin, left);
+                    pointer.push('/');
+                    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                    self.note_fields(member, pointer, level, trust, origin, left);
+                    pointer.truncate(length);
+                }
+            }
+            Value::String(text) => self.note_field(text, pointer, level, origin, left),
+            Value::Number(number) => {
+                self.note_field(&number.to_string(), pointer, level, origin, left);
+            }
+        }
+    }
+
+    fn note_field(
+        &mut self,
+        text: &str,
+        pointer: &str,
+        level: Option<Level>,
+        origin: &Reading<'_>,
+        left: &mut usize,
+    ) {
+        let Some(remaining) = left.checked_sub(1) else {
+            self.full = true;
+            return;
+        };
+        *left = remaining;
+        if let Some(source) = self.source(origin.at(pointer)) {
+            match level {
+                Some(level) => self.note_trusted(text, source, level),
+                None => self.note_untrusted(text, source),
+            }
+        }
+    }
+
+    fn note_trusted(&mut self, text: &str, source: u32, level: Level) {
+        let limit = self.limits.trusted;
+        self.known[level as usize - 1].note(text, source, None, true, limit);
+    }
+
+    pub(super) fn note_untrusted(&mut self, text: &str, source: u32) {
+        self.seen
+            .add(&text::careless_words(text), source, self.limits.untrusted);
+    }
+
+    fn note_listing(
+        &mut self,
+        listing: &Listing,
+        document: &Value,
+        narrowed: bool,
+        origin: &Reading<'_>,
+    ) {
+        for standing in listing.at.all_in(document).into_iter().take(MOST_FIELDS) {
+            let identifier = match standing.value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) => number.to_string(),
+                _ => continue,
+            };
+            let named = listing.name.as_ref().is_some_and(|name| {
+                name.beside(document, &standing.each).iter().any(|name| {
+                    let says = name.value.as_str().map(text::words).unwrap_or_default();
+                    let name = Sink {
+                        kind: Kind::Name,
+                        ..Sink::default()
+                    };
+                    text::say_enough(&says)
+                        && self
+                            .derive(&Value::String(says.join(" ")), &name, Level::Vouched)
+                            .is_some()
+                })
+            });
+            let how = match (named, narrowed) {
+                (true, _) => Choose::Named,
+                (false, true) => Choose::Narrowed,
+                (false, false) => Choose::Listed,
+            };
+            if self.listed.len() >= self.limits.sources {
+                self.full = true;
+                return;
+            }
+            let Some(source) = self.source(origin.at(&standing.pointer)) else {
+                return;
+            };
+            let key = (listing.of.as_str().into(), identifier.into_boxed_str());
+            let entry = self.listed.entry(key).or_insert(Listed { source, how });
+            if how > entry.how {
+                *entry = Listed { source, how };
+            }
+        }
+    }
+}
+
+/// A result that is being noted.
+struct Reading<'a> {
+    server: &'a str,
+    tool: &'a str,
+    call: u32,
+    arguments: String,
+}
+
+impl Reading<'_> {
+    fn at(&self, place: &str) -> Origin {
+        Origin::Result {
+            server: self.server.to_owned(),
+            tool: self.tool.to_owned(),
+            call: self.call,
+            arguments: self.arguments.clone(),
+            place: shorten(place, 120),
+        }
+    }
+}
+
+/// What of one result is trusted.
+enum Trust {
+    All,
+    /// By pointer; what stands inside is trusted too.
+    Places(HashMap<String, Level>),
+}
+
+fn is_one_of(text: &str, value: &str) -> bool {
+    match value.strip_prefix('@') {
+        Some(domain) => address::parse(text)
+            .and_then(|address| {
+                address
+                    .split_once('@')
+                    .map(|(_, host)| host.eq_ignore_ascii_case(domain))
+            })
+            .unwrap_or(false),
+        None => text == value,
+    }
+}
+
+/// The value that a `CallToolResult` of MCP carries: its structured content, or its text, read as
+/// JSON where it is JSON. Anything else is its own value.
+fn plain(result: &Value) -> Value {
+    if let Some(structured) = result
+        .get("structuredContent")
+        .filter(|value| value.is_object())
+    {
+        // SDKs wrap results that are not objects, since structured content must be one.
+        return match structured.as_object() {
+            Some(members) if members.len() == 1 && members.contains_key("result") => {
+                members["result"].clone()
+            }
+            _ => structured.clone(),
+        };
+    }
+    let Some(blocks) = result.get("content").and_then(Value::as_array) else {
+        return result.clone();
+    };
+    let mut values: Vec<Value> = blocks
+        .iter()
+        .map(|block| {
+            let text = block
+                .get("text")
+                .or_else(|| block.pointer("/resource/text"))
+                .and_then(Value::as_str);
+            match text {
+                Some(text) => {
+                    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
+                }
+                None => Value::Null,
+            }
+        })
+        .collect();
+    match values.len() {
+        1 => values.remove(0),
+        _ => Value::Array(values),
+    }
+}

@@ -1,0 +1,34 @@
+//! Step 8: what became of a request. Dropped before it is finished, the permit itself records that the
+//! agent went away, or that the request was cut.
+
+use bytes::Bytes;
+use gateway::pipeline::{Digest, Permit};
+use model::record::Ended;
+
+/// What is recorded of one request.
+pub(crate) struct Account {
+    pub(crate) permit: Permit,
+    digest: Digest,
+    /// How it ends if all of the answer passes.
+    pub(crate) ended: Ended,
+}
+
+impl Account {
+    pub(crate) fn new(permit: Permit, digest: Digest) -> Self {
+        Self {
+            permit,
+            digest,
+            ended: Ended::Answered,
+        }
+    }
+
+    /// Takes in what the agent gets.
+    pub(crate) fn see(&mut self, bytes: &Bytes) {
+        self.digest.update(bytes);
+    }
+
+    /// Records how it ended.
+    pub(crate) fn finish(self, ended: Ended) {
+        self.permit.finish(ended, self.digest);
+    }
+}

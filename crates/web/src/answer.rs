@@ -1,0 +1,255 @@
+//! Step 7: the answer on its way to the agent.
+
+use bytes::Bytes;
+use gateway::front::Settings;
+use gateway::intake::{Broken, Room, collect};
+use gateway::mcp::delivery::{Feed, delivery};
+use gateway::problem::problem;
+use gateway::resource::Route as Resource;
+use gateway::slots::Slot;
+use gateway::{Body, full};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use model::record::Ended;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use crate::account::Account;
+use crate::api::Api;
+use crate::headers;
+use crate::redaction::Redaction;
+
+/// One answer, and what it is for.
+pub(crate) struct Answer<'a> {
+    pub(crate) api: &'a Api,
+    pub(crate) resource: &'a Resource,
+    pub(crate) settings: &'a Settings,
+    pub(crate) room: &'a Room,
+    pub(crate) redaction: Option<&'a Redaction>,
+    /// When the task is over.
+    pub(crate) expires: Timestamp,
+    pub(crate) slot: Slot,
+}
+
+impl Answer<'_> {
+    /// Passes the answer on: as it comes, or whole where something has to be taken out of it.
+    pub(crate) async fn pass(
+        self,
+        mut account: Account,
+        response: Response<Incoming>,
+    ) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        if head.status == StatusCode::UNAUTHORIZED {
+            let server = self.api.web.name();
+            tracing::warn!(target: "upstream", %server, "the API refuses the gateway's credential");
+            return failed(
+                account,
+                "the API does not let the gateway in; an operator must see to its credential",
+            );
+        }
+        if head.status.is_informational() {
+            return failed(account, "the API answers with what was not asked for");
+        }
+        if head
+            .headers
+            .get(CONTENT_ENCODING)
+            .is_some_and(|coding| coding != "identity")
+        {
+            return failed(
+                account,
+                "the API's answer is compressed, though that was not asked for",
+            );
+        }
+        if let Some(location) = head.headers.remove(LOCATION) {
+            match self.location(&location) {
+                Some(own) => drop(head.headers.insert(LOCATION, own)),
+                None => return failed(account, "the API's answer points elsewhere"),
+            }
+        }
+        if head.status.is_client_error() || head.status.is_server_error() {
+            account.ended = Ended::UpstreamError;
+        }
+        head.headers = headers::back(head.headers, false);
+        if let Some(redaction) = self.redaction {
+            return self.redacted(redaction, account, head, body).await;
+        }
+        let signal = account.permit.signal();
+        let (feed, delivered) = delivery(signal);
+        let pump = Pump {
+            account,
+            feed,
+            idle: Duration::from_secs(self.settings.limits.upstream_seconds),
+            expires: Instant::now() + left(self.expires),
+            _slot: self.slot,
+        };
+        tokio::spawn(pump.run(body));
+        Response::from_parts(head, delivered.boxed())
+    }
+
+    /// Where a redirect leads, at the gateway; none when it leads out of the API.
+    fn location(&self, location: &HeaderValue) -> Option<HeaderValue> {
+        let uri: Uri = location.to_str().ok()?.parse().ok()?;
+        let base: Uri = self.api.web.base_url().parse().ok()?;
+        if uri.authority().is_some()
+            && (uri.authority() != base.authority() || uri.scheme() != base.scheme())
+        {
+            return None;
+        }
+        let rest = uri.path().strip_prefix(base.path().trim_end_matches('/'))?;
+        // Only what could be requested here, so that nothing is read in two ways by the agent either.
+        crate::path::segments(rest).ok()?;
+        let query = uri
+            .query()
+            .map_or(String::new(), |query| format!("?{query}"));
+        let own = self.resource.resource(&self.settings.base_url);
+        HeaderValue::try_from(format!("{own}{rest}{query}")).ok()
+    }
+
+    async fn redacted(
+        &self,
+        redaction: &Redaction,
+        mut account: Account,
+        mut head: http::response::Parts,
+        body: Incoming,
+    ) -> Response<Body> {
+        let limit = self.settings.limits.response_bytes;
+        let signal = account.permit.signal();
+        let time = Duration::from_secs(self.settings.limits.upstream_seconds);
+        let whole = tokio::select! {
+            biased;
+            () = signal.cut() => return cut(account),
+            () = tokio::time::sleep(left(self.expires)) => return cut(account),
+            whole = tokio::time::timeout(time, collect(body, limit, self.room)) => whole,
+        };
+        let bytes = match whole {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(Broken::TooLong)) => {
+                return failed(
+                    account,
+                    "the API's answer is too long to take out what must be",
+                );
+            }
+            Ok(Err(Broken::Off | Broken::NoRoom)) | Err(_) => {
+                return failed(account, "the API's answer broke off");
+            }
+        };
+        let bytes = if bytes.is_empty() {
+            bytes
+        } else {
+            let is_json = head.headers.get(CONTENT_TYPE).is_some_and(is_json);
+            let document = is_json
+                .then(|| serde_json::from_slice::<Value>(&bytes).ok())
+                .flatten();
+            let Some(mut document) = document else {
+                return failed(
+                    account,
+                    "the API's answer is not JSON, so that nothing can be taken out of it",
+                );
+            };
+            redaction.apply(&mut document);
+            Bytes::from(document.to_string())
+        };
+        head.headers.remove(CONTENT_LENGTH);
+        // They are about the answer as it was.
+        for name in [http::header::ETAG, http::header::ACCEPT_RANGES] {
+            head.headers.remove(name);
+        }
+        account.see(&bytes);
+        let ended = account.ended;
+        account.finish(ended);
+        Response::from_parts(head, full(bytes))
+    }
+}
+
+fn is_json(kind: &HeaderValue) -> bool {
+    let essence = kind.to_str().ok().and_then(|kind| kind.split(';').next());
+    essence.is_some_and(|essence| {
+        let essence = essence.trim().to_ascii_lowercase();
+        essence == "application/json" || essence.ends_with("+json")
+    })
+}
+
+/// How long it is until a moment.
+fn left(until: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+}
+
+/// There is no answer that could be passed on.
+pub(crate) fn failed(mut account: Account, reason: &str) -> Response<Body> {
+    let response = problem(
+        StatusCode::BAD_GATEWAY,
+        reason,
+        "try again later, or tell the operator; the audit log names the request",
+    );
+    account.ended = Ended::UpstreamFailed;
+    account.finish(Ended::UpstreamFailed);
+    response
+}
+
+/// The task, the agent or the API was ended meanwhile.
+pub(crate) fn cut(account: Account) -> Response<Body> {
+    let denied = account.permit.cut_off();
+    account.finish(Ended::Cut);
+    gateway::problem::denied(&denied)
+}
+
+/// Moves an answer from the API to the agent, at the agent's pace, until something ends it.
+struct Pump {
+    account: Account,
+    feed: Feed,
+    /// How long the API may be silent.
+    idle: Duration,
+    expires: Instant,
+    _slot: Slot,
+}
+
+impl Pump {
+    async fn run(mut self, body: Incoming) {
+        let ended = self.pass(body).await;
+        self.account.finish(ended);
+    }
+
+    async fn pass(&mut self, mut body: Incoming) -> Ended {
+        let cut = self.account.permit.signal().cut();
+        let expires = tokio::time::sleep_until(self.expires);
+        tokio::pin!(cut, expires);
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = &mut cut => return self.broken(Ended::Cut),
+                () = &mut expires => return self.broken(Ended::Cut),
+                () = self.feed.gone() => return Ended::Cancelled,
+                frame = tokio::time::timeout(self.idle, body.frame()) => frame,
+            };
+            let data = match frame {
+                Ok(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Ok(Some(Err(_))) | Err(_) => return self.broken(Ended::UpstreamFailed),
+                Ok(None) => return self.account.ended,
+            };
+            if data.is_empty() {
+                continue;
+            }
+            self.account.see(&data);
+            tokio::select! {
+                biased;
+                () = &mut cut => return self.broken(Ended::Cut),
+                () = &mut expires => return self.broken(Ended::Cut),
+                sent = self.feed.send(data) => {
+                    if sent.is_err() {
+                        return Ended::Cancelled;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Half an answer must not look like a whole one.
+    fn broken(&self, ended: Ended) -> Ended {
+        self.feed.break_off();
+        ended
+    }
+}
