@@ -118,8 +118,7 @@ impl Card {
             ));
         }
         if let Some(Value::Object(capabilities)) = card.get("capabilities") {
-            let has = |name| capabilities.get(name) == Some(&Value::Bool(true));
-            read.streams = has("streaming");
+            read.streams = capabilities.get("streaming") == Some(&Value::Bool(true));
             let offered = capabilities.get("extensions").and_then(Value::as_array);
             read.extensions = offered
                 .into_iter()

@@ -1,12 +1,12 @@
 //! Agents that work as usual, and agents that do not; and attacks on what is known of them.
 
 use jiff::Timestamp;
-use model::record::{ActionResult, Ended, Event, Intent, Record, Refusal};
-use model::{AgentName, DecisionId, Denial, InstanceId, Proof, Rule, ServerName, Spent, TaskId};
+use model::record::Record;
+use model::{AgentName, DecisionId, InstanceId, ServerName, TaskId};
 use monitor::Finding;
 use monitor::behaviour::{Behaviour, Label, Settings};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A log that is being written.
 struct Log {
@@ -49,10 +49,12 @@ impl Log {
         bytes
     }
 
-    fn put(&mut self, event: Event) {
+    /// Takes in a record as it is in the log.
+    fn put(&mut self, mut record: Value) {
         let time = Timestamp::from_second(self.second).expect("a time");
-        self.found
-            .extend(self.behaviour.observe(&Record::new(time, event)));
+        record["time"] = json!(time);
+        let record: Record = serde_json::from_value(record).expect("a record");
+        self.found.extend(self.behaviour.observe(&record));
     }
 
     fn open(&mut self) {
@@ -73,16 +75,10 @@ impl Log {
     fn call(&mut self, server: &str, tool: &str, says: u64, bytes: u64) {
         let decision = DecisionId::new(Timestamp::UNIX_EPOCH, self.random());
         self.intent(decision, server, tool, says, true);
-        self.put(Event::Result(Box::new(ActionResult {
-            decision,
-            task: self.task,
-            ended: Ended::Answered,
-            micros: 1,
-            bytes,
-            hash: None,
-            spent: Spent::default(),
-            notes: Default::default(),
-        })));
+        self.put(json!({
+            "event": "result", "decision": decision, "task": self.task, "ended": "answered",
+            "micros": 1, "bytes": bytes,
+        }));
     }
 
     fn intent(
@@ -93,29 +89,16 @@ impl Log {
         says: u64,
         permitted: bool,
     ) {
-        let denial = (!permitted).then(|| Denial {
-            rule: Rule::NotGranted,
-            reason: "no".into(),
-            remedy: "ask".into(),
+        let mut intent = json!({
+            "event": "intent", "decision": decision, "agent": self.agent,
+            "instance": InstanceId::new(Timestamp::UNIX_EPOCH, [7; 10]), "proof": "dpop", "task": self.task,
+            "server": server, "method": "tools/call", "target": tool, "arguments": {"id": says},
+            "arguments_hash": format!("{says:x}"), "permitted": permitted, "policy_version": "1",
         });
-        self.put(Event::Intent(Box::new(Intent {
-            decision,
-            agent: self.agent.clone(),
-            instance: InstanceId::new(Timestamp::UNIX_EPOCH, [7; 10]),
-            proof: Proof::Dpop,
-            task: self.task,
-            server: ServerName::parse(server).expect("a name"),
-            method: "tools/call".into(),
-            target: tool.into(),
-            arguments: Some(json!({"id": says})),
-            arguments_hash: Some(format!("{says:x}")),
-            permitted,
-            denial,
-            policies: vec![],
-            policy_version: "1".into(),
-            permission: None,
-            expected: Spent::default(),
-        })));
+        if !permitted {
+            intent["denial"] = json!({"rule": "not_granted", "reason": "no", "remedy": "ask"});
+        }
+        self.put(intent);
     }
 
     /// Ten tasks on each of as many days: list, read, read, comment.
@@ -227,15 +210,10 @@ fn hours_loops_and_denials_are_told() {
 fn refusals_and_spreading_are_told() {
     let mut log = Log::new();
     for _ in 0..200 {
-        log.put(Event::Refusal(Box::new(Refusal {
-            endpoint: "/oauth/token".into(),
-            denial: Denial {
-                rule: Rule::Unauthenticated,
-                reason: "no".into(),
-                remedy: "no".into(),
-            },
-            caller: None,
-        })));
+        log.put(json!({
+            "event": "refusal", "endpoint": "/oauth/token",
+            "denial": {"rule": "unauthenticated", "reason": "no", "remedy": "no"},
+        }));
     }
     assert_eq!(log.rules(), ["refusal-pressure"]);
     for agent in ["a", "b", "c", "d"] {

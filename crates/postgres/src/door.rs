@@ -134,7 +134,8 @@ impl Door for Endpoint {
 
     fn sweep(&self) {
         // The first one too: a gateway that died may have left roles behind.
-        if self.sweeps.fetch_add(1, Ordering::Relaxed) % SWEEPS == 0 {
+        let sweeps = self.sweeps.fetch_add(1, Ordering::Relaxed);
+        if sweeps.is_multiple_of(SWEEPS) {
             self.sweep_roles();
         }
     }

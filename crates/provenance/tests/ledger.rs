@@ -1,5 +1,10 @@
 //! What a ledger accepts and what it asks about, over whole tasks.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails where something is not as it says"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    agent, audit, check, init, keys, serve, server, shell, status, task, template,
+    agent, annotate, audit, check, init, keys, serve, server, shell, status, task, template,
 };
 use crate::{confined, connect, demo};
 
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Task(task::Args),
     /// See the kinds of task that there are
     Template(template::Args),
+    /// Draft a server's annotations, by which arguments are checked
+    Annotate(annotate::Args),
     /// See, disable and enable protected servers
     Server(server::Args),
     /// See and rotate the keys that tokens are signed with

@@ -64,7 +64,7 @@ fn task(agent: &str, number: u8) -> Task {
         purpose: "a purpose; with 'quotes'".to_owned(),
         grant: Grant {
             permissions: Vec::new(),
-            budget: Budget { calls: 7 },
+            budget: Budget::of_calls(7),
             proof: Proof::Dpop,
         },
         opened_at,

@@ -70,20 +70,40 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Refusal> {
     })
 }
 
+/// How requests are read.
+pub(crate) struct Reading<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) room: &'a Room,
+    /// Whether bodies may pass that cannot be looked into.
+    pub(crate) opaque_bodies: bool,
+}
+
+/// The parts of a request that make its arguments.
+pub(crate) struct Parts<'a> {
+    pub(crate) route: &'a Route,
+    /// The values of the path's parameters.
+    pub(crate) path: Vec<(&'a str, String)>,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: Incoming,
+}
+
 /// The arguments of a request: `path.NAME`, `query.NAME`, `body.NAME` or `body`; and its body.
 ///
 /// # Errors
 /// [`Refusal`]
 pub(crate) async fn of(
-    route: &Route,
-    path: Vec<(&str, String)>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-    body: Incoming,
-    limits: &Limits,
-    room: &Room,
-    opaque_bodies: bool,
+    request: Parts<'_>,
+    reading: &Reading<'_>,
 ) -> Result<(Map<String, Value>, Sent), Refusal> {
+    let Parts {
+        route,
+        path,
+        query,
+        headers,
+        body,
+    } = request;
+    let Reading { limits, room, .. } = reading;
     let mut arguments = Map::new();
     for (name, value) in path {
         arguments.insert(format!("path.{name}"), Value::String(value));
@@ -105,7 +125,7 @@ pub(crate) async fn of(
     }
     let kind = kind(headers)?;
     if matches!(kind, Kind::Other) {
-        return if opaque_bodies {
+        return if reading.opaque_bodies {
             Ok((arguments, Sent::Opaque(body)))
         } else {
             Err(Refusal::new(

@@ -136,8 +136,10 @@ pub(crate) fn back(mut headers: HeaderMap, upgrade: bool) -> HeaderMap {
     let gone: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
-            let beginning = |beginning: &&str| name.as_str().starts_with(*beginning);
-            WITHHELD.contains(name) || WITHHELD_TOO.iter().any(|it| beginning(&it))
+            WITHHELD.contains(name)
+                || WITHHELD_TOO
+                    .iter()
+                    .any(|beginning| name.as_str().starts_with(beginning))
         })
         .cloned()
         .chain(named_by_connection(&headers))

@@ -25,7 +25,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::account::Account;
 use crate::answer::{self, Answer};
 use crate::api::Api;
-use crate::arguments::{self, Refusal, Sent};
+use crate::arguments::{self, Reading, Refusal, Sent};
 use crate::routes::{Found, WEBSOCKET};
 use crate::upgrade::Upgraded;
 use crate::{Shared, call_token, headers, path};
@@ -140,17 +140,19 @@ impl Visit<'_> {
         let agent: Option<OnUpgrade> = upgrade.then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().map(str::to_owned);
-        let (arguments, sent) = arguments::of(
-            route,
-            values,
-            query.as_deref(),
-            &parts.headers,
-            body,
+        let reading = Reading {
             limits,
-            &self.shared.room,
-            api.opaque_bodies,
-        )
-        .await?;
+            room: &self.shared.room,
+            opaque_bodies: api.opaque_bodies,
+        };
+        let said = arguments::Parts {
+            route,
+            path: values,
+            query: query.as_deref(),
+            headers: &parts.headers,
+            body,
+        };
+        let (arguments, sent) = arguments::of(said, &reading).await?;
         let endpoint = route.name();
         let redaction = api.redactions.get(&endpoint);
         let action = Action::new(

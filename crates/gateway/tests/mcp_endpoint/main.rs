@@ -12,4 +12,5 @@ mod ending;
 mod hostile;
 mod legacy;
 mod modern;
+mod provenance;
 mod support;

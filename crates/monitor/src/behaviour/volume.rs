@@ -11,9 +11,9 @@ const DEVIATIONS: f64 = 6.0;
 /// this many times the average.
 const TIMES: f64 = 3.0;
 /// An average grows by at most this factor in a day.
-pub const GROWTH_PER_DAY: f64 = 1.5;
+pub(super) const GROWTH_PER_DAY: f64 = 1.5;
 /// An average that is this many times its anchor has drifted.
-pub const DRIFT: f64 = 2.0;
+const DRIFT: f64 = 2.0;
 /// Windows that must be known before anything is unusual.
 const WARM_WINDOWS: u32 = 12;
 const DAY: i64 = 86_400;

@@ -104,10 +104,9 @@ fn is_alone(text: &str, start: usize, end: usize) -> bool {
     let before = start.checked_sub(1).and_then(|at| bytes.get(at));
     let longer = |byte: Option<&u8>| matches!(byte, Some(b'-' | b'.'));
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    !part(before)
-        && !part(bytes.get(end))
-        && !(longer(before) && start >= 2 && digit(start - 2))
-        && !(longer(bytes.get(end)) && digit(end + 1))
+    let begins_within = part(before) || (longer(before) && start >= 2 && digit(start - 2));
+    let ends_within = part(bytes.get(end)) || (longer(bytes.get(end)) && digit(end + 1));
+    !begins_within && !ends_within
 }
 
 fn digits(text: &str) -> Vec<u32> {
@@ -186,7 +185,7 @@ fn luhn(digits: &[u32]) -> bool {
             (_, double) => double,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Numbers that were ever assigned: no area 000, 666 or 9xx, no group 00, no serial 0000.

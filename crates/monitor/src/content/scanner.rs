@@ -12,7 +12,7 @@ use crate::finding::{Asi, Atlas, Evidence, Finding, Severity, Subject};
 use crate::text;
 
 /// Most findings of one text.
-pub const FINDINGS: usize = 64;
+const FINDINGS: usize = 64;
 
 /// How much of a text is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

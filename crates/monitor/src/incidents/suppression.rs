@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::finding::{Finding, Severity};
 
 /// Longest time that something can be suppressed for, in seconds: 90 days.
-pub const LONGEST: i64 = 90 * 86_400;
+const LONGEST: i64 = 90 * 86_400;
 
 /// Findings of a rule, perhaps only about an agent or a server, that are not to come in until a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

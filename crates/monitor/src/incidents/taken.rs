@@ -15,7 +15,7 @@ use crate::finding::Finding;
 /// A finding joins an incident whose last one is at most this many seconds ago.
 pub const WINDOW_SECONDS: i64 = 1_800;
 /// An incident with findings for longer than this many seconds gets no more: the next one begins.
-pub const LONGEST_SECONDS: i64 = 86_400;
+const LONGEST_SECONDS: i64 = 86_400;
 /// Most findings that an incident holds; more are counted.
 pub const FINDINGS: usize = 64;
 /// Most incidents that are kept.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::text;
 
 /// Largest definition, as canonical JSON, in bytes.
-pub const DEFINITION_BYTES: usize = 256 << 10;
+const DEFINITION_BYTES: usize = 256 << 10;
 /// The members that a definition is made of; a model sees no others.
 const MEMBERS: [&str; 6] = [
     "name",

@@ -11,13 +11,13 @@ use crate::content::{Canaries, Place, Scanner};
 use crate::finding::{Asi, Atlas, Evidence, Finding, Severity};
 
 /// Longest description that is still one, in bytes.
-pub const DESCRIPTION_BYTES: usize = 4 << 10;
+const DESCRIPTION_BYTES: usize = 4 << 10;
 /// Longest text elsewhere in a definition, in bytes.
-pub const TEXT_BYTES: usize = 2 << 10;
+const TEXT_BYTES: usize = 2 << 10;
 /// Largest definition that is still usual, as canonical JSON, in bytes.
-pub const USUAL_BYTES: usize = 32 << 10;
+const USUAL_BYTES: usize = 32 << 10;
 /// Most findings of one definition.
-pub const FINDINGS: usize = 32;
+const FINDINGS: usize = 32;
 
 /// Reads definitions.
 #[derive(Debug, Clone, Copy)]

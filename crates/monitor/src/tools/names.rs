@@ -8,7 +8,7 @@ use crate::finding::{Asi, Atlas, Evidence, Finding, Severity, Subject};
 use crate::text::{self, skeleton};
 
 /// Most names of tools that are compared.
-pub const NAMES: usize = 65_536;
+const NAMES: usize = 65_536;
 /// Shortest name, in letters and digits, that is looked for in descriptions.
 const TELLING: usize = 6;
 

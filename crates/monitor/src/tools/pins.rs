@@ -11,7 +11,7 @@ use super::definition::{Definition, Hash};
 use crate::text;
 
 /// Most tools of one server that can be approved.
-pub const TOOLS_PER_SERVER: usize = 1_024;
+const TOOLS_PER_SERVER: usize = 1_024;
 /// Longest difference that is shown, in lines.
 const DIFF_LINES: usize = 400;
 /// Longest line of a difference, in characters.

@@ -3,9 +3,10 @@
 
 mod catalog;
 mod plan;
+mod rules;
 
 pub(crate) use catalog::catalog;
-pub use plan::{Plan, PlanError, plan};
+pub use plan::{Plan, PlanError, RowRule, plan};
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use zeroize::Zeroizing;
@@ -38,8 +39,16 @@ impl Role {
         let password = Zeroizing::new(hexadecimal::<32>());
         let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
         let role = escape_identifier(&name);
+        let rules = plan.row_rules(&database.address.database);
+        rules::keep(database, &rules).await?;
+        // The roles of rules, its only memberships, are inherited, or their policies would not hold for it.
+        let inherit = if rules.is_empty() {
+            "NOINHERIT"
+        } else {
+            "INHERIT"
+        };
         let mut sql = format!(
-            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION NOBYPASSRLS \
+            "CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE {inherit} NOREPLICATION NOBYPASSRLS \
              CONNECTION LIMIT 1 PASSWORD {};\n",
             escape_literal(&verifier).trim_start(),
         );
@@ -52,10 +61,11 @@ impl Role {
             escape_literal(&name).trim_start(),
             escape_literal(&name).trim_start(),
         ));
-        if plan.has_conditions() {
-            // The names in conditions mean what they mean to the session.
-            let path = search_path(database);
-            sql.push_str(&format!("SET LOCAL search_path = {path};\n"));
+        for rule in &rules {
+            sql.push_str(&format!(
+                "GRANT {} TO {role};\n",
+                escape_identifier(&rule.role)
+            ));
         }
         sql.push_str(&plan.sql(&name));
         database.admin.run(database, &sql).await?;
@@ -88,9 +98,11 @@ pub(crate) fn search_path(database: &Database) -> String {
 /// [`UpstreamError`] when the database cannot be asked.
 pub(crate) async fn sweep(database: &Database) -> Result<usize, UpstreamError> {
     let sql = format!(
-        "SELECT r.rolname FROM pg_roles r WHERE r.rolname ~ '^{PREFIX}[0-9a-f]{{20}}$' \
-         AND r.rolvaliduntil < now() AND NOT EXISTS \
-         (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid) LIMIT {SWEPT}"
+        "SELECT r.rolname FROM pg_roles r WHERE r.rolname ~ '^{PREFIX}(rows_[0-9a-f]{{30}}|[0-9a-f]{{20}})$' \
+         AND r.rolvaliduntil < now() \
+         AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.usesysid = r.oid) \
+         AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = r.oid \
+           AND m.member IN (SELECT oid FROM pg_roles WHERE rolname ~ '^{PREFIX}')) LIMIT {SWEPT}"
     );
     let mut dropped = 0;
     for row in database.admin.run(database, &sql).await? {

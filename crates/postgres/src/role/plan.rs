@@ -79,12 +79,6 @@ impl Plan {
         self.filtered.contains(table)
     }
 
-    /// Whether rows of any table are hidden from it.
-    #[must_use]
-    pub fn has_conditions(&self) -> bool {
-        !self.filtered.is_empty()
-    }
-
     /// Whether it writes anything.
     #[must_use]
     pub fn writes(&self) -> bool {
@@ -129,26 +123,86 @@ impl Plan {
                     }
                 }
             }
-            if self.filtered.contains(&given.table.full_name()) {
-                for (operation, right) in &given.operations {
-                    sql.push_str(&policies(given, &table, role, *operation, right));
-                }
-            }
         }
         sql
+    }
+
+    /// The rules on rows that it is held to.
+    #[must_use]
+    pub fn row_rules(&self, database: &str) -> Vec<RowRule> {
+        let filtered = self
+            .tables
+            .iter()
+            .filter(|given| self.filtered.contains(&given.table.full_name()));
+        filtered
+            .flat_map(|given| {
+                let each = given.operations.iter();
+                each.map(|(operation, right)| row_rule(database, &given.table, *operation, right))
+            })
+            .collect()
+    }
+}
+
+/// Which rows of a table may be touched in one way. It is kept in the database as policies for a role of
+/// its own that nobody logs in with; roles of sessions become its members. So that a session can begin
+/// while another one has the table in use: making a policy needs the table for itself, once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowRule {
+    /// The name of the role, and of the policy.
+    pub role: String,
+    /// The table's schema and name.
+    pub table: (String, String),
+    /// The statements that make the policies.
+    pub policies: String,
+}
+
+/// What the names of roles for rules on rows begin with.
+pub(super) const RULES: &str = "sallyport_rows_";
+
+fn row_rule(
+    database: &str,
+    relation: &Relation,
+    operation: TableOperation,
+    right: &Right,
+) -> RowRule {
+    let open = if relation.open_policies {
+        "open"
+    } else {
+        "closed"
+    };
+    let condition = right.rows.as_deref().unwrap_or("true");
+    let whole = [
+        database,
+        &relation.schema,
+        &relation.name,
+        operation.as_str(),
+        open,
+        condition,
+    ];
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, whole.join("\0").as_bytes());
+    let digest = digest
+        .as_ref()
+        .iter()
+        .take(15)
+        .map(|byte| format!("{byte:02x}"));
+    let role = format!("{RULES}{}", digest.collect::<String>());
+    let table = format!("{}.{}", quote(&relation.schema), quote(&relation.name));
+    RowRule {
+        policies: policies(relation, &table, &role, operation, condition),
+        table: (relation.schema.clone(), relation.name.clone()),
+        role,
     }
 }
 
 /// The policies that hold a role to its rows: one that nothing can widen, and where no policy lets
 /// everyone in, one that lets it in.
 fn policies(
-    given: &Given,
+    relation: &Relation,
     table: &str,
     role: &str,
     operation: TableOperation,
-    right: &Right,
+    condition: &str,
 ) -> String {
-    let condition = right.rows.as_deref().unwrap_or("true");
     let checks = match operation {
         TableOperation::Select | TableOperation::Delete => format!("USING (({condition}\n))"),
         TableOperation::Insert => format!("WITH CHECK (({condition}\n))"),
@@ -158,17 +212,13 @@ fn policies(
     };
     let word = operation.as_str().to_uppercase();
     let to = quote(role);
-    let policy = |kind: &str| {
-        let name = quote(&format!(
-            "{role}_{}_{}",
-            operation.as_str(),
-            kind.to_lowercase()
-        ));
+    let policy = |kind: &str, name: &str| {
+        let name = quote(name);
         format!("CREATE POLICY {name} ON {table} AS {kind} FOR {word} TO {to} {checks};\n")
     };
-    let mut sql = policy("RESTRICTIVE");
-    if !given.table.open_policies {
-        sql.push_str(&policy("PERMISSIVE"));
+    let mut sql = policy("RESTRICTIVE", role);
+    if !relation.open_policies {
+        sql.push_str(&policy("PERMISSIVE", &format!("{role}_in")));
     }
     sql
 }
@@ -195,6 +245,10 @@ pub fn plan<'a>(
         let matching = permissions.clone().filter(|one| one.name.matches(&name));
         let mut operations: BTreeMap<TableOperation, Vec<Right>> = BTreeMap::new();
         for permission in matching {
+            // Each by itself: two halves could make one whole.
+            if let Some(rows) = &permission.rows {
+                check_condition(rows).map_err(|why| PlanError::Condition(name.clone(), why))?;
+            }
             let columns = permission.columns.as_ref().map(|columns| {
                 let there = columns.iter().filter(|c| table.columns.contains(c));
                 there.cloned().collect::<BTreeSet<_>>()

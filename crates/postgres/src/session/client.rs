@@ -37,7 +37,10 @@ impl Relay<'_> {
                 self.ending = true;
                 return Ok(());
             }
-            (Copying::In, Frontend::CopyData) => return Ok(self.forward(&message)),
+            (Copying::In, Frontend::CopyData) => {
+                self.forward(&message);
+                return Ok(());
+            }
             (Copying::In, Frontend::CopyDone | Frontend::CopyFail) => {
                 self.copying = Copying::Done;
                 self.forward(&message);
@@ -54,10 +57,10 @@ impl Relay<'_> {
                 let unspent = std::mem::take(&mut self.unspent);
                 let unspent = unspent.into_iter().map(|(_, running)| running).collect();
                 self.expected.push_back(Expected::Sync(unspent));
-                return Ok(self.forward(&message));
+                self.forward(&message);
+                return Ok(());
             }
             // After an error the database ignores everything up to the next Sync.
-            (_, Frontend::Query(_)) if self.skipping => return Ok(()),
             _ if self.skipping => return Ok(()),
             _ => {}
         }
@@ -393,7 +396,8 @@ impl Relay<'_> {
                 self.copying = Copying::Asked;
             }
         }
-        self.expected.push_back(Expected::Execute(running));
+        self.expected
+            .push_back(Expected::Execute(Box::new(running)));
         self.forward(message);
         Ok(())
     }

@@ -226,7 +226,7 @@ async fn admit(
         tracing::warn!(server = %server, %error, "a session could not be begun");
         ErrorResponse::fatal("08006", format!("the session cannot be begun: {error}"))
     };
-    let catalog = role::catalog(&database)
+    let mut catalog = role::catalog(&database)
         .await
         .map_err(|error| failed(&error))?;
     let grant = &caller.task.task().grant;
@@ -235,7 +235,7 @@ async fn admit(
         .iter()
         .filter(|permission| permission.server == server)
         .flat_map(|permission| &permission.tables);
-    let plan = role::plan(tables, &catalog).map_err(|error| {
+    let plan = role::plan(tables.clone(), &catalog).map_err(|error| {
         let denial = Denial {
             rule: Rule::NotGranted,
             reason: error.to_string(),
@@ -246,6 +246,7 @@ async fn admit(
             .refuse(&route.path(), Some(&caller), denial);
         ErrorResponse::fatal("42501", error.to_string()).hint(error.remedy())
     })?;
+    catalog.hide(|name| tables.clone().any(|granted| granted.name.matches(name)));
     let role = Role::make(&database, &plan)
         .await
         .map_err(|error| failed(&error))?;

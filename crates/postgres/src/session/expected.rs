@@ -23,7 +23,7 @@ pub(super) enum Expected {
     /// Something is forgotten.
     Close,
     /// A portal is carried out.
-    Execute(Running),
+    Execute(Box<Running>),
     /// The end of a batch, with what was permitted for preparing only.
     Sync(Vec<Running>),
     /// A failure that stands in for what was refused: this is what the client is told.

@@ -170,7 +170,7 @@ impl Relay<'_> {
         let done = match self.expected.front_mut() {
             Some(Expected::Query(running)) => running.pop_front(),
             _ => match self.expected.pop_front() {
-                Some(Expected::Execute(running)) => Some(running),
+                Some(Expected::Execute(running)) => Some(*running),
                 _ => None,
             },
         };

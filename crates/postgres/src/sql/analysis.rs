@@ -325,10 +325,14 @@ impl Walk<'_> {
     /// first: who may not touch it does not learn whether it exists.
     pub(super) fn table(&mut self, name: &ObjectName) -> Result<Option<Arc<Relation>>, Refused> {
         let (schema, table) = split(name)?;
-        match self.catalog.resolve(schema.as_deref(), &table) {
+        let found = self.catalog.resolve(schema.as_deref(), &table);
+        match found.filter(|found| !self.catalog.is_hidden(found)) {
             Some(found) => Ok(Some(Arc::clone(found))),
             None => {
-                let full = self.catalog.unresolved(schema.as_deref(), &table);
+                let full = match found {
+                    Some(hidden) => hidden.full_name(),
+                    None => self.catalog.unresolved(schema.as_deref(), &table),
+                };
                 self.touched
                     .entry((full.clone(), TableOperation::Select))
                     .or_default();

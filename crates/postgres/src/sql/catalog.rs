@@ -1,12 +1,13 @@
 //! The tables of a database, as names in statements are resolved to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// The tables, views and their columns, as they were when the session began.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     relations: HashMap<String, Arc<Relation>>,
+    hidden: HashSet<String>,
     search_path: Vec<String>,
 }
 
@@ -63,8 +64,22 @@ impl Catalog {
             .collect();
         Self {
             relations,
+            hidden: HashSet::new(),
             search_path,
         }
+    }
+
+    /// Hides all relations that are not granted: their names still stand for them, as they do in the
+    /// database, but whether they are there, and with which columns, is told nobody.
+    pub fn hide(&mut self, granted: impl Fn(&str) -> bool) {
+        let names = self.relations.keys();
+        self.hidden = names.filter(|name| !granted(name)).cloned().collect();
+    }
+
+    /// Whether a relation is hidden.
+    #[must_use]
+    pub fn is_hidden(&self, relation: &Relation) -> bool {
+        self.hidden.contains(&relation.full_name())
     }
 
     /// All relations.

@@ -188,10 +188,8 @@ impl Ledger {
             };
             (listed.how >= needed).then_some((How::Listed, origin))
         };
-        if let Some(of) = &sink.of {
-            if let Some(derived) = listed(of) {
-                return Some(derived);
-            }
+        if let Some(derived) = sink.of.as_deref().and_then(listed) {
+            return Some(derived);
         }
         // A listing says of what its identifiers are; that a trusted result holds the same
         // characters somewhere says nothing.

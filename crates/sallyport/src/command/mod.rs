@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub(crate) mod agent;
+pub(crate) mod annotate;
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod enroll;
@@ -45,6 +46,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Task(args) => task::run(&args),
         Command::Template(args) => template::run(&args),
+        Command::Annotate(args) => annotate::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Status(args) => status::status(&args),

@@ -39,6 +39,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use data::log_dir;
+pub(crate) use doors::launcher;
 pub(crate) use logging::LogFormat;
 
 use crate::failure::Failure;

@@ -380,7 +380,7 @@ async fn what_parsers_disagree_about_never_arrives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_cuts_a_stream() {
     let upstream = Upstream::start().await;
-    let gateway = setup(&upstream.1, "").start().await;
+    let mut gateway = setup(&upstream.1, "").start().await;
     let agent = gateway.agent("front").await;
     let task = agent.open_task("front", json!({})).await;
     let token = token(&gateway, &agent, &task).await;
@@ -409,8 +409,11 @@ async fn a_revocation_cuts_a_stream() {
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!(last["error"]["code"], 403, "{text}");
     assert!(!text.contains("piece 599"));
-    let records = gateway.records();
-    assert!(records.iter().any(|it| it["ended"] == "cut"));
+    gateway
+        .wait_until("the cut is on record", async |this| {
+            this.records().iter().any(|it| it["ended"] == "cut")
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -598,7 +601,7 @@ async fn nothing_of_a_hostile_agent_passes_but_answers() {
         ),
     ] {
         let url = hostile(answer).await;
-        let gateway = setup(&url, "").start().await;
+        let mut gateway = setup(&url, "").start().await;
         let agent = gateway.agent("front").await;
         let task = agent.open_task("front", json!({})).await;
         let token = token(&gateway, &agent, &task).await;
@@ -614,10 +617,11 @@ async fn nothing_of_a_hostile_agent_passes_but_answers() {
         let last: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("{shown} {text}"));
         assert_eq!(last["error"]["code"], -32006, "{shown} {text}");
         assert!(text.len() < 4_096 && !text.contains("event: error"));
-        let records = gateway.records();
-        assert!(
-            records.iter().any(|it| it["ended"] == "upstream_failed"),
-            "{shown}"
-        );
+        gateway
+            .wait_until("how it ended is on record", async |this| {
+                let records = this.records();
+                records.iter().any(|it| it["ended"] == "upstream_failed")
+            })
+            .await;
     }
 }

@@ -16,5 +16,6 @@ mod disk;
 mod lifecycle;
 mod llm;
 mod operation;
+mod postgres;
 mod support;
 mod web;

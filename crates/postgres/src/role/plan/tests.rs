@@ -74,7 +74,7 @@ fn rows_need_row_security_and_a_table() {
     let sql = plan.sql("r");
     assert!(plan.is_filtered("crm.customers"));
     assert!(
-        sql.contains("AS RESTRICTIVE FOR SELECT TO \"r\" USING ((region = 'eu'\n))"),
+        sql.contains("AS RESTRICTIVE FOR SELECT TO \"r\" USING (((region = 'eu'\n)\n))"),
         "{sql}"
     );
     assert!(sql.contains("AS PERMISSIVE FOR UPDATE"), "{sql}");

@@ -301,6 +301,23 @@ fn what_is_not_there_is_noted_and_still_decided() {
 }
 
 #[test]
+fn what_is_hidden_looks_like_what_is_not_there() {
+    let mut catalog = catalog();
+    catalog.hide(|name| name == "public.orders");
+    let seen = |text: &str| {
+        let lexed = lex(text).unwrap();
+        analyse(&lexed[0], &catalog, &BTreeSet::new()).unwrap()
+    };
+    let (hidden, absent) = (
+        seen("SELECT *, secret, none FROM customers"),
+        seen("SELECT *, secret, none FROM absent"),
+    );
+    assert_eq!(hidden.missing.as_deref(), Some("public.customers"));
+    assert_eq!(hidden.accesses[0].columns, absent.accesses[0].columns);
+    assert_eq!(seen("SELECT total FROM orders").missing, None);
+}
+
+#[test]
 fn names_of_the_database_itself_come_first() {
     assert_eq!(
         touches("SELECT rolname FROM pg_authid"),
