@@ -1,5 +1,7 @@
 //! Step 3: what a request says, as arguments of its endpoint.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use gateway::intake::{Broken, Room, collect};
 use http::header::CONTENT_TYPE;
@@ -56,18 +58,73 @@ fn kind(headers: &HeaderMap) -> Result<Kind, Refusal> {
             "send one",
         ));
     }
-    let essence = first
+    let text = first
         .and_then(|kind| kind.to_str().ok())
-        .and_then(|kind| kind.split(';').next())
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    Ok(match essence.as_str() {
+        .unwrap_or_default();
+    let text = text.to_ascii_lowercase();
+    let mut parts = text.split(';').map(str::trim);
+    let kind = match parts.next().unwrap_or_default() {
         "application/json" => Kind::Json,
         "application/x-www-form-urlencoded" => Kind::Form,
         other if other.ends_with("+json") => Kind::Json,
-        _ => Kind::Other,
-    })
+        _ => return Ok(Kind::Other),
+    };
+    // The same bytes are another text in another character set, and some servers take the last of several
+    // types.
+    let is_utf8 = |part: &str| matches!(part, "charset=utf-8" | "charset=\"utf-8\"");
+    if text.contains(',') || parts.any(|part| part.contains("charset") && !is_utf8(part)) {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the Content-Type names a character set other than UTF-8, or more than one type",
+            "send UTF-8, and one type",
+        ));
+    }
+    Ok(kind)
+}
+
+/// Two names in one object that some servers take for one: equal but for small and capital letters
+/// (Go's `encoding/json` among others), or with a part in brackets behind (`id` and `id[]`, PHP).
+fn confusable(members: &Map<String, Value>) -> Option<&str> {
+    let mut plain = HashSet::with_capacity(members.len());
+    let mut bracketed = Vec::new();
+    for name in members.keys() {
+        let folded = name.to_lowercase();
+        if let Some((before, _)) = folded.split_once('[') {
+            bracketed.push((name, before.to_owned()));
+        }
+        if !plain.insert(folded) {
+            return Some(name);
+        }
+    }
+    let both = bracketed
+        .into_iter()
+        .find(|(_, before)| plain.contains(before));
+    both.map(|(name, _)| name.as_str())
+        .or_else(|| members.values().find_map(confusable_within))
+}
+
+/// The same in all objects of a value; its depth is limited already.
+fn confusable_within(value: &Value) -> Option<&str> {
+    match value {
+        Value::Object(members) => confusable(members),
+        Value::Array(all) => all.iter().find_map(confusable_within),
+        _ => None,
+    }
+}
+
+/// The arguments, if each of them is one for every server.
+fn distinct(arguments: Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
+    match confusable(&arguments) {
+        None => Ok(arguments),
+        Some(name) => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!(
+                "`{}` is so like another name beside it that some servers take the two for one",
+                name.escape_debug()
+            ),
+            "send one of the two",
+        )),
+    }
 }
 
 /// How requests are read.
@@ -121,12 +178,12 @@ pub(crate) async fn of(
         }
     }
     if body.is_end_stream() {
-        return Ok((arguments, Sent::Whole(Bytes::new())));
+        return Ok((distinct(arguments)?, Sent::Whole(Bytes::new())));
     }
     let kind = kind(headers)?;
     if matches!(kind, Kind::Other) {
         return if reading.opaque_bodies {
-            Ok((arguments, Sent::Opaque(body)))
+            Ok((distinct(arguments)?, Sent::Opaque(body)))
         } else {
             Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -137,7 +194,7 @@ pub(crate) async fn of(
     }
     let bytes = whole(body, limits, room).await?;
     if bytes.is_empty() {
-        return Ok((arguments, Sent::Whole(bytes)));
+        return Ok((distinct(arguments)?, Sent::Whole(bytes)));
     }
     match kind {
         Kind::Json => json_body(&bytes, limits, &mut arguments)?,
@@ -154,7 +211,7 @@ pub(crate) async fn of(
                 })?;
         }
     }
-    Ok((arguments, Sent::Whole(bytes)))
+    Ok((distinct(arguments)?, Sent::Whole(bytes)))
 }
 
 fn json_body(
@@ -238,5 +295,63 @@ fn number(name: &str, value: &mut Value) -> Result<(), Refusal> {
             Ok(())
         }
         _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use serde_json::json;
+
+    fn read(value: &'static str) -> Option<Kind> {
+        let headers = [(CONTENT_TYPE, HeaderValue::from_static(value))];
+        kind(&headers.into_iter().collect()).ok()
+    }
+
+    #[test]
+    fn a_body_is_looked_into_only_in_the_character_set_that_the_api_reads() {
+        for json in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+            "application/merge-patch+json; v=1",
+        ] {
+            assert!(matches!(read(json), Some(Kind::Json)), "{json}");
+        }
+        assert!(matches!(
+            read("application/x-www-form-urlencoded"),
+            Some(Kind::Form)
+        ));
+        assert!(matches!(read("text/plain; charset=x"), Some(Kind::Other)));
+        for refused in [
+            "application/json; charset=utf-16",
+            "application/json; charset=utf-8; charset=utf-7",
+            "application/json; charset*=utf-7",
+            "application/json; a=b, text/xml",
+            "application/x-www-form-urlencoded; charset=utf-16",
+        ] {
+            assert!(read(refused).is_none(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn names_that_some_servers_take_for_one_are_found_wherever_they_are() {
+        let found = |value: &Value| confusable_within(value).is_some();
+        for refused in [
+            json!({"body.amount": 1, "body.Amount": 9000}),
+            json!({"query.id": "7", "query.id[]": "8"}),
+            json!({"query.id": "7", "query.ID[0]": "8"}),
+            json!({"body.a": [{"b": {"x": 1, "X": 2}}]}),
+        ] {
+            assert!(found(&refused), "{refused}");
+        }
+        for fine in [
+            json!({"path.id": "7", "query.id": "7", "body.id": 7}),
+            json!({"query.filter[a]": "1", "query.filter[b]": "2"}),
+            json!({"body.a": {"x": 1}, "body.b": {"X": 1}}),
+        ] {
+            assert!(!found(&fine), "{fine}");
+        }
     }
 }

@@ -17,7 +17,19 @@ use crate::setup::folder_of;
 /// All enforcement points.
 pub(super) type Doors = Arc<[Arc<dyn Door>]>;
 
-/// All enforcement points, and those of them that are on the gateway's HTTP listener.
+/// The enforcement points of one process.
+pub(super) struct Built {
+    /// All of them.
+    pub(super) doors: Doors,
+    /// Those that are on the gateway's HTTP listener.
+    pub(super) http: Vec<Arc<dyn HttpDoor>>,
+    /// The one for agents, which opens parts of tasks.
+    pub(super) a2a: Arc<a2a::Endpoint>,
+    /// The one for databases, which has a listener of its own.
+    pub(super) databases: Arc<postgres::Endpoint>,
+}
+
+/// Builds all enforcement points.
 ///
 /// # Errors
 /// [`Failure`] with every server that cannot be used.
@@ -27,15 +39,7 @@ pub(super) fn all(
     pipeline: &Arc<Pipeline>,
     settings: &Arc<ArcSwap<Settings>>,
     keys: &Arc<KeyRing>,
-) -> Result<
-    (
-        Doors,
-        Vec<Arc<dyn HttpDoor>>,
-        Arc<a2a::Endpoint>,
-        Arc<postgres::Endpoint>,
-    ),
-    Failure,
-> {
+) -> Result<Built, Failure> {
     let failed = |wrong: Vec<String>| Failure::new(wrong.join("\n"));
     let upstreams = Upstreams::with_launcher(config, Some(launcher(file)))
         .map_err(|wrong| failed(wrong.iter().map(ToString::to_string).collect()))?;
@@ -60,7 +64,12 @@ pub(super) fn all(
         databases.clone(),
     ];
     let http: Vec<Arc<dyn HttpDoor>> = vec![mcp, web, llm, a2a.clone()];
-    Ok((Arc::new(doors), http, a2a, databases))
+    Ok(Built {
+        doors: Arc::new(doors),
+        http,
+        a2a,
+        databases,
+    })
 }
 
 /// What confines the programs that the gateway starts: this program, by another name. A file that took its

@@ -233,8 +233,12 @@ impl Running {
             Arc::new(Metrics::default()),
         ));
         let settings = Arc::new(ArcSwap::from_pointee(FrontSettings::of(&config)));
-        let (doors, http, a2a, database_door) =
-            doors::all(&setup.file, &config, &pipeline, &settings, &keys)?;
+        let doors::Built {
+            doors,
+            http,
+            a2a,
+            databases: database_door,
+        } = doors::all(&setup.file, &config, &pipeline, &settings, &keys)?;
         let front = Arc::new(Front::new(Arc::clone(&settings), http));
         let swept = doors.clone();
         let engine = Engine::start(EngineParts {

@@ -336,6 +336,14 @@ async fn paths_and_bodies_that_two_could_read_differently_reach_nobody() {
             r#"{"customer":"7","amount":1,"amount":9000}"#,
         ),
         ("application/json", r#"{"customer":"7","amount":1} x"#),
+        (
+            "application/json",
+            r#"{"customer":"7","amount":1,"Amount":9000}"#,
+        ),
+        (
+            "application/json; charset=utf-16",
+            r#"{"customer":"7","amount":1}"#,
+        ),
         ("text/plain", "customer=7"),
         ("application/x-www-form-urlencoded", "customer=7;amount=1"),
     ] {
