@@ -1,5 +1,7 @@
 //! What the benchmark's programs share: listening and one message of the load.
 
+pub mod wire;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -5,17 +5,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use identity::InstanceKey;
 use jiff::Timestamp;
+use sallyport_bench::wire::{Answer, Wire};
 use sallyport_bench::{REVISION, Whole, call};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -56,17 +58,26 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What every connection needs.
 struct Load {
-    url: Uri,
+    url: String,
     address: String,
-    authority: HeaderValue,
+    /// The request up to where a proof belongs.
+    head: Vec<u8>,
+    body: Bytes,
     token: Option<Token>,
+    unique: Unique,
 }
 
 struct Token {
     text: String,
-    header: HeaderValue,
+    scheme: &'static str,
     /// The key to prove with, when the token is bound to it.
     key: Option<InstanceKey>,
+}
+
+/// Ids that nobody used before: what is random comes first, then a number.
+struct Unique {
+    random: u64,
+    next: AtomicU64,
 }
 
 /// What one connection saw.
@@ -108,17 +119,20 @@ async fn run(args: Args) -> Result<Value, Failure> {
     let token = match (&args.instance, &args.task, &args.bearer) {
         (Some(folder), Some(task), _) => Some(fetch_token(folder, task, &args).await?),
         (_, _, Some(bearer)) => Some(Token {
-            header: HeaderValue::try_from(format!("Bearer {bearer}"))?,
+            scheme: "Bearer",
             text: bearer.clone(),
             key: None,
         }),
         _ => None,
     };
+    let body = call();
     let load = Arc::new(Load {
-        address: authority.clone(),
-        authority: HeaderValue::try_from(authority)?,
-        url: args.url,
+        head: head(&args.url, &authority, token.as_ref(), body.len()),
+        body,
+        address: authority,
+        url: args.url.to_string(),
         token,
+        unique: Unique::new()?,
     });
     let begin = Instant::now() + Duration::from_secs(1);
     let end = begin + Duration::from_secs(args.seconds);
@@ -152,23 +166,20 @@ async fn run(args: Args) -> Result<Value, Failure> {
 }
 
 async fn keep_busy(load: Arc<Load>, begin: Instant, end: Instant) -> Result<Seen, Failure> {
-    let body = call();
-    let mut connection = connect(&load.address).await?;
+    let mut wire = Wire::connect(&load.address).await?;
+    let mut request = Vec::with_capacity(4 << 10);
     let mut seen = Seen::default();
     loop {
         let started = Instant::now();
         if started >= end {
             return Ok(seen);
         }
-        let request = load.request(&body)?;
-        connection.ready().await?;
-        let response = connection.send_request(request).await?;
-        let status = response.status();
-        let answer = response.into_body().collect().await?.to_bytes();
+        load.write(&mut request)?;
+        let Answer { status, body } = wire.exchange(&request).await?;
         if started < begin {
             continue;
         }
-        if status == StatusCode::OK && answer.windows(9).any(|w| w == b"\"content\"") {
+        if status == 200 && body.windows(9).any(|w| w == b"\"content\"") {
             seen.micros
                 .push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
         } else {
@@ -176,7 +187,7 @@ async fn keep_busy(load: Arc<Load>, begin: Instant, end: Instant) -> Result<Seen
             seen.first_failure.get_or_insert_with(|| {
                 format!(
                     "{status}: {}",
-                    String::from_utf8_lossy(&answer[..answer.len().min(300)])
+                    String::from_utf8_lossy(&body[..body.len().min(300)])
                 )
             });
         }
@@ -192,30 +203,52 @@ async fn connect(address: &str) -> Result<SendRequest<Whole>, Failure> {
 }
 
 impl Load {
-    fn request(&self, body: &Bytes) -> Result<Request<Whole>, Failure> {
-        let mut request = Request::post(self.url.path())
-            .header(HOST, self.authority.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json, text/event-stream")
-            .header("mcp-protocol-version", REVISION)
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", "echo");
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, token.header.clone());
-            if let Some(key) = &token.key {
-                let url = self.url.to_string();
-                let proof = key.sign_dpop(
-                    "POST",
-                    &url,
-                    Some(&token.text),
-                    None,
-                    Timestamp::now(),
-                    &unique()?,
-                )?;
-                request = request.header("dpop", proof);
-            }
+    /// Writes a whole request, with a new proof if the token is bound to a key.
+    fn write(&self, request: &mut Vec<u8>) -> Result<(), Failure> {
+        request.clear();
+        request.extend_from_slice(&self.head);
+        if let Some(token) = &self.token
+            && let Some(key) = &token.key
+        {
+            let (now, jti) = (Timestamp::now(), self.unique.next());
+            let proof = key.sign_dpop("POST", &self.url, Some(&token.text), None, now, &jti)?;
+            request.extend_from_slice(b"dpop: ");
+            request.extend_from_slice(proof.as_bytes());
+            request.extend_from_slice(b"\r\n");
         }
-        Ok(request.body(Whole::new(body.clone()))?)
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(&self.body);
+        Ok(())
+    }
+}
+
+/// What is the same in the head of every request.
+fn head(url: &Uri, authority: &str, token: Option<&Token>, length: usize) -> Vec<u8> {
+    let mut head = format!(
+        "POST {} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
+         accept: application/json, text/event-stream\r\nmcp-protocol-version: {REVISION}\r\n\
+         mcp-method: tools/call\r\nmcp-name: echo\r\ncontent-length: {length}\r\n",
+        url.path()
+    );
+    if let Some(Token { scheme, text, .. }) = token {
+        head.push_str(&format!("authorization: {scheme} {text}\r\n"));
+    }
+    head.into_bytes()
+}
+
+impl Unique {
+    fn new() -> Result<Self, Failure> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)?;
+        Ok(Self {
+            random: u64::from_ne_bytes(random),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    fn next(&self) -> String {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        format!("{:016x}{next:016x}", self.random)
     }
 }
 
@@ -231,8 +264,8 @@ async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Resul
     };
     let (issuer, client) = (text("control")?, text("id")?);
     let endpoint: Uri = format!("{issuer}/oauth/token").parse()?;
-    let now = Timestamp::now();
-    let assertion = key.sign_assertion(&client, &issuer, now, &unique()?)?;
+    let (now, unique) = (Timestamp::now(), Unique::new()?);
+    let assertion = key.sign_assertion(&client, &issuer, now, &unique.next())?;
     let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
     let form = [
         ("grant_type", "client_credentials".to_owned()),
@@ -264,7 +297,7 @@ async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Resul
         let url = endpoint.to_string();
         request = request.header(
             "dpop",
-            key.sign_dpop("POST", &url, None, None, now, &unique()?)?,
+            key.sign_dpop("POST", &url, None, None, now, &unique.next())?,
         );
     }
     let mut connection = connect(authority).await?;
@@ -276,17 +309,9 @@ async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Resul
     let token = answer["access_token"]
         .as_str()
         .ok_or_else(|| format!("no token: {answer}"))?;
-    let scheme = if args.dpop { "DPoP" } else { "Bearer" };
     Ok(Token {
-        header: HeaderValue::try_from(format!("{scheme} {token}"))?,
+        scheme: if args.dpop { "DPoP" } else { "Bearer" },
         text: token.to_owned(),
         key: args.dpop.then_some(key),
     })
-}
-
-/// A `jti` that nobody used before.
-fn unique() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

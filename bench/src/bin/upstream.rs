@@ -1,6 +1,7 @@
 //! The upstream of the benchmark: an MCP server that answers as fast as one can, so that what is
 //! measured is what stands in front of it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sallyport_bench::{REVISION, Whole, listen};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,29 +30,58 @@ async fn main() -> std::io::Result<()> {
     listen(Args::parse().listen, answer).await
 }
 
+/// What of a message the answer depends on.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow)]
+    params: Params<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Params<'a> {
+    #[serde(borrow)]
+    arguments: Arguments<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Arguments<'a> {
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+}
+
 async fn answer(request: Request<Incoming>) -> Response<Whole> {
     let body = match request.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => return Response::default(),
     };
-    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let result = match message["method"].as_str() {
-        Some("tools/call") => json!({
-            "content": [{ "type": "text", "text": message["params"]["arguments"]["text"] }],
-            "resultType": "complete"
-        }),
-        Some("tools/list") => json!({
+    let message: Message = serde_json::from_slice(&body).unwrap_or_default();
+    let result = match &*message.method {
+        "tools/call" => {
+            let text = message.params.arguments.text.map_or("null", RawValue::get);
+            format!(r#"{{"content":[{{"type":"text","text":{text}}}],"resultType":"complete"}}"#)
+        }
+        "tools/list" => json!({
             "tools": [{ "name": "echo", "inputSchema": { "type": "object" } }],
             "resultType": "complete", "ttlMs": 0, "cacheScope": "private"
-        }),
-        Some("server/discover") => json!({
+        })
+        .to_string(),
+        "server/discover" => json!({
             "supportedVersions": [REVISION], "capabilities": { "tools": {} },
             "resultType": "complete", "ttlMs": 0, "cacheScope": "private"
-        }),
-        _ => Value::Null,
+        })
+        .to_string(),
+        _ => "null".to_owned(),
     };
-    let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
-    let mut response = Response::new(Whole::new(Bytes::from(answer.to_string())));
+    let id = message.id.map_or("null", RawValue::get);
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+    let mut response = Response::new(Whole::new(Bytes::from(answer)));
     response.headers_mut().insert(
         "content-type",
         http::HeaderValue::from_static("application/json"),
