@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::private_file::{self, KeyError};
@@ -108,18 +109,30 @@ impl InstanceKey {
         jti: &str,
     ) -> Result<String, SigningFailed> {
         let url = url.split(['?', '#']).next().unwrap_or(url);
-        let mut claims = json!({
-            "jti": jti, "htm": method, "htu": url, "iat": now.as_second(),
-        });
-        if let Some(token) = access_token {
-            claims["ath"] = json!(base64url(&sha256(token.as_bytes())));
-        }
-        if let Some(nonce) = nonce {
-            claims["nonce"] = json!(nonce);
-        }
-        self.signing
-            .sign(&self.proof_header, claims.to_string().as_bytes())
+        let claims = ProofClaims {
+            jti,
+            htm: method,
+            htu: url,
+            iat: now.as_second(),
+            ath: access_token.map(|token| base64url(&sha256(token.as_bytes()))),
+            nonce,
+        };
+        let claims = serde_json::to_vec(&claims).map_err(|_| SigningFailed)?;
+        self.signing.sign(&self.proof_header, &claims)
     }
+}
+
+/// What stands in a proof (RFC 9449 §4.2).
+#[derive(Serialize)]
+struct ProofClaims<'a> {
+    jti: &'a str,
+    htm: &'a str,
+    htu: &'a str,
+    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ath: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nonce: Option<&'a str>,
 }
 
 impl std::fmt::Debug for InstanceKey {
