@@ -7,21 +7,51 @@ use model::record::Ended;
 use model::{Denial, ServerName};
 use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-type Labels = Vec<(&'static str, String)>;
+/// Labels of what happens on every call are compared without being copied into strings first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Permitted {
+    server: Label,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    server: Label,
+    rule: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct How {
+    how: &'static str,
+}
+
+/// A server, or none that is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Label(Option<ServerName>);
+
+impl EncodeLabelValue for Label {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        match &self.0 {
+            Some(server) => server.as_str().encode(encoder),
+            None => "unknown".encode(encoder),
+        }
+    }
+}
+
 type Count = Counter<u64, AtomicU64>;
 
 /// The metrics of one process. Label values come from configuration and from closed sets, never
 /// from what agents send, so that their number is bounded.
 pub struct Metrics {
     registry: Mutex<Registry>,
-    permitted: Family<Labels, Count>,
-    denied: Family<Labels, Count>,
-    ended: Family<Labels, Count>,
+    permitted: Family<Permitted, Count>,
+    denied: Family<Refused, Count>,
+    ended: Family<How, Count>,
     refused: Count,
     results_lost: Count,
     seconds: Histogram,
@@ -30,9 +60,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("sallyport");
-        let permitted = Family::<Labels, Count>::default();
-        let denied = Family::<Labels, Count>::default();
-        let ended = Family::<Labels, Count>::default();
+        let permitted = Family::default();
+        let denied = Family::default();
+        let ended = Family::default();
         let refused = Count::default();
         let results_lost = Count::default();
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
@@ -94,18 +124,19 @@ impl Metrics {
 
     pub(crate) fn permitted(&self, server: &ServerName) {
         self.permitted
-            .get_or_create(&vec![("server", server.to_string())])
+            .get_or_create(&Permitted {
+                server: Label(Some(server.clone())),
+            })
             .inc();
     }
 
     /// `server` is none when it is not configured: its name comes from the agent.
     pub(crate) fn denied(&self, server: Option<&ServerName>, denial: &Denial) {
-        let server = server.map_or_else(|| "unknown".to_owned(), ToString::to_string);
         self.denied
-            .get_or_create(&vec![
-                ("server", server),
-                ("rule", denial.rule.as_str().to_owned()),
-            ])
+            .get_or_create(&Refused {
+                server: Label(server.cloned()),
+                rule: denial.rule.as_str(),
+            })
             .inc();
     }
 
@@ -118,9 +149,7 @@ impl Metrics {
             Ended::Cut => "cut",
             Ended::NotForwarded => "not_forwarded",
         };
-        self.ended
-            .get_or_create(&vec![("how", how.to_owned())])
-            .inc();
+        self.ended.get_or_create(&How { how }).inc();
         self.seconds.observe(taken.as_secs_f64());
     }
 
