@@ -66,7 +66,7 @@ pub enum Operation {
     /// Send a request to an HTTP API.
     Request {
         /// The endpoint: method and path template, such as `GET /customers/{id}`. `WEBSOCKET` is
-        /// the method of an upgrade, `CONNECT` that of a tunnel that nobody looks into.
+        /// the method of an upgrade.
         endpoint: String,
         /// What the request says: `path.NAME`, `query.NAME`, and `body.NAME` for each member of a
         /// JSON object, or `body` for anything else.

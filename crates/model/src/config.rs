@@ -48,9 +48,6 @@ pub struct Config {
     /// The PostgreSQL listener. It is opened only when a server of that kind is configured.
     #[serde(default = "Listener::postgres")]
     pub postgres: Listener,
-    /// The forward proxy for agents whose code cannot change; none by default.
-    #[serde(default)]
-    pub proxy: Option<Listener>,
     /// What is protected: servers of MCP, of HTTP APIs, of models, of databases, and other agents.
     #[serde(default)]
     pub servers: BTreeMap<ServerName, Server>,

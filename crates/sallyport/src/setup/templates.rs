@@ -620,7 +620,7 @@ mod tests {
                 "resources = [\"*\"]",
                 9,
                 Severity::Mistake,
-                "no tools are allowed",
+                "nothing is allowed to be called",
             ),
             (
                 "agents = [\"support-*\"]",

@@ -139,7 +139,7 @@ impl Confinement {
 pub(in crate::upstream) fn hidden(config: &Config) -> BTreeSet<PathBuf> {
     let mut hidden = BTreeSet::from([config.data_dir.clone()]);
     let listeners = [&config.control, &config.gateway, &config.postgres];
-    for listener in listeners.into_iter().chain(&config.proxy) {
+    for listener in listeners {
         hidden.extend(listener.tls.iter().map(|files| files.key.clone()));
     }
     for server in config.servers.values() {
