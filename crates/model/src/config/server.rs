@@ -59,6 +59,38 @@ pub struct Server {
     pub postgres: Postgres,
 }
 
+impl Server {
+    /// Every secret that it names, whatever for.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let credentials = self
+            .llm
+            .fallbacks
+            .iter()
+            .filter_map(|fallback| fallback.credential.as_ref())
+            .chain(&self.credential)
+            .map(|credential| &credential.value);
+        self.environment
+            .values()
+            .chain(credentials)
+            .chain(&self.postgres.password)
+    }
+
+    /// The same, to be changed.
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = &mut Secret> {
+        let credentials = self
+            .llm
+            .fallbacks
+            .iter_mut()
+            .filter_map(|fallback| fallback.credential.as_mut())
+            .chain(&mut self.credential)
+            .map(|credential| &mut credential.value);
+        self.environment
+            .values_mut()
+            .chain(credentials)
+            .chain(&mut self.postgres.password)
+    }
+}
+
 /// What a server speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

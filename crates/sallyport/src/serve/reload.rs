@@ -221,6 +221,7 @@ fn keep_what_is_fixed(config: &mut Config, started: &Config) -> Vec<&'static str
     for (name, new, old) in [
         ("control", &mut config.control, &started.control),
         ("gateway", &mut config.gateway, &started.gateway),
+        ("postgres", &mut config.postgres, &started.postgres),
     ] {
         let origins = new.allowed_origins.clone();
         let mut same = old.clone();

@@ -19,15 +19,27 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
     };
     checking.listener("control", &config.control);
     checking.listener("gateway", &config.gateway);
-    if collide(config.control.listen, config.gateway.listen) {
-        checking.remarks.mistake(
-            &["gateway", "listen"],
-            format!(
-                "control and gateway both listen on {}",
-                config.gateway.listen
-            ),
-            "give each a port of its own",
-        );
+    let mut listeners = vec![
+        ("control", config.control.listen),
+        ("gateway", config.gateway.listen),
+    ];
+    let has_databases = config
+        .servers
+        .values()
+        .any(|server| server.kind == ServerKind::Postgres);
+    if has_databases {
+        checking.listener("postgres", &config.postgres);
+        listeners.push(("postgres", config.postgres.listen));
+    }
+    for (position, (name, address)) in listeners.iter().enumerate() {
+        let same = |(_, other): &&(&str, SocketAddr)| collide(*other, *address);
+        if let Some((other, _)) = listeners[..position].iter().find(same) {
+            checking.remarks.mistake(
+                &[name, "listen"],
+                format!("{other} and {name} both listen on {address}"),
+                "give each a port of its own",
+            );
+        }
     }
     checking.limits(config);
     for (index, pattern) in config.redaction.patterns.iter().enumerate() {
@@ -183,6 +195,17 @@ impl Checking<'_> {
         }
         for (position, fallback) in server.llm.fallbacks.iter().enumerate() {
             self.fallback(name, position, fallback);
+        }
+        if let Some(password) = &server.postgres.password {
+            let path = ["servers", name.as_str(), "postgres", "password"];
+            self.secret(&path, password);
+            if let Secret::Plain(_) = password {
+                self.remarks.mistake(
+                    &path,
+                    "a password must not stand in the configuration in plain text",
+                    "use `{ file = \"…\" }` or `{ env = \"…\" }`",
+                );
+            }
         }
         if let Some(credential) = &server.credential {
             let path = ["servers", name.as_str(), "credential", "value"];
@@ -464,7 +487,12 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         }
     };
     fix(&mut config.data_dir);
-    for listener in [&mut config.control, &mut config.gateway] {
+    let listeners = [
+        &mut config.control,
+        &mut config.gateway,
+        &mut config.postgres,
+    ];
+    for listener in listeners {
         if let Some(tls) = &mut listener.tls {
             fix(&mut tls.cert);
             fix(&mut tls.key);
@@ -478,17 +506,11 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
             let lists = confine.read.iter_mut().chain(&mut confine.write);
             lists.flatten().for_each(fix);
         }
-        server.environment.values_mut().for_each(fix_secret);
+        server.secrets_mut().for_each(fix_secret);
         server.ca.iter_mut().for_each(fix);
         server.http.openapi.iter_mut().for_each(fix);
-        if let Some(credential) = &mut server.credential {
-            fix_secret(&mut credential.value);
-        }
         for fallback in &mut server.llm.fallbacks {
             fallback.ca.iter_mut().for_each(fix);
-            if let Some(credential) = &mut fallback.credential {
-                fix_secret(&mut credential.value);
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use model::config::{Config, Enforce, Secret};
+use model::config::{Config, Enforce, Secret, Server};
 
 use super::remarks::Remarks;
 use crate::confined::Kernel;
@@ -87,13 +87,7 @@ pub(super) fn check(remarks: &mut Remarks<'_>, folder: &Path, config: &Config, k
 
 /// What no program reaches.
 fn closed(folder: &Path, config: &Config) -> impl Iterator<Item = PathBuf> {
-    let secrets = config.servers.values().flat_map(|server| {
-        let others = server.llm.fallbacks.iter();
-        let others = others.filter_map(|fallback| fallback.credential.as_ref());
-        let credentials = server.credential.iter().chain(others);
-        let credentials = credentials.map(|known| &known.value);
-        server.environment.values().chain(credentials)
-    });
+    let secrets = config.servers.values().flat_map(Server::secrets);
     let files = secrets.filter_map(|secret| match secret {
         Secret::File(path) => Some(path),
         Secret::Env(_) | Secret::Plain(_) => None,

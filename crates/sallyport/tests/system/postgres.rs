@@ -1,5 +1,6 @@
 //! A real PostgreSQL behind the gateway, reached with psql and with drivers as they are.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -197,17 +198,21 @@ struct World {
     gateway: Gateway,
     agent: Agent,
     port: u16,
+    _password: tempfile::NamedTempFile,
 }
 
 impl World {
     async fn new() -> Self {
         let database = Database::start();
         let address = free_address();
+        let mut password = tempfile::NamedTempFile::new().unwrap();
+        password.write_all(b"keeper").unwrap();
         let server = format!(
             "[postgres]\nlisten = \"{address}\"\n[servers.crm]\nkind = \"postgres\"\n\
              url = \"postgres://127.0.0.1:{}/postgres\"\n[servers.crm.postgres]\nuser = \"keeper\"\n\
-             password = {{ plain = \"keeper\" }}",
-            database.port
+             password = {{ file = {:?} }}",
+            database.port,
+            password.path()
         );
         let gateway = Setup::new()
             .and(&server)
@@ -221,6 +226,7 @@ impl World {
             gateway,
             agent,
             port: address.port(),
+            _password: password,
         }
     }
 

@@ -143,8 +143,7 @@ pub(in crate::upstream) fn hidden(config: &Config) -> BTreeSet<PathBuf> {
         hidden.extend(listener.tls.iter().map(|files| files.key.clone()));
     }
     for server in config.servers.values() {
-        let credential = server.credential.iter().map(|known| &known.value);
-        for secret in server.environment.values().chain(credential) {
+        for secret in server.secrets() {
             if let Secret::File(path) = secret {
                 hidden.insert(path.clone());
             }
