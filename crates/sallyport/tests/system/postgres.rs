@@ -307,7 +307,7 @@ async fn the_database_itself_holds_sessions_to_the_grant() {
         ("COPY orders TO PROGRAM 'id'", "COPY"),
         ("SET ROLE keeper", "not allowed"),
         ("SELECT 'finance.ledger'::regclass", "looks things up"),
-        ("DO $$ BEGIN END $$", "not allowed"),
+        ("DO $$ BEGIN END $$", "does not understand"),
         ("SELECT U&'\\0041'", "Unicode escapes"),
         ("INSERT INTO customers (id) VALUES (1000)", "does not grant"),
     ] {
