@@ -225,6 +225,9 @@ fn look(
 ) -> Result<(Result<Option<Checkpoint>, NoteError>, Tail), AuditError> {
     let path = dir.join(CHECKPOINT);
     let mut before = read_note(&path)?;
+    // The writer is at work meanwhile. Damage stays; what is gone at a second look was only being
+    // written.
+    let mut damage = None;
     for _ in 0..TRIES {
         let checkpoint = match &before {
             None => Ok(None),
@@ -242,7 +245,12 @@ fn look(
         let after = read_note(&path)?;
         match tail {
             // A new checkpoint means that segments may have been dropped meanwhile.
-            Ok(tail) if after == before => return Ok((checkpoint, tail)),
+            Ok(tail) if after == before => {
+                if tail.damage.is_empty() || damage.as_ref() == Some(&tail.damage) {
+                    return Ok((checkpoint, tail));
+                }
+                damage = Some(tail.damage);
+            }
             Err(error) if after == before && error.kind() != io::ErrorKind::NotFound => {
                 return Err(AuditError::io(dir)(error));
             }
