@@ -132,6 +132,14 @@ fn queries_touch_what_they_name() {
     }
 }
 
+/// What a statement touches, in no particular order.
+fn each(touches: &str) -> std::collections::BTreeSet<String> {
+    touches
+        .split(") ")
+        .map(|touched| touched.trim_end_matches(')').to_owned())
+        .collect()
+}
+
 #[test]
 fn writing_touches_what_it_writes_and_reads() {
     for (text, expected) in [
@@ -153,7 +161,7 @@ fn writing_touches_what_it_writes_and_reads() {
         ),
         (
             "UPDATE customers c SET (name, region) = (o.id, 'x') FROM orders o WHERE o.customer = c.id",
-            "select public.customers(id) select public.orders(customer,id) update public.customers(name,region)",
+            "select public.customers(id) update public.customers(name,region) select public.orders(customer,id)",
         ),
         (
             "DELETE FROM customers USING orders o WHERE o.customer = customers.id RETURNING *",
@@ -176,7 +184,7 @@ fn writing_touches_what_it_writes_and_reads() {
             "select public.customers(secret)",
         ),
     ] {
-        assert_eq!(touches(text), expected, "{text}");
+        assert_eq!(each(&touches(text)), each(expected), "{text}");
     }
 }
 
