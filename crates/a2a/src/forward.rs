@@ -1,27 +1,21 @@
 //! Steps 6 to 8: to the other agent, and its answer on the way back, as one body or as events.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::caller::Caller;
 use gateway::intake::{self, Broken};
-use gateway::live::CutSignal;
+use gateway::mcp::delivery::{Feed, delivery};
 use gateway::mcp::sse::{self, Cutter};
 use gateway::pipeline::{Digest, Permit};
 use gateway::slots::Slot;
 use gateway::upstream::UpstreamError;
-use gateway::{Body, BodyError, full};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use gateway::{Body, full, wait};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use model::record::Ended;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::Shared;
@@ -126,7 +120,8 @@ impl Visit {
                 exchange.json(status, answer.into_body()).await
             }
             _ => {
-                exchange.discard(answer.into_body());
+                // Closes the connection; nobody reads it to its end.
+                drop(answer);
                 let story = format!("the agent answered with status {}", status.as_u16());
                 Err(exchange.fail(Fault::InvalidAnswer, &story))
             }
@@ -176,11 +171,6 @@ impl Exchange {
         }
         self.permit.finish(Ended::UpstreamFailed, self.digest);
         Refusal::of_permitted(fault, story)
-    }
-
-    fn discard(&self, body: Incoming) {
-        // Closes the connection; nobody reads it to its end.
-        drop(body);
     }
 
     /// Passes on a JSON body.
@@ -248,34 +238,12 @@ impl Exchange {
     /// Passes on a stream of events. It runs on by itself, so that a cut reaches the upstream whether
     /// or not the client reads.
     fn stream(self, body: Incoming) -> Response<Body> {
-        let (events, waiting) = mpsc::channel(1);
-        let (last, last_words) = oneshot::channel();
-        let delivered = Delivered {
-            waiting,
-            last: Some(last_words),
-            cut: self.permit.signal(),
-        };
-        tokio::spawn(self.pump(body, events, last));
-        let mut response = Response::new(delivered.boxed());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-transform"),
-        );
-        headers.insert(
-            HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        );
-        response
+        let (feed, delivered) = delivery(self.permit.signal());
+        tokio::spawn(self.pump(body, feed));
+        sse::response(delivered.boxed())
     }
 
-    async fn pump(
-        mut self,
-        mut body: Incoming,
-        events: mpsc::Sender<Bytes>,
-        last: oneshot::Sender<Bytes>,
-    ) {
+    async fn pump(mut self, mut body: Incoming, feed: Feed) {
         let signal = self.permit.signal();
         let mut cut = std::pin::pin!(signal.cut());
         let until = self.caller.expires.min(self.caller.task.task().expires_at);
@@ -293,7 +261,7 @@ impl Exchange {
                     biased;
                     () = &mut cut => break Stop::Cut,
                     () = &mut expiry => break Stop::Expired,
-                    () = events.closed() => break Stop::ClientGone,
+                    () = feed.gone() => break Stop::ClientGone,
                     frame = body.frame() => frame,
                 };
                 match frame {
@@ -330,7 +298,7 @@ impl Exchange {
                 biased;
                 () = &mut cut => break Stop::Cut,
                 () = &mut expiry => break Stop::Expired,
-                sent = events.send(event) => sent,
+                sent = feed.send(event) => sent,
             };
             if sent.is_err() {
                 break Stop::ClientGone;
@@ -339,11 +307,11 @@ impl Exchange {
                 break Stop::Done;
             }
         };
-        self.stop(stop, ended, last);
+        self.stop(stop, ended, &feed);
     }
 
     /// Ends a stream: the caller is told why, unless it ended by itself.
-    fn stop(mut self, stop: Stop, answered: Ended, last: oneshot::Sender<Bytes>) {
+    fn stop(mut self, stop: Stop, answered: Ended, feed: &Feed) {
         let (ended, told) = match stop {
             Stop::Done => (answered, None),
             Stop::ClientGone => (Ended::Cancelled, None),
@@ -366,8 +334,7 @@ impl Exchange {
             };
             let event = sse::event(None, text.to_string().as_bytes());
             self.digest.update(&event);
-            // Nobody needs words who is gone.
-            let _ = last.send(event);
+            feed.last(event);
         }
         self.permit.finish(ended, self.digest);
     }
@@ -380,39 +347,4 @@ enum Stop {
     Cut,
     Expired,
     Failed(String),
-}
-
-/// How long until a moment, from now; nothing when it has passed.
-fn wait(until: Timestamp) -> Duration {
-    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
-}
-
-/// The client's end of a stream. What waits is the client's only until a cut; then it gets nothing but
-/// the last words (R5).
-struct Delivered {
-    waiting: mpsc::Receiver<Bytes>,
-    last: Option<oneshot::Receiver<Bytes>>,
-    cut: CutSignal,
-}
-
-impl http_body::Body for Delivered {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        while let Some(event) = ready!(self.waiting.poll_recv(context)) {
-            if !self.cut.is_cut() {
-                return Poll::Ready(Some(Ok(Frame::data(event))));
-            }
-        }
-        let Some(last) = self.last.as_mut() else {
-            return Poll::Ready(None);
-        };
-        let words = ready!(Pin::new(last).poll(context));
-        self.last = None;
-        Poll::Ready(words.ok().map(|words| Ok(Frame::data(words))))
-    }
 }

@@ -117,15 +117,10 @@ impl Visit {
     }
 
     fn may_ask(&self, skill: &str) -> bool {
-        policy::may_list(
-            &self.shared.pipeline.live().world(),
-            &self.caller.facts(),
-            self.caller.task.task(),
-            self.caller.task.grant(),
-            &self.route.server,
-            policy::Listed::Skill(skill),
-            jiff::Timestamp::now(),
-        )
+        let item = policy::Listed::Skill(skill);
+        self.shared
+            .pipeline
+            .may_list(&self.caller, &self.route.server, item)
     }
 
     /// Steps 4 and 5.

@@ -30,6 +30,37 @@ pub type Body = http_body_util::combinators::BoxBody<bytes::Bytes, BodyError>;
 #[error("the answer broke off: {0}")]
 pub struct BodyError(pub String);
 
+/// Bytes as small hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// How long it is until a moment; nothing when it has passed.
+#[must_use]
+pub fn wait(until: jiff::Timestamp) -> std::time::Duration {
+    let left = until.duration_since(jiff::Timestamp::now());
+    std::time::Duration::try_from(left).unwrap_or(std::time::Duration::ZERO)
+}
+
+/// The headers that a `Connection` header says are between two neighbours only (RFC 9110 §7.6.1).
+#[must_use]
+pub fn named_by_connection(headers: &http::HeaderMap) -> Vec<http::HeaderName> {
+    headers
+        .get_all(http::header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
 /// A body that is already complete.
 #[must_use]
 pub fn full(bytes: impl Into<bytes::Bytes>) -> Body {

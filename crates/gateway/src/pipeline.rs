@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use model::record::{ActionResult, Ended, Event, Intent, Record, Within};
-use model::{Action, Decision, DecisionId, Denial, Operation, Outcome, Rule, Spent};
+use model::{Action, Decision, DecisionId, Denial, Operation, Outcome, Rule, ServerName, Spent};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::caller::{Asked, Authenticator, Caller, Credentials, Unauthenticated};
+use crate::hex;
 use crate::live::{CutSignal, Live, LiveTask};
 use crate::metrics::Metrics;
 use crate::provenance::{self, Reading};
@@ -144,6 +145,20 @@ impl Pipeline {
         self.refusals
             .note(now, &route.path(), None, refused.denial());
         refused
+    }
+
+    /// Whether a caller's task may ever use an item of a server's listing.
+    #[must_use]
+    pub fn may_list(&self, caller: &Caller, server: &ServerName, item: policy::Listed<'_>) -> bool {
+        policy::may_list(
+            &self.live.world(),
+            &caller.facts(),
+            caller.task.task(),
+            caller.task.grant(),
+            server,
+            item,
+            Timestamp::now(),
+        )
     }
 
     /// Records a request that did not become an action, with its caller as far as known.
@@ -499,12 +514,10 @@ impl Permit {
     pub fn spend(&mut self, amount: Spent) -> Result<(), Denied> {
         self.spent = self.spent.plus(amount);
         // What was held back for it becomes what it spent.
-        let back = Spent::default()
-            .plus(self.held)
-            .minus(self.held.minus(amount));
-        self.held = self.held.minus(amount);
+        let left = self.held.minus(amount);
+        let back = std::mem::replace(&mut self.held, left).minus(left);
         let mut over = None;
-        for task in std::iter::once(&self.task).chain(self.task.ancestors()) {
+        for task in self.tasks() {
             let mut state = task.lock();
             state.usage.release(back);
             state.usage.spend(amount);
@@ -551,9 +564,14 @@ impl Permit {
 
     /// Gives back what was held for it, in its task and those that it is a part of.
     fn release(&self, held: Spent) {
-        for task in std::iter::once(&self.task).chain(self.task.ancestors()) {
+        for task in self.tasks() {
             task.lock().usage.release(held);
         }
+    }
+
+    /// Its task, and those that it is a part of.
+    fn tasks(&self) -> impl Iterator<Item = &Arc<LiveTask>> {
+        std::iter::once(&self.task).chain(self.task.ancestors())
     }
 
     fn conclude(&mut self, ended: Ended, bytes: u64, hash: Option<String>) {
@@ -646,14 +664,4 @@ pub(crate) fn random() -> [u8; 10] {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).expect("the operating system gives randomness");
     bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
 }

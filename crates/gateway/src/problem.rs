@@ -2,7 +2,7 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::pipeline::Denied;
 use crate::{Body, full};
@@ -10,16 +10,7 @@ use crate::{Body, full};
 /// A refusal that no decision is behind.
 #[must_use]
 pub fn problem(status: StatusCode, detail: &str, remedy: &str) -> Response<Body> {
-    respond(
-        status,
-        &json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("refused"),
-            "status": status.as_u16(),
-            "detail": detail,
-            "remedy": remedy,
-        }),
-    )
+    respond(status, &document(status, detail, remedy))
 }
 
 /// A denied action: 403, or 503 when the log cannot be written, with the members `decision`, `rule` and
@@ -31,22 +22,24 @@ pub fn denied(denied: &Denied) -> Response<Body> {
         model::Rule::BudgetExhausted => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
     };
-    respond(
-        status,
-        &json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("refused"),
-            "status": status.as_u16(),
-            "detail": denied.denial.reason,
-            "remedy": denied.denial.remedy,
-            "rule": denied.denial.rule.as_str(),
-            "decision": denied.decision,
-        }),
-    )
+    let mut document = document(status, &denied.denial.reason, &denied.denial.remedy);
+    document["rule"] = denied.denial.rule.as_str().into();
+    document["decision"] = json!(denied.decision);
+    respond(status, &document)
+}
+
+fn document(status: StatusCode, detail: &str, remedy: &str) -> Value {
+    json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("refused"),
+        "status": status.as_u16(),
+        "detail": detail,
+        "remedy": remedy,
+    })
 }
 
 /// A document of this type.
-fn respond(status: StatusCode, document: &serde_json::Value) -> Response<Body> {
+fn respond(status: StatusCode, document: &Value) -> Response<Body> {
     let mut response = Response::new(full(document.to_string()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/problem+json");

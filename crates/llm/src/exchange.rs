@@ -1,6 +1,5 @@
 //! One exchange with a provider: the request on its way, and what became of it.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use gateway::Body;
 use gateway::live::CutSignal;
 use gateway::pipeline::{Denied, Digest, Permit};
 use http::{HeaderMap, Response};
-use jiff::Timestamp;
 use model::record::Ended;
 use serde_json::{Map, Value, json};
 
@@ -79,8 +77,7 @@ impl Exchange {
 
     /// How long the task goes on.
     pub(crate) fn expires_in(&self) -> Duration {
-        let expires = self.visit.caller.task.task().expires_at;
-        Duration::try_from(expires.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
+        gateway::wait(self.visit.caller.task.task().expires_at)
     }
 
     /// Tells when it must stop.
@@ -209,7 +206,7 @@ impl Account {
             .map(|tool| {
                 let mut noted = Map::new();
                 noted.insert("name".to_owned(), self.name(&tool.name).into());
-                noted.insert("sha256".to_owned(), hex(&tool.hash).into());
+                noted.insert("sha256".to_owned(), gateway::hex(&tool.hash).into());
                 if tool.runs == Runs::AtTheProvider {
                     noted.insert("runs".to_owned(), "at the provider".into());
                 }
@@ -282,13 +279,4 @@ impl Drop for Account {
             self.settle();
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

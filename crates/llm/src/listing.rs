@@ -146,16 +146,10 @@ impl Visit {
     }
 
     fn may_list(&self, model: &str) -> bool {
-        let task = &self.caller.task;
-        policy::may_list(
-            &self.shared.pipeline.live().world(),
-            &self.caller.facts(),
-            task.task(),
-            task.grant(),
-            &self.route.server,
-            Listed::Model(model),
-            jiff::Timestamp::now(),
-        )
+        let item = Listed::Model(model);
+        self.shared
+            .pipeline
+            .may_list(&self.caller, &self.route.server, item)
     }
 }
 

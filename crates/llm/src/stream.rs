@@ -5,9 +5,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gateway::Body;
 use gateway::mcp::delivery::{Feed, delivery};
-use gateway::mcp::sse::{Cutter, Piece};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response};
+use gateway::mcp::sse::{self, Cutter, Piece};
+use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use model::record::Ended;
@@ -43,18 +42,7 @@ impl Exchange {
             feed,
         };
         tokio::spawn(pump.run(body));
-        let mut response = Response::new(delivered.boxed());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-transform"),
-        );
-        headers.insert(
-            HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        );
-        response
+        sse::response(delivered.boxed())
     }
 }
 

@@ -7,7 +7,7 @@ use gateway::mcp::delivery::{Feed, delivery};
 use gateway::problem::problem;
 use gateway::resource::Route as Resource;
 use gateway::slots::Slot;
-use gateway::{Body, full};
+use gateway::{Body, full, wait};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
@@ -83,7 +83,7 @@ impl Answer<'_> {
             account,
             feed,
             idle: Duration::from_secs(self.settings.limits.upstream_seconds),
-            expires: Instant::now() + left(self.expires),
+            expires: Instant::now() + wait(self.expires),
             _slot: self.slot,
         };
         tokio::spawn(pump.run(body));
@@ -122,7 +122,7 @@ impl Answer<'_> {
         let whole = tokio::select! {
             biased;
             () = signal.cut() => return cut(account),
-            () = tokio::time::sleep(left(self.expires)) => return cut(account),
+            () = tokio::time::sleep(wait(self.expires)) => return cut(account),
             whole = tokio::time::timeout(time, collect(body, limit, self.room)) => whole,
         };
         let bytes = match whole {
@@ -171,11 +171,6 @@ fn is_json(kind: &HeaderValue) -> bool {
         let essence = essence.trim().to_ascii_lowercase();
         essence == "application/json" || essence.ends_with("+json")
     })
-}
-
-/// How long it is until a moment.
-fn left(until: Timestamp) -> Duration {
-    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
 }
 
 /// There is no answer that could be passed on.

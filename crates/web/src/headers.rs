@@ -1,5 +1,6 @@
 //! Which headers pass, in which direction.
 
+use gateway::named_by_connection;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE,
@@ -152,17 +153,6 @@ pub(crate) fn back(mut headers: HeaderMap, upgrade: bool) -> HeaderMap {
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     headers
-}
-
-/// What a `Connection` header says is between two neighbours only (RFC 9110 §7.6.1).
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect()
 }
 
 #[cfg(test)]

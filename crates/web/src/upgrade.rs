@@ -1,7 +1,5 @@
 //! After an upgrade: bytes pass both ways until one side ends, or the gateway ends it.
 
-use std::time::Duration;
-
 use gateway::slots::Slot;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -34,12 +32,11 @@ impl Upgraded {
             expires,
             slot,
         } = self;
-        let left = Duration::try_from(expires.duration_since(Timestamp::now()));
         let signal = account.permit.signal();
         let ended = tokio::select! {
             biased;
             () = signal.cut() => Ended::Cut,
-            () = tokio::time::sleep(left.unwrap_or(Duration::ZERO)) => Ended::Cut,
+            () = tokio::time::sleep(gateway::wait(expires)) => Ended::Cut,
             ended = join(agent, api, &mut account) => ended,
         };
         account.finish(ended);

@@ -44,7 +44,6 @@ pub use restriction::Restricted;
 pub use tasks::OpenTask;
 
 use restriction::Owed;
-pub(crate) use tasks::hex;
 
 /// What people wrote, ready for use: what `POST /v1/reload` replaces.
 #[derive(Clone)]

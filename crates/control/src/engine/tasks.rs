@@ -323,7 +323,7 @@ impl Engine {
             Timestamp::now(),
             actor.to_string(),
             "token.revoked",
-            hex(&token),
+            gateway::hex(&token),
         )
         .with("agent", claims.agent.as_str())
         .with("client", claims.client_id.to_string())
@@ -446,8 +446,4 @@ pub(super) fn words(field: &str, text: &str) -> Result<String, EngineError> {
         )));
     }
     Ok(text.to_owned())
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use gateway::hex;
 use gateway::live::LiveTask;
 use gateway::resource::Route;
 use http::HeaderMap;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use super::error::{OAuthError, no_store};
 use super::form::Form;
 use super::{DETAILS_TYPE, TASKS_SCOPE, client};
-use crate::engine::{EngineError, hex, random};
+use crate::engine::{EngineError, random};
 use crate::http_api::Shared;
 
 /// Longest `authorization_details`, in bytes.

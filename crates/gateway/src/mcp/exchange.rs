@@ -138,15 +138,8 @@ impl Exchange {
 
     /// Whether the task may ever use an item.
     pub(super) fn may_list(&self, item: policy::Listed<'_>) -> bool {
-        let task = &self.caller.task;
-        policy::may_list(
-            &self.shared.pipeline.live().world(),
-            &self.caller.facts(),
-            task.task(),
-            task.grant(),
-            &self.server,
-            item,
-            jiff::Timestamp::now(),
-        )
+        self.shared
+            .pipeline
+            .may_list(&self.caller, &self.server, item)
     }
 }

@@ -4,10 +4,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
-use jiff::Timestamp;
 use model::record::Ended;
 use serde_json::json;
 use tokio::time::Instant;
@@ -21,6 +19,7 @@ use super::revision::Method;
 use super::sse::{self, Cutter, Piece};
 use crate::Body;
 use crate::intake::{self, Broken};
+use crate::wait;
 
 /// Why a stream is ended by the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,17 +111,7 @@ impl Exchange {
             resumable: false,
         };
         tokio::spawn(pump.run(first, body));
-        let mut response = Response::new(delivered.boxed());
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(
-            CACHE_CONTROL,
-            HeaderValue::from_static("no-cache, no-transform"),
-        );
-        headers.insert(
-            HeaderName::from_static("x-accel-buffering"),
-            HeaderValue::from_static("no"),
-        );
+        let mut response = sse::response(delivered.boxed());
         head.dress(&mut response);
         response
     }
@@ -373,11 +362,6 @@ async fn gone(client: Option<&Feed>) {
         Some(client) => client.gone().await,
         None => std::future::pending().await,
     }
-}
-
-/// How long until a moment, from now; nothing when it has passed.
-fn wait(until: Timestamp) -> Duration {
-    Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
 }
 
 /// Everything that ends a stream from this side.

@@ -4,6 +4,10 @@
 //! that is depends on what is withheld before it. So no piece begins with one.
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response};
+
+use crate::Body;
 
 /// What some writers put in front of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -233,6 +237,23 @@ pub fn event(id: Option<&[u8]>, data: &[u8]) -> Bytes {
     }
     text.extend_from_slice(b"\n");
     text.freeze()
+}
+
+/// The answer that is a stream of events: nobody on the way keeps, changes or gathers them.
+#[must_use]
+pub fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, no-transform"),
+    );
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    response
 }
 
 #[cfg(test)]

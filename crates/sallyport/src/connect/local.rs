@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway::problem::problem;
 use gateway::serve::{Handler, Options};
-use gateway::{Body, BodyError, full};
+use gateway::{Body, BodyError, full, named_by_connection};
 use http::header::{
     AUTHORIZATION, CONNECTION, COOKIE, HOST, ORIGIN, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
@@ -191,15 +191,10 @@ impl Local {
 
 /// The headers that go on.
 fn onward_headers(mut headers: HeaderMap, upgrade: bool) -> HeaderMap {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().filter(|name| !(upgrade && **name == UPGRADE)) {
-        headers.remove(name);
+    for name in named_by_connection(&headers) {
+        if !(upgrade && name == UPGRADE) {
+            headers.remove(name);
+        }
     }
     if !upgrade {
         headers.remove(CONNECTION);
