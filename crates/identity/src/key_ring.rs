@@ -141,6 +141,29 @@ impl KeyRing {
         parameters: &[(&str, &str)],
         payload: &[u8],
     ) -> Result<Detached, SigningFailed> {
+        let (protected, compact) = self.signed(typ, parameters, payload)?;
+        let signature = compact.rsplit('.').next().unwrap_or_default().to_owned();
+        Ok(Detached {
+            protected,
+            signature,
+        })
+    }
+
+    /// The same, as one text: header, payload and signature (RFC 7515 §7.1).
+    ///
+    /// # Errors
+    /// [`SigningFailed`]
+    pub fn sign_compact(&self, typ: DocumentType, payload: &[u8]) -> Result<String, SigningFailed> {
+        self.signed(typ, &[], payload).map(|(_, compact)| compact)
+    }
+
+    /// The protected header, and the whole in the compact form.
+    fn signed(
+        &self,
+        typ: DocumentType,
+        parameters: &[(&str, &str)],
+        payload: &[u8],
+    ) -> Result<(String, String), SigningFailed> {
         let keys = self.keys.load();
         let newest = keys
             .first()
@@ -151,11 +174,7 @@ impl KeyRing {
         }
         let protected = header(&members);
         let compact = newest.signing.sign(&protected, payload)?;
-        let signature = compact.rsplit('.').next().unwrap_or_default().to_owned();
-        Ok(Detached {
-            protected,
-            signature,
-        })
+        Ok((protected, compact))
     }
 
     /// Checks an access token: its form, its signature, its issuer and its times. Whom it is for

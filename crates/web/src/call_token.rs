@@ -1,8 +1,6 @@
 //! A credential for one request (M2): a signed token that says who asks, for which task, by which
 //! decision, and for which request; good for a minute, and for this request alone.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway::caller::Caller;
 use http::HeaderValue;
 use identity::{DocumentType, KeyRing};
@@ -52,11 +50,10 @@ pub(crate) fn make(
     })
     .to_string();
     let signed = keys
-        .sign_document(DocumentType::Call, &[], claims.as_bytes())
+        .sign_compact(DocumentType::Call, claims.as_bytes())
         .map_err(|error| error.to_string())?;
-    let payload = URL_SAFE_NO_PAD.encode(claims);
-    let text = format!("Bearer {}.{payload}.{}", signed.protected, signed.signature);
-    let mut value = HeaderValue::try_from(text).map_err(|error| error.to_string())?;
+    let mut value =
+        HeaderValue::try_from(format!("Bearer {signed}")).map_err(|error| error.to_string())?;
     value.set_sensitive(true);
     Ok(value)
 }
