@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How a program that the gateway starts is confined: `confine = "required"`, or a table with more.
 ///
 /// Whatever is said here, the program never reaches the data directory and the files of secrets, and never
 /// changes the configuration, unless `enforce` is `off`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+// The derived functions, which `remote` keeps aside, read and write the table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct Confine {
     /// Whether it must be.
     pub enforce: Enforce,
@@ -73,57 +75,9 @@ impl Default for Confine {
     }
 }
 
-/// The table as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Written {
-    enforce: Enforce,
-    read: Option<Vec<PathBuf>>,
-    write: Option<Vec<PathBuf>>,
-    caches: bool,
-    memory_bytes: u64,
-    file_bytes: u64,
-    open_files: u64,
-    processes: u64,
-}
-
-impl Default for Written {
-    fn default() -> Self {
-        let Confine {
-            enforce,
-            read,
-            write,
-            caches,
-            memory_bytes,
-            file_bytes,
-            open_files,
-            processes,
-        } = Confine::default();
-        Self {
-            enforce,
-            read,
-            write,
-            caches,
-            memory_bytes,
-            file_bytes,
-            open_files,
-            processes,
-        }
-    }
-}
-
-impl From<Written> for Confine {
-    fn from(written: Written) -> Self {
-        Self {
-            enforce: written.enforce,
-            read: written.read,
-            write: written.write,
-            caches: written.caches,
-            memory_bytes: written.memory_bytes,
-            file_bytes: written.file_bytes,
-            open_files: written.open_files,
-            processes: written.processes,
-        }
+impl Serialize for Confine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
@@ -150,7 +104,7 @@ impl<'de> Deserialize<'de> for Confine {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Confine, A::Error> {
-                Written::deserialize(MapAccessDeserializer::new(map)).map(Confine::from)
+                Confine::deserialize(MapAccessDeserializer::new(map))
             }
         }
 
