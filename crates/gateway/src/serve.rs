@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -56,23 +56,8 @@ pub async fn serve<H: Handler>(
     let slots = Arc::new(Semaphore::new(options.connections));
     let graceful = GracefulShutdown::new();
     loop {
-        let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-            () = stop.cancelled() => break,
-        };
-        let Ok(slot) = slot else { break };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, or the peer went away: wait a moment, then go on.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
+        let Some((slot, stream, peer)) = next(&listener, &slots, &stop).await else {
+            break;
         };
         let handler = Arc::clone(&handler);
         let options = options.clone();
@@ -90,6 +75,31 @@ pub async fn serve<H: Handler>(
         .is_err()
     {
         tracing::warn!("some connections did not end in time and were closed");
+    }
+}
+
+/// The next connection, with one of the slots; `None` once `stop` is cancelled.
+pub async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let accepted = async {
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => return Some((slot, stream, peer)),
+                Err(error) => {
+                    // Out of file descriptors, or the peer went away: wait a moment, then go on.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        accepted = accepted => accepted,
+        () = stop.cancelled() => None,
     }
 }
 

@@ -59,22 +59,9 @@ pub async fn serve(endpoint: Arc<Endpoint>, listener: TcpListener, mut options: 
         *tls = Arc::new(own);
     }
     let slots = Arc::new(Semaphore::new(options.connections));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            break;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = endpoint.stopping.cancelled() => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                continue;
-            }
-        };
+    while let Some((slot, stream, peer)) =
+        gateway::serve::next(&listener, &slots, &endpoint.stopping).await
+    {
         let (endpoint, options) = (Arc::clone(&endpoint), options.clone());
         let work = endpoint.work.clone();
         work.spawn(async move {

@@ -28,21 +28,6 @@ use crate::wire::startup::NEWEST_MINOR;
 /// Longest password, in bytes: a token and a proof.
 const PASSWORD: usize = 24 << 10;
 
-/// A session that is ready for statements.
-pub(super) struct Entered {
-    pub(super) client: Client,
-    pub(super) caller: Caller,
-    pub(super) route: Route,
-    pub(super) database: Arc<Database>,
-    pub(super) catalog: Catalog,
-    pub(super) plan: Plan,
-    pub(super) role: String,
-    pub(super) ready: Ready,
-    pub(super) cancellable: Cancellable,
-    pub(super) _slot: Slot,
-    pub(super) _counted: Counted,
-}
-
 /// One of all sessions.
 pub(super) struct Counted(Arc<Endpoint>);
 
@@ -60,7 +45,10 @@ impl Drop for Counted {
 }
 
 /// Lets a client in; `None` when it does not get in, and was told why.
-pub(super) async fn enter(endpoint: &Arc<Endpoint>, greeted: Greeted) -> Option<Entered> {
+pub(super) async fn enter(
+    endpoint: &Arc<Endpoint>,
+    greeted: Greeted,
+) -> Option<(Client, Admitted)> {
     let Greeted {
         mut client,
         peer,
@@ -144,17 +132,17 @@ fn wrong_password(why: &str) -> ErrorResponse {
 }
 
 /// What a session is made of, but for the client.
-struct Admitted {
-    caller: Caller,
-    route: Route,
-    database: Arc<Database>,
-    catalog: Catalog,
-    plan: Plan,
-    role: String,
-    ready: Ready,
-    cancellable: Cancellable,
-    slot: Slot,
-    counted: Counted,
+pub(super) struct Admitted {
+    pub(super) caller: Caller,
+    pub(super) route: Route,
+    pub(super) database: Arc<Database>,
+    pub(super) catalog: Catalog,
+    pub(super) plan: Plan,
+    pub(super) role: String,
+    pub(super) ready: Ready,
+    pub(super) cancellable: Cancellable,
+    pub(super) _slot: Slot,
+    pub(super) _counted: Counted,
 }
 
 async fn admit(
@@ -279,8 +267,8 @@ async fn admit(
         role: role.name,
         ready,
         cancellable,
-        slot,
-        counted,
+        _slot: slot,
+        _counted: counted,
     })
 }
 
@@ -355,7 +343,7 @@ async fn log_in(
 }
 
 /// Tells the client that its session is ready.
-async fn begin(mut client: Client, admitted: Admitted) -> Option<Entered> {
+async fn begin(mut client: Client, admitted: Admitted) -> Option<(Client, Admitted)> {
     let mut out = BytesMut::with_capacity(1_024);
     put(&mut out, b'R', |body| body.put_u32(0));
     for status in &admitted.ready.status {
@@ -375,29 +363,5 @@ async fn begin(mut client: Client, admitted: Admitted) -> Option<Entered> {
         super::drop_role(&admitted.database, &admitted.role).await;
         return None;
     }
-    let Admitted {
-        caller,
-        route,
-        database,
-        catalog,
-        plan,
-        role,
-        ready,
-        cancellable,
-        slot,
-        counted,
-    } = admitted;
-    Some(Entered {
-        client,
-        caller,
-        route,
-        database,
-        catalog,
-        plan,
-        role,
-        ready,
-        cancellable,
-        _slot: slot,
-        _counted: counted,
-    })
+    Some((client, admitted))
 }

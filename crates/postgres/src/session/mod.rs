@@ -20,9 +20,11 @@ pub(crate) async fn run(endpoint: &Arc<Endpoint>, greeted: Greeted) {
         entered = entry::enter(endpoint, greeted) => entered,
         () = stopping.cancelled() => return,
     };
-    let Some(entered) = entered else { return };
-    let (database, role) = (Arc::clone(&entered.database), entered.role.clone());
-    relay::relay(endpoint, entered).await;
+    let Some((client, admitted)) = entered else {
+        return;
+    };
+    let (database, role) = (Arc::clone(&admitted.database), admitted.role.clone());
+    relay::relay(endpoint, client, admitted).await;
     drop_role(&database, &role).await;
 }
 

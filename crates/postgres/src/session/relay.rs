@@ -13,10 +13,11 @@ use model::Spent;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::Instant;
 
-use super::entry::Entered;
+use super::entry::Admitted;
 use super::expected::{Expected, Running};
 use super::named::{Names, Prepared};
 use crate::door::Endpoint;
+use crate::listen::Client;
 use crate::role::Plan;
 use crate::sql::{Analysed, Catalog};
 use crate::upstream::Database;
@@ -109,9 +110,8 @@ pub(super) struct Relay<'a> {
 }
 
 /// Serves a session to its end.
-pub(super) async fn relay(endpoint: &Arc<Endpoint>, entered: Entered) {
-    let Entered {
-        mut client,
+pub(super) async fn relay(endpoint: &Arc<Endpoint>, mut client: Client, admitted: Admitted) {
+    let Admitted {
         caller,
         route,
         database,
@@ -122,7 +122,7 @@ pub(super) async fn relay(endpoint: &Arc<Endpoint>, entered: Entered) {
         cancellable,
         _slot,
         _counted,
-    } = entered;
+    } = admitted;
     let limits = endpoint.settings.load().limits.clone();
     let budget = caller.task.grant().budget();
     let counts_each = budget.rows.is_some() || budget.bytes.is_some();
