@@ -120,8 +120,8 @@ pub fn read(dialect: Dialect, params: &mut Map<String, Value>) -> Result<Said, R
     let message = object_mut("params", params, "message")?
         .ok_or_else(|| wrong("`params.message` is missing"))?;
     let names: &[&str] = match dialect {
-        Dialect::V1 => &MESSAGE,
-        Dialect::V03 => &MESSAGE_03,
+        Dialect::V1 => &MESSAGE[1..],
+        Dialect::V03 => &MESSAGE,
     };
     known("message", message, names)?;
     let (kind, role) = match dialect {
@@ -173,17 +173,8 @@ pub fn read(dialect: Dialect, params: &mut Map<String, Value>) -> Result<Said, R
     Ok(said)
 }
 
-const MESSAGE: [&str; 8] = [
-    "messageId",
-    "contextId",
-    "taskId",
-    "role",
-    "parts",
-    "metadata",
-    "extensions",
-    "referenceTaskIds",
-];
-const MESSAGE_03: [&str; 9] = [
+/// The members of a message. `kind` is of 0.3 alone.
+const MESSAGE: [&str; 9] = [
     "kind",
     "messageId",
     "contextId",
