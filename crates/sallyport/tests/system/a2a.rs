@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Token};
 use crate::support::http::{Answer, Call};
-use crate::support::{Gateway, Setup, free_address};
+use crate::support::{Gateway, Setup, free_address, packages};
 
 const FRONT: &str = r#"
 description = "Look after a customer"
@@ -48,21 +48,10 @@ server = "desk"
 skills = ["delete"]
 "#;
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/a2a")
-}
-
 /// Where the SDKs are.
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let output = Command::new(folder().join("install"))
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "the SDK cannot be installed");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
+    HOME.get_or_init(|| packages::install("a2a"))
 }
 
 /// An agent made with the official SDK.
@@ -72,7 +61,7 @@ impl Upstream {
     async fn start() -> Self {
         let port = free_address().port();
         let child = Command::new(home().join("v1/bin/python"))
-            .arg(folder().join("agent.py"))
+            .arg(packages::folder("a2a").join("agent.py"))
             .arg(port.to_string())
             .stdin(Stdio::null())
             .spawn()
@@ -113,22 +102,8 @@ fn resource(gateway: &Gateway) -> String {
 }
 
 /// A bearer token for the agent under a task: the SDK knows nothing of DPoP.
-async fn token(gateway: &Gateway, agent: &Agent, task: &str) -> Token {
-    let resource = resource(gateway);
-    let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
-    let fields = [
-        ("resource", resource.as_str()),
-        ("scope", "a2a"),
-        ("authorization_details", &details),
-    ];
-    let answer = agent.ask_token(&fields, false).await;
-    assert!(answer.is_success(), "{answer:?}");
-    let text = answer.json()["access_token"].as_str().unwrap().to_owned();
-    Token {
-        text,
-        resource,
-        dpop: false,
-    }
+async fn token(agent: &Agent, task: &str) -> Token {
+    agent.token_of_kind("a2a", "desk", task, false).await
 }
 
 /// Lets the official SDK carry out a plan (see `tests/a2a/drive.py`).
@@ -138,28 +113,8 @@ async fn drive(python: &str, script: &str, gateway: &Gateway, token: &Token, pla
     plan["token"] = json!(token.text);
     plan["jwks"] = json!(format!("{}/oauth/jwks", gateway.control));
     let mut command = Command::new(home().join(python).join("bin/python"));
-    command.arg(folder().join(script));
-    tokio::task::spawn_blocking(move || {
-        use std::io::Write as _;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(plan.to_string().as_bytes()).unwrap();
-        drop(input);
-        let output = child.wait_with_output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        serde_json::from_slice(&output.stdout).unwrap()
-    })
-    .await
-    .unwrap()
+    command.arg(packages::folder("a2a").join(script));
+    packages::carry_out(command, &plan).await
 }
 
 async fn ask(agent: &Agent, token: &Token, method: &str, params: Value) -> Value {
@@ -187,7 +142,7 @@ async fn the_official_sdk_talks_to_the_official_sdk_in_each_binding() {
     let gateway = setup(&upstream.1, "").start().await;
     let agent = gateway.agent("front").await;
     let task = agent.open_task("front", json!({})).await;
-    let token = token(&gateway, &agent, &task).await;
+    let token = token(&agent, &task).await;
     for (binding, version, stream) in [
         ("JSONRPC", "1.0", false),
         ("JSONRPC", "1.0", true),
@@ -262,7 +217,7 @@ async fn the_sdk_of_0_3_verifies_the_card_and_gets_answers() {
     let gateway = setup(&upstream.1, "").start().await;
     let agent = gateway.agent("front").await;
     let task = agent.open_task("front", json!({})).await;
-    let token = token(&gateway, &agent, &task).await;
+    let token = token(&agent, &task).await;
     for stream in [false, true] {
         let plan = json!({ "stream": stream, "messages": [
             { "text": "hello", "skill": "lookup" }, { "text": "hello", "skill": "delete" },
@@ -284,8 +239,8 @@ async fn what_was_given_to_one_is_of_no_use_to_another() {
     let (front, rival) = (gateway.agent("front").await, gateway.agent("rival").await);
     let task = front.open_task("front", json!({})).await;
     let other = rival.open_task("front", json!({})).await;
-    let token_of_rival = token(&gateway, &rival, &other).await;
-    let token_of_front = token(&gateway, &front, &task).await;
+    let token_of_rival = token(&rival, &other).await;
+    let token_of_front = token(&front, &task).await;
     let mine = ask(
         &front,
         &token_of_front,
@@ -332,7 +287,7 @@ async fn what_parsers_disagree_about_never_arrives() {
     let gateway = setup(&upstream.1, "").start().await;
     let agent = gateway.agent("front").await;
     let task = agent.open_task("front", json!({})).await;
-    let token = token(&gateway, &agent, &task).await;
+    let token = token(&agent, &task).await;
     let good = message("hello", "refund").to_string();
     let envelope = |method: &str, params: &str| {
         format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#)
@@ -383,7 +338,7 @@ async fn a_revocation_cuts_a_stream() {
     let mut gateway = setup(&upstream.1, "").start().await;
     let agent = gateway.agent("front").await;
     let task = agent.open_task("front", json!({})).await;
-    let token = token(&gateway, &agent, &task).await;
+    let token = token(&agent, &task).await;
     let revoke = async {
         // The stream is under way when its intent is on record.
         loop {
@@ -423,7 +378,7 @@ async fn an_agent_that_is_asked_acts_under_a_part_of_the_askers_task() {
     let gateway = setup(&upstream.1, more).start().await;
     let (front, desk) = (gateway.agent("front").await, gateway.agent("desk").await);
     let task = front.open_task("front", json!({})).await;
-    let front_token = token(&gateway, &front, &task).await;
+    let front_token = token(&front, &task).await;
     let asked = ask(
         &front,
         &front_token,
@@ -458,7 +413,7 @@ async fn an_agent_that_is_asked_acts_under_a_part_of_the_askers_task() {
         ("authorization_details", &details),
     ];
     assert!(!front.ask_token(&fields, false).await.is_success());
-    let desk_token = token(&gateway, &desk, &part).await;
+    let desk_token = token(&desk, &part).await;
     let done = ask(
         &desk,
         &desk_token,
@@ -604,7 +559,7 @@ async fn nothing_of_a_hostile_agent_passes_but_answers() {
         let mut gateway = setup(&url, "").start().await;
         let agent = gateway.agent("front").await;
         let task = agent.open_task("front", json!({})).await;
-        let token = token(&gateway, &agent, &task).await;
+        let token = token(&agent, &task).await;
         let body = json!({
             "jsonrpc": "2.0", "id": 1, "method": method, "params": message("hello", "refund"),
         });

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::http::Call;
-use crate::support::{Gateway, SALLYPORT, Setup};
+use crate::support::{Gateway, SALLYPORT, Setup, packages};
 
 const CHAT: &str = r#"
 description = "Talk to a small model"
@@ -32,18 +32,7 @@ models = ["smollm2"]
 /// Where the packages are.
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let output = Command::new(folder().join("install"))
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "the clients cannot be installed");
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/llm")
+    HOME.get_or_init(|| packages::install("llm"))
 }
 
 /// A real model behind a server of its own; it ends with this.
@@ -55,7 +44,7 @@ struct Model {
 impl Model {
     fn start() -> Self {
         let mut child = Command::new(home().join("venv/bin/python"))
-            .arg(folder().join("model.py"))
+            .arg(packages::folder("llm").join("model.py"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -94,51 +83,22 @@ async fn gateway(model: &Model) -> Gateway {
 }
 
 /// The URL of a server at the gateway, and a bearer token for it.
-async fn token(gateway: &Gateway, agent: &Agent, server: &str, task: &str) -> (String, String) {
-    let resource = format!("{}/llm/{server}", gateway.gateway);
-    let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
-    let fields = [
-        ("resource", resource.as_str()),
-        ("scope", "llm"),
-        ("authorization_details", &details),
-    ];
-    let answer = agent.ask_token(&fields, false).await;
-    assert!(answer.is_success(), "{answer:?}");
-    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
-    (resource, token)
-}
-
-/// Carries out a plan with the official clients.
-async fn drive(command: Command, plan: &Value) -> Value {
-    let (mut command, plan) = (command, plan.to_string());
-    let output = tokio::task::spawn_blocking(move || {
-        use std::io::Write as _;
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(plan.as_bytes()).unwrap();
-        drop(input);
-        child.wait_with_output().unwrap()
-    });
-    let output = output.await.unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    serde_json::from_slice(&output.stdout).unwrap()
+async fn token(agent: &Agent, server: &str, task: &str) -> (String, String) {
+    let token = agent.token_of_kind("llm", server, task, false).await;
+    (token.resource, token.text)
 }
 
 fn python() -> Command {
     let mut command = Command::new(home().join("venv/bin/python"));
-    command.arg(folder().join("drive.py"));
+    command.arg(packages::folder("llm").join("drive.py"));
     command
 }
 
 fn typescript() -> Command {
     let mut command = Command::new(home().join("bin/node"));
-    command.arg(folder().join("drive.mjs")).arg(home());
+    command
+        .arg(packages::folder("llm").join("drive.mjs"))
+        .arg(home());
     command
 }
 
@@ -187,15 +147,15 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
     let gateway = gateway(&model).await;
     let agent = gateway.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;
-    let (ai, ai_key) = token(&gateway, &agent, "ai", &task).await;
-    let (claude, claude_key) = token(&gateway, &agent, "claude", &task).await;
+    let (ai, ai_key) = token(&agent, "ai", &task).await;
+    let (claude, claude_key) = token(&agent, "claude", &task).await;
     let plan = json!({
         "openai": { "url": format!("{ai}/v1"), "key": ai_key },
         "anthropic": { "url": claude, "key": claude_key },
         "model": "smollm2", "denied": "gpt-x",
         "clients": ["openai", "anthropic", "agents", "langgraph"],
     });
-    let seen = drive(python(), &plan).await;
+    let seen = packages::carry_out(python(), &plan).await;
     check_openai(&seen["openai"]);
     spoke(&seen["openai"], &["response", "completion"]);
     let events = json!(["response.created", "response.completed"]);
@@ -216,7 +176,7 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
         "openai": plan["openai"], "anthropic": plan["anthropic"],
         "model": "smollm2", "denied": "gpt-x", "clients": ["openai", "anthropic"],
     });
-    let typescript = drive(typescript(), &plan).await;
+    let typescript = packages::carry_out(typescript(), &plan).await;
     check_openai(&typescript["openai"]);
     check_anthropic(&typescript["anthropic"]);
 
@@ -242,7 +202,7 @@ async fn revoking_a_task_cuts_what_a_real_model_is_writing() {
     let gateway = gateway(&model).await;
     let agent = gateway.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;
-    let (ai, key) = token(&gateway, &agent, "ai", &task).await;
+    let (ai, key) = token(&agent, "ai", &task).await;
     let body = json!({
         "model": "fast", "stream": true, "max_tokens": 4_000, "ignore_eos": true,
         "messages": [{ "role": "user", "content": "Tell a story without an end." }],

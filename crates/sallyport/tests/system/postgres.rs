@@ -1,7 +1,7 @@
 //! A real PostgreSQL behind the gateway, reached with psql and with drivers as they are.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::agent::{Agent, Token};
-use crate::support::{Gateway, Setup, free_address};
+use crate::support::{Gateway, Setup, free_address, packages};
 
 const ANALYST: &str = r#"
 description = "Read European customers and keep orders"
@@ -69,14 +69,7 @@ struct Database {
 
 impl Database {
     fn start() -> Self {
-        let installed = Command::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../tests/postgres/install"
-        ))
-        .output()
-        .unwrap();
-        assert!(installed.status.success(), "{installed:?}");
-        let drivers = String::from_utf8(installed.stdout).unwrap();
+        let drivers = packages::install("postgres");
         let versions = std::fs::read_dir("/usr/lib/postgresql").unwrap();
         let bin = versions
             .map(|v| v.unwrap().path().join("bin"))
@@ -86,7 +79,7 @@ impl Database {
             dir: tempfile::tempdir().unwrap(),
             port: free_address().port(),
             bin,
-            drivers: drivers.trim().into(),
+            drivers,
         };
         let root = this.dir.path();
         std::fs::write(root.join("pw"), "secret").unwrap();
@@ -173,20 +166,19 @@ impl Drop for Database {
     }
 }
 
+/// The official client, at one database.
+fn client(port: u16, database: &str, password: &str) -> Command {
+    let mut command = Command::new("psql");
+    command
+        .args(["-X", "-h", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-d", database])
+        .env("PGPASSWORD", password);
+    command
+}
+
 fn psql(port: u16, database: &str, user: &str, password: &str, sql: &str) -> Output {
-    Command::new("psql")
-        .args([
-            "-X",
-            "-A",
-            "-t",
-            "-q",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port.to_string(),
-        ])
-        .args(["-U", user, "-d", database, "-c", sql])
-        .env("PGPASSWORD", password)
+    client(port, database, password)
+        .args(["-A", "-t", "-q", "-U", user, "-c", sql])
         .env("PGCONNECT_TIMEOUT", "20")
         .output()
         .unwrap()
@@ -261,7 +253,7 @@ impl World {
 async fn drivers_work_as_they_are_and_leave_no_role_behind() {
     let world = World::new().await;
     let (_, token) = world.token("analyst", false).await;
-    let drive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/postgres/drive.py");
+    let drive = packages::folder("postgres").join("drive.py");
     let driven = Command::new(world.database.drivers.join("venv/bin/python"))
         .arg(drive)
         .args(["127.0.0.1", &world.port.to_string(), &token.text])
@@ -322,23 +314,10 @@ async fn the_database_itself_holds_sessions_to_the_grant() {
                   has_column_privilege(r.oid, 'customers', 'secret', 'SELECT'), \
                   has_column_privilege(r.oid, 'customers', 'name', 'SELECT'), rolsuper, rolcreaterole, rolbypassrls \
                   FROM pg_roles r WHERE rolname ~ '^sallyport_[0-9a-f]{20}$'";
-    let (open, _) = (
-        Command::new("psql")
-            .args([
-                "-X",
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &world.port.to_string(),
-                "-d",
-                "crm",
-            ])
-            .env("PGPASSWORD", &password)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap(),
-        (),
-    );
+    let mut open = client(world.port, "crm", &password)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut seen = String::new();
     for _ in 0..200 {
         seen = String::from_utf8(world.database.admin(rights).stdout).unwrap();
@@ -348,14 +327,15 @@ async fn the_database_itself_holds_sessions_to_the_grant() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(seen.trim(), "f|f|t|f|f|f");
-    drop(open.stdin);
+    drop(open.stdin.take());
+    open.wait().unwrap();
     world.database.until_no_role_is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn budgets_proofs_and_revocation_hold() {
     let mut world = World::new().await;
-    let (task, token) = world.token("few", true).await;
+    let (_, token) = world.token("few", true).await;
     let password = world.password(&token);
     let (out, error) = world.query(&password, "SELECT id FROM customers");
     assert!(error.contains("7 rows in all"), "{out} {error}");
@@ -372,18 +352,8 @@ async fn budgets_proofs_and_revocation_hold() {
 
     let (open, token) = world.token("analyst", false).await;
     let password = world.password(&token);
-    let running = Command::new("psql")
-        .args([
-            "-X",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &world.port.to_string(),
-            "-d",
-            "crm",
-        ])
+    let running = client(world.port, "crm", &password)
         .args(["-c", "SELECT count(*) FROM generate_series(1, 1000000000)"])
-        .env("PGPASSWORD", &password)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -413,19 +383,8 @@ async fn budgets_proofs_and_revocation_hold() {
     assert!(error.contains("revoked"), "{error}");
 
     // A gateway that dies leaves a role; the next one drops it.
-    let _ = task;
     let (_, token) = world.token("analyst", false).await;
-    let mut left = Command::new("psql")
-        .args([
-            "-X",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &world.port.to_string(),
-            "-d",
-            "crm",
-        ])
-        .env("PGPASSWORD", world.password(&token))
+    let mut left = client(world.port, "crm", &world.password(&token))
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();

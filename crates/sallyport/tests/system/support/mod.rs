@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod http;
 pub(crate) mod local;
+pub(crate) mod packages;
 pub(crate) mod sdk;
 
 use std::net::{SocketAddr, TcpListener};

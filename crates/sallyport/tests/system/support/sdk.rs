@@ -1,29 +1,17 @@
 //! The official clients and servers, installed once per machine.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use super::packages;
+
 /// Where the packages are.
 pub(crate) fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let output = Command::new(folder().join("install"))
-            .stderr(Stdio::inherit())
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "the official clients cannot be installed"
-        );
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-    })
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/sdk")
+    HOME.get_or_init(|| packages::install("sdk"))
 }
 
 fn text(path: PathBuf) -> String {
@@ -67,37 +55,12 @@ impl Client {
                 (Command::new(home().join("bin/node")), "drive.mjs")
             }
         };
-        command.arg(folder().join(script));
+        command.arg(packages::folder("sdk").join(script));
         match self {
             Self::Python => {}
             Self::TypeScript1 => drop(command.arg("v1").arg(home())),
             Self::TypeScript2 => drop(command.arg("v2").arg(home())),
         }
-        let plan = plan.to_string();
-        tokio::task::spawn_blocking(move || {
-            use std::io::Write as _;
-            let mut child = command
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
-            child
-                .stdin
-                .take()
-                .unwrap()
-                .write_all(plan.as_bytes())
-                .unwrap();
-            let output = child.wait_with_output().unwrap();
-            assert!(
-                output.status.success(),
-                "{self:?} failed:\n{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-            serde_json::from_slice(&output.stdout).unwrap()
-        })
-        .await
-        .unwrap()
+        packages::carry_out(command, plan).await
     }
 }
