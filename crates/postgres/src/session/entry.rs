@@ -127,7 +127,7 @@ async fn read_password(
 fn wrong_password(why: &str) -> ErrorResponse {
     ErrorResponse::fatal("28P01", format!("authentication failed: {why}")).hint(
         "the password is the access token of a task, made for the resource <gateway>/postgres/<server>; a token \
-         that is bound to a key is followed by ~ and a DPoP proof. `sallyport connect` does all of it",
+         that is bound to a key is followed by ~ and a DPoP proof",
     )
 }
 
