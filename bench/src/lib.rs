@@ -1,5 +1,7 @@
-//! What the benchmark's programs share: listening and one message of the load.
+//! What the benchmark's programs share: listening, tokens, what was seen, and one message of the load.
 
+pub mod seen;
+pub mod token;
 pub mod wire;
 
 use std::convert::Infallible;
@@ -11,14 +13,17 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
 
 /// The revision that the load speaks.
 pub const REVISION: &str = "2026-07-28";
 
 /// A complete body.
 pub type Whole = Full<Bytes>;
+
+/// Whatever went wrong.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One call of the tool `echo`, as a client of the stateless revision writes it.
 #[must_use]
@@ -47,23 +52,53 @@ pub fn call() -> Bytes {
 pub async fn listen<H, F>(address: SocketAddr, handler: H) -> std::io::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Whole>> + Send,
+    F: Future<Output = Response<Whole>> + Send + 'static,
+{
+    serve(address, false, handler).await
+}
+
+/// Serves HTTP/2 in clear, to clients that know it, until the process ends.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn listen_http2<H, F>(address: SocketAddr, handler: H) -> std::io::Result<()>
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Whole>> + Send + 'static,
+{
+    serve(address, true, handler).await
+}
+
+async fn serve<H, F>(address: SocketAddr, http2: bool, handler: H) -> std::io::Result<()>
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Whole>> + Send + 'static,
 {
     let listener = TcpListener::bind(address).await?;
     let handler = Arc::new(handler);
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let handler = Arc::clone(&handler);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let handler = Arc::clone(&handler);
-                async move { Ok::<_, Infallible>(handler(request).await) }
-            });
-            let served = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away is the normal end of a connection.
-            drop(served.await);
-        });
+        tokio::spawn(connection(stream, http2, Arc::clone(&handler)));
+    }
+}
+
+async fn connection<H, F>(stream: TcpStream, http2: bool, handler: Arc<H>)
+where
+    H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Whole>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let stream = TokioIo::new(stream);
+    // A client that goes away is the normal end of a connection.
+    if http2 {
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        drop(builder.serve_connection(stream, service).await);
+    } else {
+        let builder = hyper::server::conn::http1::Builder::new();
+        drop(builder.serve_connection(stream, service).await);
     }
 }

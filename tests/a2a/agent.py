@@ -1,6 +1,7 @@
 """An agent made with the official SDK (1.3): JSON-RPC of 1.0 and 0.3, and HTTP+JSON of 1.0, on one port.
 
 Usage: agent.py PORT
+What webhooks it was given is at /webhooks.
 It answers with what it was told: its text says the skill that it was asked for, and the artifact holds
 the metadata and the headers that arrived. Text that begins with "ask" leaves the task open, "slow" makes
 an artifact every 100 ms until it is cancelled.
@@ -13,6 +14,8 @@ import sys
 import httpx
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from google.protobuf.json_format import MessageToDict
 from a2a.helpers.proto_helpers import get_message_text, new_task_from_user_message, new_text_message
 from a2a.server.agent_execution import AgentExecutor, RequestContext
@@ -86,7 +89,13 @@ def main():
         push_config_store=pushes,
         push_sender=BasePushNotificationSender(httpx.AsyncClient(), pushes),
     )
+
+    async def webhooks(_):
+        owners = pushes._push_notification_infos.values()
+        return JSONResponse([MessageToDict(c) for tasks in owners for configs in tasks.values() for c in configs])
+
     routes = [
+        Route("/webhooks", webhooks),
         *create_agent_card_routes(card),
         *create_jsonrpc_routes(handler, rpc_url="/rpc", enable_v0_3_compat=True),
         *create_rest_routes(handler, path_prefix="/rest"),

@@ -3,7 +3,9 @@
 The plan comes as JSON on standard input:
   {"url": ..., "token": ..., "binding": "JSONRPC" or "HTTP+JSON", "version": "1.0" or "0.3",
    "stream": true, "messages": [{"text": ..., "skill": ..., "data": {...}, "url": ..., "go_on": true,
-   "task": ..., "context": ...}], "get": [task], "cancel": [task], "list": true, "jwks": url}
+   "task": ..., "context": ..., "push": {...}}], "get": [task], "cancel": [task], "list": true, "jwks": url,
+   "webhooks": [["set" or "get" or "list" or "delete", {...}]], "then": [further messages]}
+Webhooks are those of the task that the last message was about.
 """
 
 import asyncio
@@ -15,7 +17,16 @@ import httpx
 from google.protobuf.json_format import MessageToDict, ParseDict
 from jwt import PyJWK
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
-from a2a.types import CancelTaskRequest, GetTaskRequest, ListTasksRequest, SendMessageRequest
+from a2a.types import (
+    CancelTaskRequest,
+    DeleteTaskPushNotificationConfigRequest,
+    GetTaskPushNotificationConfigRequest,
+    GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
+    ListTasksRequest,
+    SendMessageRequest,
+    TaskPushNotificationConfig,
+)
 from a2a.utils.signing import create_signature_verifier
 
 
@@ -26,7 +37,8 @@ def outcome(error):
 
 async def attempt(awaitable):
     try:
-        return MessageToDict(await awaitable)
+        answer = await awaitable
+        return MessageToDict(answer) if answer is not None else {}
     except Exception as error:  # noqa: BLE001
         return outcome(error)
 
@@ -82,19 +94,35 @@ async def main():
         )
         client = ClientFactory(config).create(card)
         last = (None, None)
-        for said in plan.get("messages", []):
-            events = []
-            try:
-                async for event in client.send_message(request_of(said, last)):
-                    event = MessageToDict(event)
-                    events.append(event)
-                    print(json.dumps(event), file=sys.stderr, flush=True)
-                    task = event.get("task", {})
-                    if task:
-                        last = (task["id"], task.get("contextId"))
-            except Exception as error:  # noqa: BLE001
-                events.append(outcome(error))
-            seen["messages"].append(events)
+
+        async def send(messages):
+            nonlocal last
+            for said in messages:
+                events = []
+                try:
+                    async for event in client.send_message(request_of(said, last)):
+                        event = MessageToDict(event)
+                        events.append(event)
+                        print(json.dumps(event), file=sys.stderr, flush=True)
+                        task = event.get("task", {})
+                        if task:
+                            last = (task["id"], task.get("contextId"))
+                except Exception as error:  # noqa: BLE001
+                    events.append(outcome(error))
+                seen["messages"].append(events)
+
+        await send(plan.get("messages", []))
+        webhooks = {
+            "set": (client.create_task_push_notification_config, TaskPushNotificationConfig),
+            "get": (client.get_task_push_notification_config, GetTaskPushNotificationConfigRequest),
+            "list": (client.list_task_push_notification_configs, ListTaskPushNotificationConfigsRequest),
+            "delete": (client.delete_task_push_notification_config, DeleteTaskPushNotificationConfigRequest),
+        }
+        seen["webhooks"] = []
+        for what, about in plan.get("webhooks", []):
+            call, kind = webhooks[what]
+            seen["webhooks"].append(await attempt(call(ParseDict({"taskId": last[0], **about}, kind()))))
+        await send(plan.get("then", []))
         seen["get"] = [await attempt(client.get_task(GetTaskRequest(id=task))) for task in plan.get("get", [])]
         if plan.get("get_last"):
             seen["last"] = await attempt(client.get_task(GetTaskRequest(id=last[0])))

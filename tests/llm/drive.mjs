@@ -48,17 +48,32 @@ async function withAnthropic() {
   for await (const event of await client.messages.create({ ...ask, stream: true })) {
     if (event.type === 'content_block_delta') stream += event.delta.text;
   }
+  const helper = client.messages.stream(ask);
+  const final = await helper.finalMessage();
   const stranger = new Anthropic({ baseURL: plan.anthropic.url, apiKey: 'sk-nobody' });
   return {
     message: answer.content[0].text,
     tokens: answer.usage.input_tokens + answer.usage.output_tokens,
     stream,
+    helper: final.content[0].text,
     denied: await raised(() => client.messages.create({ ...ask, model: plan.denied })),
     stranger: await raised(() => stranger.messages.create(ask)),
   };
 }
 
-const clients = { openai: withOpenAI, anthropic: withAnthropic };
+async function withEmbeddings() {
+  const client = new OpenAI({ baseURL: plan.embeddings.url, apiKey: plan.embeddings.key });
+  const ask = { model: plan.model, input: ['a cat on a mat', 'the price of copper'] };
+  const answer = await client.embeddings.create(ask);
+  return {
+    vectors: answer.data.length,
+    dimensions: answer.data[0].embedding.length,
+    tokens: answer.usage.prompt_tokens,
+    denied: await raised(() => client.embeddings.create({ ...ask, model: plan.denied })),
+  };
+}
+
+const clients = { openai: withOpenAI, anthropic: withAnthropic, embeddings: withEmbeddings };
 const seen = {};
 for (const name of plan.clients) seen[name] = await clients[name]();
 console.log(JSON.stringify(seen));

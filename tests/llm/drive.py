@@ -81,12 +81,18 @@ def with_anthropic():
     ):
         if event.type == "content_block_delta":
             text += event.delta.text
+    with client.messages.stream(model=MODEL, max_tokens=12, messages=QUESTION) as stream:
+        helper = "".join(stream.text_stream)
+        final = stream.get_final_message()
     counted = client.messages.count_tokens(model=MODEL, messages=QUESTION)
     stranger = anthropic.Anthropic(base_url=plan["anthropic"]["url"], api_key="sk-nobody")
     return {
         "message": answer.content[0].text,
         "tokens": answer.usage.input_tokens + answer.usage.output_tokens,
         "stream": text,
+        "helper": helper,
+        "helper_final": final.content[0].text,
+        "helper_tokens": final.usage.output_tokens,
         "counted": counted.input_tokens,
         "models": [model.id for model in client.models.list()],
         "denied": raised(
@@ -95,6 +101,25 @@ def with_anthropic():
         "stranger": raised(
             lambda: stranger.messages.create(model=MODEL, max_tokens=12, messages=QUESTION)
         ),
+    }
+
+
+def with_embeddings():
+    client = openai.OpenAI(
+        base_url=plan["embeddings"]["url"], api_key=plan["embeddings"]["key"]
+    )
+    texts = ["a cat on a mat", "a kitten on a rug", "the price of copper"]
+    # As numbers, and in base64, which is what the SDK asks for by itself.
+    plain = client.embeddings.create(model=MODEL, input=texts, encoding_format="float")
+    packed = client.embeddings.create(model=MODEL, input=texts[0])
+    vectors = [entry.embedding for entry in plain.data]
+    apart = max(abs(a - b) for a, b in zip(vectors[0], packed.data[0].embedding))
+    return {
+        "vectors": len(vectors),
+        "dimensions": len(vectors[0]),
+        "apart": apart,
+        "tokens": plain.usage.prompt_tokens,
+        "denied": raised(lambda: client.embeddings.create(model=DENIED, input=texts)),
     }
 
 
@@ -149,6 +174,7 @@ def with_langgraph():
 CLIENTS = {
     "openai": with_openai,
     "anthropic": with_anthropic,
+    "embeddings": with_embeddings,
     "agents": with_agents,
     "langgraph": with_langgraph,
 }

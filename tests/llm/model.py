@@ -21,7 +21,9 @@ parameters.n_ctx = 8192
 parameters.n_parallel = 2
 parameters.cpuparams.n_threads = 1
 parameters.port = port
-parameters.embedding = "--embeddings" in sys.argv
+if "--embeddings" in sys.argv:
+    parameters.embedding = True
+    parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
 server = xllamacpp.Server(parameters)
 print(server.listening_address, flush=True)
 sys.stdin.read()

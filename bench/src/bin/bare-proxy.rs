@@ -27,7 +27,7 @@ struct Args {
     upstream: Uri,
 }
 
-#[tokio::main(worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     let args = Args::parse();
     let mut connector = HttpConnector::new();

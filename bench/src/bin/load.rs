@@ -5,22 +5,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, Uri};
-use http_body_util::BodyExt;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
-use identity::InstanceKey;
+use http::Uri;
 use jiff::Timestamp;
+use sallyport_bench::seen::Seen;
+use sallyport_bench::token::{Errand, Token, Unique, fetch};
 use sallyport_bench::wire::{Answer, Wire};
-use sallyport_bench::{REVISION, Whole, call};
+use sallyport_bench::{Failure, REVISION, call};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -49,12 +44,13 @@ struct Args {
     /// Bind the token to the instance's key and prove possession on every call.
     #[arg(long, requires = "instance")]
     dpop: bool,
+    /// Print the token, and call nothing.
+    #[arg(long, requires = "instance")]
+    token_only: bool,
     /// A ready bearer token, for gateways with another STS.
     #[arg(long, conflicts_with = "instance")]
     bearer: Option<String>,
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// What every connection needs.
 struct Load {
@@ -67,28 +63,7 @@ struct Load {
     unique: Unique,
 }
 
-struct Token {
-    text: String,
-    scheme: &'static str,
-    /// The key to prove with, when the token is bound to it.
-    key: Option<InstanceKey>,
-}
-
-/// Ids that nobody used before: what is random comes first, then a number.
-struct Unique {
-    random: u64,
-    next: AtomicU64,
-}
-
-/// What one connection saw.
-#[derive(Default)]
-struct Seen {
-    micros: Vec<u32>,
-    failed: u64,
-    first_failure: Option<String>,
-}
-
-#[tokio::main(worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(measured) => {
@@ -117,7 +92,16 @@ async fn run(args: Args) -> Result<Value, Failure> {
         .ok_or("the URL names no host")?
         .to_string();
     let token = match (&args.instance, &args.task, &args.bearer) {
-        (Some(folder), Some(task), _) => Some(fetch_token(folder, task, &args).await?),
+        (Some(instance), Some(task), _) => {
+            let url = args.url.to_string();
+            let errand = Errand {
+                instance,
+                task,
+                resource: args.resource.as_deref().unwrap_or(&url),
+                dpop: args.dpop,
+            };
+            Some(fetch(&errand).await?)
+        }
         (_, _, Some(bearer)) => Some(Token {
             scheme: "Bearer",
             text: bearer.clone(),
@@ -125,6 +109,9 @@ async fn run(args: Args) -> Result<Value, Failure> {
         }),
         _ => None,
     };
+    if let (true, Some(token)) = (args.token_only, &token) {
+        return Ok(json!({ "token": token.text }));
+    }
     let body = call();
     let load = Arc::new(Load {
         head: head(&args.url, &authority, token.as_ref(), body.len()),
@@ -141,28 +128,9 @@ async fn run(args: Args) -> Result<Value, Failure> {
         .collect();
     let mut all = Seen::default();
     for connection in connections {
-        let seen = connection.await??;
-        all.micros.extend(seen.micros);
-        all.failed += seen.failed;
-        all.first_failure = all.first_failure.or(seen.first_failure);
+        all.add(connection.await??);
     }
-    all.micros.sort_unstable();
-    let at = |share: f64| {
-        let index = (all.micros.len() as f64 * share) as usize;
-        all.micros
-            .get(index.min(all.micros.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or(0)
-    };
-    Ok(json!({
-        "connections": args.connections,
-        "calls": all.micros.len(),
-        "failed": all.failed,
-        "first_failure": all.first_failure,
-        "per_second": all.micros.len() as f64 / args.seconds as f64,
-        "median_micros": at(0.5),
-        "p99_micros": at(0.99),
-    }))
+    Ok(all.told(args.connections, args.seconds))
 }
 
 async fn keep_busy(load: Arc<Load>, begin: Instant, end: Instant) -> Result<Seen, Failure> {
@@ -180,26 +148,11 @@ async fn keep_busy(load: Arc<Load>, begin: Instant, end: Instant) -> Result<Seen
             continue;
         }
         if status == 200 && body.windows(9).any(|w| w == b"\"content\"") {
-            seen.micros
-                .push(u32::try_from(started.elapsed().as_micros()).unwrap_or(u32::MAX));
+            seen.answered(started);
         } else {
-            seen.failed += 1;
-            seen.first_failure.get_or_insert_with(|| {
-                format!(
-                    "{status}: {}",
-                    String::from_utf8_lossy(&body[..body.len().min(300)])
-                )
-            });
+            seen.failed(status, body);
         }
     }
-}
-
-async fn connect(address: &str) -> Result<SendRequest<Whole>, Failure> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 impl Load {
@@ -234,84 +187,4 @@ fn head(url: &Uri, authority: &str, token: Option<&Token>, length: usize) -> Vec
         head.push_str(&format!("authorization: {scheme} {text}\r\n"));
     }
     head.into_bytes()
-}
-
-impl Unique {
-    fn new() -> Result<Self, Failure> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)?;
-        Ok(Self {
-            random: u64::from_ne_bytes(random),
-            next: AtomicU64::new(0),
-        })
-    }
-
-    fn next(&self) -> String {
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{:016x}{next:016x}", self.random)
-    }
-}
-
-/// Gets a token at the STS with the instance's key (RFC 7523), for the task and the endpoint.
-async fn fetch_token(folder: &std::path::Path, task: &str, args: &Args) -> Result<Token, Failure> {
-    let about: Value = serde_json::from_slice(&std::fs::read(folder.join("instance.json"))?)?;
-    let key = InstanceKey::load_pem(&folder.join("key.pem"))?;
-    let text = |name: &str| {
-        about[name]
-            .as_str()
-            .map(str::to_owned)
-            .ok_or("not an instance")
-    };
-    let (issuer, client) = (text("control")?, text("id")?);
-    let endpoint: Uri = format!("{issuer}/oauth/token").parse()?;
-    let (now, unique) = (Timestamp::now(), Unique::new()?);
-    let assertion = key.sign_assertion(&client, &issuer, now, &unique.next())?;
-    let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
-    let form = [
-        ("grant_type", "client_credentials".to_owned()),
-        (
-            "client_assertion_type",
-            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned(),
-        ),
-        ("client_assertion", assertion),
-        ("scope", "mcp".to_owned()),
-        (
-            "resource",
-            args.resource
-                .clone()
-                .unwrap_or_else(|| args.url.to_string()),
-        ),
-        ("authorization_details", details),
-    ];
-    let form = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(form)
-        .finish();
-    let authority = endpoint
-        .authority()
-        .ok_or("the issuer names no host")?
-        .as_str();
-    let mut request = Request::post("/oauth/token")
-        .header(HOST, authority)
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-    if args.dpop {
-        let url = endpoint.to_string();
-        request = request.header(
-            "dpop",
-            key.sign_dpop("POST", &url, None, None, now, &unique.next())?,
-        );
-    }
-    let mut connection = connect(authority).await?;
-    let response = connection
-        .send_request(request.body(Whole::new(Bytes::from(form)))?)
-        .await?;
-    let body = response.into_body().collect().await?.to_bytes();
-    let answer: Value = serde_json::from_slice(&body)?;
-    let token = answer["access_token"]
-        .as_str()
-        .ok_or_else(|| format!("no token: {answer}"))?;
-    Ok(Token {
-        scheme: if args.dpop { "DPoP" } else { "Bearer" },
-        text: token.to_owned(),
-        key: args.dpop.then_some(key),
-    })
 }

@@ -25,7 +25,7 @@ struct Args {
     listen: SocketAddr,
 }
 
-#[tokio::main(worker_threads = 2)]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
     listen(Args::parse().listen, answer).await
 }

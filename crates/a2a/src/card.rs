@@ -54,6 +54,8 @@ pub struct Card {
     rest: Option<String>,
     /// Whether it streams.
     pub streams: bool,
+    /// Whether it sends push notifications.
+    pub pushes: bool,
 }
 
 /// What the gateway says of itself in a card.
@@ -63,6 +65,8 @@ pub struct Offer<'a> {
     pub url: &'a str,
     /// The issuer of tokens.
     pub issuer: &'a str,
+    /// Whether push notifications are passed on.
+    pub pushes: bool,
 }
 
 /// Why a card cannot be used.
@@ -96,6 +100,7 @@ impl Card {
             rpc: [None, None],
             rest: None,
             streams: false,
+            pushes: false,
         };
         for (binding, version, path) in interfaces(&card, base) {
             let Some(dialect) = Dialect::of_version(&version) else {
@@ -119,6 +124,7 @@ impl Card {
         }
         if let Some(Value::Object(capabilities)) = card.get("capabilities") {
             read.streams = capabilities.get("streaming") == Some(&Value::Bool(true));
+            read.pushes = capabilities.get("pushNotifications") == Some(&Value::Bool(true));
             let offered = capabilities.get("extensions").and_then(Value::as_array);
             read.extensions = offered
                 .into_iter()
@@ -231,7 +237,7 @@ impl Card {
         }
         let mut capabilities = json!({
             "streaming": self.streams,
-            "pushNotifications": false,
+            "pushNotifications": self.pushes && offer.pushes,
             "extendedAgentCard": true,
         });
         if !self.extensions.is_empty() {
@@ -264,7 +270,7 @@ impl Card {
         let mut card = common.clone();
         let mut capabilities = json!({
             "streaming": self.streams,
-            "pushNotifications": false,
+            "pushNotifications": self.pushes && offer.pushes,
         });
         if !self.extensions.is_empty() {
             capabilities["extensions"] = self.extensions.clone().into();

@@ -83,7 +83,7 @@ impl Visit {
         let exchange = Exchange {
             shared: Arc::clone(&self.shared),
             caller: Arc::clone(&self.caller),
-            digest: Digest::new(&self.caller.task),
+            digest: permit.digest(),
             permit,
             watch,
             _slot: slot,
@@ -227,10 +227,14 @@ impl Exchange {
         if seen.over {
             self.shared.close(self.watch.sub_task());
         }
+        if self.watch.registering.is_some() && !self.shared.pushes.kept().await {
+            tracing::warn!("a webhook is registered, but would not be over a restart");
+        }
         self.permit.finish(seen.ended, self.digest);
+        let own = seen.ended == Ended::Answered && self.watch.own.is_some();
         let status = match self.watch.binding {
-            Binding::JsonRpc(_) => StatusCode::OK,
-            Binding::Rest => status,
+            Binding::Rest if !own => status,
+            _ => StatusCode::OK,
         };
         Ok(json_response(status, text))
     }

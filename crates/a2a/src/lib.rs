@@ -11,7 +11,8 @@
 //! 7. `watch`: whether the answer is one, and which ids it gives out;
 //! 8. `forward`: what became of it.
 //!
-//! Cards are written anew and signed by the token service: `card`.
+//! Cards are written anew and signed by the token service: `card`. What the other agent sends by itself
+//! about tasks comes in through `push`. What must outlive a restart goes through `kept`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -38,9 +39,11 @@ use serde_json::Value;
 pub mod card;
 pub mod delegation;
 mod forward;
+pub mod kept;
 pub mod message;
 pub mod method;
 pub mod owned;
+pub mod push;
 pub mod refusal;
 pub mod request;
 mod site;
@@ -48,8 +51,10 @@ mod visit;
 pub mod watch;
 
 use delegation::{Delegation, Delegations};
+use kept::{Keeper, Keeping, Kept};
 use method::{Dialect, Method};
 use owned::Owned;
+use push::Pushes;
 use refusal::{Fault, Refusal, json_response};
 use request::{Binding, Call, Unreadable};
 use site::{CARD_PATHS, Site};
@@ -68,6 +73,7 @@ pub(crate) struct Shared {
     keys: Arc<KeyRing>,
     sites: ArcSwap<Sites>,
     owned: Owned,
+    pushes: Arc<Pushes>,
     slots: Slots,
     room: Room,
     delegations: OnceLock<Arc<dyn Delegations>>,
@@ -91,6 +97,7 @@ impl Endpoint {
                 keys,
                 sites: ArcSwap::default(),
                 owned: Owned::default(),
+                pushes: Arc::default(),
                 slots: Slots::default(),
                 room: Room::new(longest),
                 delegations: OnceLock::new(),
@@ -98,6 +105,21 @@ impl Endpoint {
         };
         endpoint.prepare(config)?();
         Ok(endpoint)
+    }
+
+    /// Takes in what was kept before a restart, and says who keeps it from now on. Once, before anything
+    /// is served.
+    pub fn remember(&self, kept: Kept, keeper: Arc<dyn Keeper>) {
+        let (owned, pushes) = (&self.shared.owned, &self.shared.pushes);
+        for given in kept.given {
+            owned.give(given.to, &given.at, given.kind, &given.id, &given.begun);
+        }
+        for registration in kept.registered {
+            pushes.restore(registration);
+        }
+        let keeping = Keeping::with(keeper);
+        owned.keep_with(keeping.clone());
+        pushes.keep_with(keeping);
     }
 
     /// Says who opens sub-tasks. Once: a second time nothing changes.
@@ -145,6 +167,15 @@ impl Door for Endpoint {
                     .is_some_and(|task| task.status_at(now) == TaskStatus::Open)
         };
         self.shared.owned.retain(alive);
+        self.shared.pushes.retain(alive);
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if !self.shared.pushes.kept().await {
+                tracing::warn!("not all that other agents gave out is kept over a restart");
+            }
+        })
     }
 }
 
@@ -193,6 +224,9 @@ impl Shared {
             settings,
             ..
         } = knock;
+        if let (Some(address), None) = (rest.strip_prefix(push::BEHIND), &route.task) {
+            return self.notified(request, &route, address, &settings).await;
+        }
         let is_card = CARD_PATHS.contains(&rest.as_str()) && *request.method() == HttpMethod::GET;
         if is_card && !request.headers().contains_key(AUTHORIZATION) {
             let public = self
@@ -240,6 +274,7 @@ impl Shared {
         let offer = card::Offer {
             url: &url,
             issuer: &settings.issuer,
+            pushes: site.pushes(),
         };
         let card = match site.card(&self.room).await {
             Ok(card) => card,
@@ -355,8 +390,8 @@ impl Visit {
 
     async fn call(&self, call: Call, headers: &HeaderMap) -> Result<Response<Body>, Refusal> {
         agreed(headers, call.dialect)?;
-        if call.method.is_push() {
-            return Err(visit::no_push());
+        if matches!(call.method, Method::GetPush | Method::ListPush) {
+            return self.read_pushes(call).await;
         }
         if call.method == Method::Card {
             let text = self.own_card(call.method.name(call.dialect)).await?;

@@ -241,26 +241,12 @@ fn configuration(
     dialect: Dialect,
     members: &mut Map<String, Value>,
 ) -> Result<Option<Map<String, Value>>, Refusal> {
-    let (push, names): (_, [&str; 4]) = match dialect {
-        Dialect::V1 => (
-            "taskPushNotificationConfig",
-            [
-                "acceptedOutputModes",
-                "taskPushNotificationConfig",
-                "historyLength",
-                "returnImmediately",
-            ],
-        ),
-        Dialect::V03 => (
-            "pushNotificationConfig",
-            [
-                "acceptedOutputModes",
-                "pushNotificationConfig",
-                "historyLength",
-                "blocking",
-            ],
-        ),
+    let push = push_member(dialect);
+    let wait = match dialect {
+        Dialect::V1 => "returnImmediately",
+        Dialect::V03 => "blocking",
     };
+    let names = ["acceptedOutputModes", push, "historyLength", wait];
     known("configuration", members, &names)?;
     texts("configuration", members, "acceptedOutputModes")?;
     for flag in ["returnImmediately", "blocking"] {
@@ -488,6 +474,24 @@ fn fetchable(uri: &str) -> Result<(), Refusal> {
         return refuse("it names no host, or a user");
     }
     Ok(())
+}
+
+/// Puts the webhook that the other agent is to notify into the message that is forwarded.
+pub fn push_to(dialect: Dialect, params: &mut Map<String, Value>, config: Value) {
+    let configuration = params
+        .entry("configuration")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(configuration) = configuration {
+        configuration.insert(push_member(dialect).to_owned(), config);
+    }
+}
+
+/// The member of a message's configuration that asks for notifications.
+fn push_member(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::V1 => "taskPushNotificationConfig",
+        Dialect::V03 => "pushNotificationConfig",
+    }
 }
 
 /// Puts the skill that was decided on, and the sub-task to act under, into the message that is

@@ -2,13 +2,15 @@
 //!
 //! All callers share the gateway's credential at the upstream, so the upstream cannot tell whose a task
 //! is. The gateway can: an id is of use only to the principal that it was given to, and what began
-//! under one skill stays with that skill.
+//! under one skill stays with that skill. So it is over a restart too.
 
 use std::collections::{HashMap, VecDeque};
 
 use gateway::caller::Principal;
 use model::{ServerName, TaskId};
 use parking_lot::Mutex;
+
+use crate::kept::{Change, Given as KeptId, Keeping};
 
 /// Most ids of each kind, of one principal at one agent; the oldest are forgotten first.
 const MOST: usize = 1_024;
@@ -26,6 +28,7 @@ pub struct Begun {
 #[derive(Default)]
 pub struct Owned {
     given: Mutex<HashMap<(Principal, ServerName), Given>>,
+    keeping: Keeping,
 }
 
 #[derive(Default)]
@@ -41,18 +44,21 @@ struct Bounded {
 }
 
 impl Bounded {
-    fn insert(&mut self, id: &str, begun: &Begun) {
+    /// Returns whether the id is new, and which one had to go for it.
+    fn insert(&mut self, id: &str, begun: &Begun) -> (bool, Option<String>) {
         if self.known.contains_key(id) {
             // What it began with stays.
-            return;
+            return (false, None);
         }
         self.known.insert(id.to_owned(), begun.clone());
         self.order.push_back(id.to_owned());
-        if self.order.len() > MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
+        let oldest = (self.order.len() > MOST)
+            .then(|| self.order.pop_front())
+            .flatten();
+        if let Some(oldest) = &oldest {
+            self.known.remove(oldest);
         }
+        (true, oldest)
     }
 }
 
@@ -71,12 +77,30 @@ impl Owned {
         if id.is_empty() || id.len() > crate::message::ID_BYTES {
             return;
         }
-        let mut given = self.given.lock();
-        let given = given.entry((to, at.clone())).or_default();
-        match kind {
+        let mut all = self.given.lock();
+        let given = all.entry((to, at.clone())).or_default();
+        let (new, gone) = match kind {
             Kind::Task => given.tasks.insert(id, begun),
             Kind::Context => given.contexts.insert(id, begun),
+        };
+        if let Some(gone) = gone {
+            self.keeping
+                .note(Change::Forgotten(to, at.clone(), kind, gone));
         }
+        if new {
+            self.keeping.note(Change::Given(Box::new(KeptId {
+                to,
+                at: at.clone(),
+                kind,
+                id: id.to_owned(),
+                begun: begun.clone(),
+            })));
+        }
+    }
+
+    /// Says where they are kept over a restart. What is given before is not.
+    pub(crate) fn keep_with(&self, keeping: Keeping) {
+        self.keeping.take_over(keeping);
     }
 
     /// What is known of an id, if this principal was given it.

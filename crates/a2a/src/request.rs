@@ -179,7 +179,14 @@ pub fn rest(
 ) -> Result<Call, Unreadable> {
     let wrong = |message: &str| unreadable(Fault::InvalidParams, message);
     if !body.is_empty() {
-        if matches!(method, Method::GetTask | Method::ListTasks | Method::Card) {
+        let reads = [
+            Method::GetTask,
+            Method::ListTasks,
+            Method::Card,
+            Method::GetPush,
+            Method::ListPush,
+        ];
+        if reads.contains(&method) {
             return Err(wrong("a GET has no body"));
         }
         for (name, value) in object(body, limits)? {
@@ -288,6 +295,16 @@ pub fn rest_path(method: Method, params: &Map<String, Value>) -> Option<(HttpMet
         }
         Method::Cancel => (HttpMethod::POST, format!("/tasks/{}:cancel", id("id")?)),
         Method::Subscribe => (HttpMethod::GET, format!("/tasks/{}:subscribe", id("id")?)),
+        Method::SetPush => {
+            let task = id("taskId")?;
+            let path = format!("/tasks/{task}/pushNotificationConfigs");
+            (HttpMethod::POST, path)
+        }
+        Method::DeletePush => {
+            let (task, id) = (id("taskId")?, id("id")?);
+            let path = format!("/tasks/{task}/pushNotificationConfigs/{id}");
+            (HttpMethod::DELETE, path)
+        }
         _ => return None,
     })
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use gateway::intake::{self, Room};
+use gateway::outbound::{Origin, Outbound, Reach};
 use gateway::upstream::Web;
 use gateway::{Body, full};
 use http::header::ACCEPT;
 use http::{HeaderValue, Request, StatusCode};
 use identity::PublicKey;
-use model::config::A2a;
-use model::json;
+use model::config::{A2a, PushTarget};
+use model::{Denial, Rule, SegmentName, json};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -39,10 +40,41 @@ pub(crate) struct Site {
     /// What the configuration says of it.
     pub(crate) about: A2a,
     keys: Vec<PublicKey>,
+    targets: Vec<Target>,
     base: String,
     kept: ArcSwapOption<Kept>,
     /// One fetch at a time.
     fetching: Mutex<()>,
+}
+
+/// Where notifications may be delivered.
+pub(crate) struct Target {
+    pub(crate) origin: Origin,
+    pub(crate) reach: Reach,
+    pub(crate) outbound: Outbound,
+    segments: Vec<SegmentName>,
+}
+
+impl Target {
+    fn new(about: &PushTarget) -> Result<Self, String> {
+        let wrong = |why: &dyn std::fmt::Display| {
+            format!("`a2a.push`: `{}`: {why}", about.origin.escape_debug())
+        };
+        let (origin, uri) = Origin::of(&about.origin).map_err(|why| wrong(&why))?;
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(wrong(&"it is more than scheme, host and port"));
+        }
+        Ok(Self {
+            origin,
+            reach: if about.private {
+                Reach::Any
+            } else {
+                Reach::Public
+            },
+            outbound: Outbound::new(about.ca.as_deref()).map_err(|why| wrong(&why))?,
+            segments: about.segments.clone(),
+        })
+    }
 }
 
 struct Kept {
@@ -70,6 +102,12 @@ impl Site {
                  by, and the template of its sub-tasks",
             ));
         }
+        let targets = about
+            .push
+            .iter()
+            .map(Target::new)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|why| wrong(&why))?;
         let url = web.base_url();
         let path = url.split_once("://").map_or("", |(_, rest)| {
             rest.find('/').map_or("", |slash| &rest[slash..])
@@ -77,11 +115,50 @@ impl Site {
         Ok(Self {
             base: path.to_owned(),
             keys,
+            targets,
             about,
             kept: ArcSwapOption::empty(),
             fetching: Mutex::new(()),
             web,
         })
+    }
+
+    /// Whether push notifications are offered at all.
+    #[must_use]
+    pub(crate) fn pushes(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// Where notifications for a webhook go, if an agent of this segment may have them there.
+    ///
+    /// # Errors
+    /// The denial.
+    pub(crate) fn allows(
+        &self,
+        url: &str,
+        segment: Option<&SegmentName>,
+    ) -> Result<&Target, Denial> {
+        let denied = |reason: String| Denial {
+            rule: Rule::NotGranted,
+            reason,
+            remedy: "use a webhook at a place that `a2a.push` of the server lists for the agent's \
+                     segment, or get the task and subscribe to it instead"
+                .to_owned(),
+        };
+        let (origin, _) = Origin::of(url)
+            .map_err(|why| denied(format!("the webhook's URL cannot be used: {why}")))?;
+        self.targets
+            .iter()
+            .filter(|target| target.origin == origin)
+            .find(|target| {
+                target.segments.is_empty()
+                    || segment.is_some_and(|segment| target.segments.contains(segment))
+            })
+            .ok_or_else(|| {
+                denied(format!(
+                    "notifications may not be delivered to `{origin}` for this agent"
+                ))
+            })
     }
 
     /// The card, if it was fetched before and is still good.

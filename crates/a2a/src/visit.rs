@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gateway::caller::Caller;
-use gateway::pipeline::{Digest, Permit};
+use gateway::pipeline::Permit;
 use gateway::resource::Route;
 use gateway::slots::Slot;
 use model::config::Limits;
@@ -18,6 +18,7 @@ use crate::delegation::Delegation;
 use crate::message::{self, Said};
 use crate::method::{Dialect, Method};
 use crate::owned::{Begun, Kind};
+use crate::push::hook::Hook;
 use crate::refusal::{Fault, Refusal};
 use crate::request::{Binding, Call};
 use crate::site::Site;
@@ -87,7 +88,8 @@ impl Visit {
             Ok(_) => Ended::Answered,
             Err(_) => Ended::UpstreamFailed,
         };
-        permit.finish(ended, Digest::new(&self.caller.task));
+        let digest = permit.digest();
+        permit.finish(ended, digest);
         card.map_err(|why| failed(&why))
     }
 
@@ -105,12 +107,13 @@ impl Visit {
         let offer = Offer {
             url: &url,
             issuer: &self.issuer,
+            pushes: site.pushes(),
         };
         let text = card
             .rewritten(&offer, |skill| self.may_ask(skill), &self.shared.keys)
             .map(|card| Value::Object(card).to_string().into_bytes())
             .map_err(|error| Refusal::of_permitted(Fault::InvalidAnswer, error.to_string()))?;
-        let mut digest = Digest::new(&self.caller.task);
+        let mut digest = permit.digest();
         digest.update(&text);
         permit.finish(Ended::Answered, digest);
         Ok(text)
@@ -161,6 +164,8 @@ impl Visit {
             about: None,
             begun: None,
             fresh: false,
+            own: None,
+            registering: None,
             limits: json::Limits {
                 bytes: self.limits.response_bytes,
                 depth: self.limits.json_depth,
@@ -168,6 +173,9 @@ impl Visit {
         };
         let permit = if call.method.sends() {
             self.message(&site, &card, &mut call, &mut watch, name)
+                .await?
+        } else if call.method.is_push() {
+            self.change_push(&site, &card, &mut call, &mut watch)
                 .await?
         } else {
             watch.about = self.about(&mut call)?;
@@ -242,7 +250,7 @@ impl Visit {
         Ok(Some(id))
     }
 
-    fn find(&self, kind: Kind, id: &str) -> Result<Begun, Refusal> {
+    pub(crate) fn find(&self, kind: Kind, id: &str) -> Result<Begun, Refusal> {
         self.shared
             .owned
             .find(self.caller.principal(), &self.route.server, kind, id)
@@ -266,9 +274,14 @@ impl Visit {
         name: &str,
     ) -> Result<Permit, Refusal> {
         let said = message::read(call.dialect, &mut call.params)?;
-        if said.push.is_some() {
-            return Err(no_push());
-        }
+        let hook = match said.push.clone() {
+            None => None,
+            Some(_) if !site.pushes() || !card.pushes => return Err(no_push()),
+            Some(mut config) => {
+                let place = "configuration";
+                Some(Hook::read(call.dialect, place, &mut config)?)
+            }
+        };
         let before = self.conversation(&said)?;
         let skill = self.skill(card, before.as_ref(), &said)?;
         let uris = said.arguments.contains_key("file_uris");
@@ -312,7 +325,15 @@ impl Visit {
         };
         let marked = sub_task.map(|task| task.to_string());
         message::mark(&mut call.params, &skill, marked.as_deref());
-        watch.begun = Some(Begun { skill, sub_task });
+        let begun = Begun { skill, sub_task };
+        if let Some(hook) = hook {
+            let task = said.task.as_deref();
+            let (registering, given, _) =
+                self.register(site, call.dialect, hook, task, begun.clone())?;
+            message::push_to(call.dialect, &mut call.params, given);
+            watch.registering = Some(registering);
+        }
+        watch.begun = Some(begun);
         Ok(permit)
     }
 
@@ -406,7 +427,9 @@ fn target(call: &Call, base: &str) -> Option<(http::Method, String, Option<Value
         Binding::Rest => {
             let (http, path) = crate::request::rest_path(call.method, &call.params)?;
             let body = match call.method {
-                Method::Send | Method::Stream => Some(Value::Object(call.params.clone())),
+                Method::Send | Method::Stream | Method::SetPush => {
+                    Some(Value::Object(call.params.clone()))
+                }
                 Method::Cancel => Some(Value::Object(Map::new())),
                 _ => None,
             };

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::method::{Dialect, Method};
 use crate::owned::{Begun, Kind, Owned};
+use crate::push::Registering;
 use crate::request::Binding;
 
 /// An answer that cannot be passed on.
@@ -32,6 +33,11 @@ pub struct Watch {
     pub begun: Option<Begun>,
     /// Whether the message began something, so that an error ends it.
     pub fresh: bool,
+    /// What a result is answered with instead of itself: of webhooks, the other agent knows other
+    /// things than the caller.
+    pub own: Option<Value>,
+    /// The webhook that is being registered.
+    pub registering: Option<Registering>,
     /// How deep an answer may be nested, and how long it may be.
     pub limits: json::Limits,
 }
@@ -53,6 +59,10 @@ impl Watch {
     /// # Errors
     /// [`NoAnswer`] when it cannot be passed on.
     pub fn look(&self, text: &[u8], owned: &Owned) -> Result<Seen, NoAnswer> {
+        if self.own.is_some() && self.binding == Binding::Rest && text.trim_ascii().is_empty() {
+            // What is removed is answered with nothing.
+            return self.rest(Map::new(), owned);
+        }
         let Ok(Value::Object(members)) = json::parse(text, self.limits) else {
             return Err(NoAnswer("it is not acceptable JSON, or no object"));
         };
@@ -120,6 +130,12 @@ impl Watch {
     }
 
     fn result(&self, result: Value, owned: &Owned) -> Result<(Option<Value>, bool), NoAnswer> {
+        if let Some(own) = &self.own {
+            if let Some(registering) = &self.registering {
+                registering.settle();
+            }
+            return Ok((Some(own.clone()), false));
+        }
         let Value::Object(result) = result else {
             return Err(NoAnswer("its result is no object"));
         };
@@ -160,20 +176,7 @@ impl Watch {
 
     /// What a message is answered with: a task, a message, or an update (1.0, §3.2.3; 0.3, §7.2).
     fn event(&self, event: &Map<String, Value>, owned: &Owned) -> Result<bool, NoAnswer> {
-        const NONE: NoAnswer = NoAnswer("it is neither a task, a message nor an update");
-        let (kind, event) = match self.dialect {
-            Dialect::V1 => {
-                let mut members = event.iter().filter(|(_, value)| !value.is_null());
-                match (members.next(), members.next()) {
-                    (Some((name, Value::Object(event))), None) => (name.as_str(), event),
-                    _ => return Err(NONE),
-                }
-            }
-            Dialect::V03 => {
-                let kind = event.get("kind").and_then(Value::as_str).ok_or(NONE)?;
-                (kind, event)
-            }
-        };
+        let (kind, event) = kind_of(self.dialect, event)?;
         match kind {
             "task" => self.task(event, owned),
             "message" => {
@@ -223,6 +226,9 @@ impl Watch {
         };
         give(Kind::Task, task);
         give(Kind::Context, context);
+        if let (Some(registering), Some(task)) = (&self.registering, task) {
+            registering.bind(task);
+        }
         Ok(())
     }
 
@@ -231,6 +237,80 @@ impl Watch {
     pub fn sub_task(&self) -> Option<TaskId> {
         self.begun.as_ref()?.sub_task
     }
+}
+
+const NONE: NoAnswer = NoAnswer("it is neither a task, a message nor an update");
+
+/// The kind of an event, and the event itself.
+fn kind_of(
+    dialect: Dialect,
+    event: &Map<String, Value>,
+) -> Result<(&str, &Map<String, Value>), NoAnswer> {
+    match dialect {
+        Dialect::V1 => {
+            let mut members = event.iter().filter(|(_, value)| !value.is_null());
+            match (members.next(), members.next()) {
+                (Some((name, Value::Object(event))), None) => Ok((name.as_str(), event)),
+                _ => Err(NONE),
+            }
+        }
+        Dialect::V03 => {
+            let kind = event.get("kind").and_then(Value::as_str).ok_or(NONE)?;
+            Ok((kind, event))
+        }
+    }
+}
+
+/// What a notification tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The task that it is about.
+    pub task: Option<String>,
+    /// The context that the task is in.
+    pub context: Option<String>,
+    /// The task's state, if it is about that; one of those that the protocol has.
+    pub state: Option<String>,
+    /// Whether the other agent's work is over.
+    pub over: bool,
+}
+
+/// Reads a notification in either dialect: an event of 1.0 (§4.3.3), or a task or another event of 0.3
+/// (§9.5).
+///
+/// # Errors
+/// [`NoAnswer`] when it is none.
+pub fn told(text: &[u8], limits: json::Limits) -> Result<Told, NoAnswer> {
+    let Ok(Value::Object(event)) = json::parse(text, limits) else {
+        return Err(NoAnswer("it is not acceptable JSON, or no object"));
+    };
+    let dialect = match event.contains_key("kind") {
+        true => Dialect::V03,
+        false => Dialect::V1,
+    };
+    let (kind, event) = kind_of(dialect, &event)?;
+    let id = match kind {
+        "task" => "id",
+        "message" | "statusUpdate" | "status-update" | "artifactUpdate" | "artifact-update" => {
+            "taskId"
+        }
+        _ => return Err(NONE),
+    };
+    let text = |name: &str| match event.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(id)) if id.len() <= crate::message::ID_BYTES => Ok(Some(id.clone())),
+        Some(_) => Err(NoAnswer("one of its ids is no text, or a long one")),
+    };
+    let state = event.get("status").and_then(|status| status.get("state"));
+    let state = state.and_then(Value::as_str).filter(|state| {
+        let plain = |b: u8| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-');
+        state.len() <= 64 && state.bytes().all(plain)
+    });
+    Ok(Told {
+        task: text(id)?,
+        context: text("contextId")?,
+        state: state.map(str::to_owned),
+        over: is_final(event),
+    })
 }
 
 /// Whether a task, or an update of its status, has a final state.

@@ -33,6 +33,7 @@ mod reader;
 mod recovery;
 mod scan;
 mod stored;
+mod tap;
 mod tile;
 mod tree;
 mod writer;
@@ -48,6 +49,7 @@ pub use proof::{
 };
 pub use reader::{Entries, Problem, Reader, Report};
 pub use recovery::Recovery;
+pub use tap::Tap;
 
 /// The longest record, in bytes: entry bundles have 16-bit lengths (C2SP tlog-tiles, Log entries).
 pub const LONGEST_RECORD: usize = u16::MAX as usize;

@@ -17,6 +17,7 @@ use crate::journal::Segment;
 use crate::note::VerifierKey;
 use crate::queue::{Bounds, Entry, Queue, Refused};
 use crate::recovery::{self, Recovery};
+use crate::tap::{Tap, Taps};
 
 /// How a log is kept.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ impl Options {
 /// What the handle and the two threads share.
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
+    /// Those who follow what becomes durable.
+    pub(crate) taps: Taps,
     /// How many records are durable.
     pub(crate) durable: watch::Sender<u64>,
     /// Journal bytes written, and of these, in tiles.
@@ -105,6 +108,7 @@ impl Shared {
         };
         Self {
             queue: Queue::new(bounds),
+            taps: Taps::default(),
             durable: watch::Sender::new(durable),
             written: AtomicU64::new(0),
             consumed: AtomicU64::new(0),
@@ -163,6 +167,7 @@ impl Shared {
     /// Notes that nothing more will be written.
     pub(crate) fn finish_writing(&self) {
         self.finished.store(true, Ordering::Release);
+        self.taps.close();
         drop(self.published.lock());
         self.news.notify_all();
     }
@@ -301,6 +306,13 @@ impl AuditLog {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.durable.subscribe()
+    }
+
+    /// Follows the records that become durable from now on, with room for so many records and bytes that
+    /// were not taken yet. Nobody who writes waits for it.
+    #[must_use]
+    pub fn tap(&self, records: usize, bytes: usize) -> Tap {
+        self.shared.taps.open(records, bytes)
     }
 
     /// The last checkpoint that is on the disk.

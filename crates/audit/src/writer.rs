@@ -108,7 +108,7 @@ impl Writer {
         Ok(())
     }
 
-    fn acknowledge(&mut self, group: Vec<Entry>) {
+    fn acknowledge(&mut self, mut group: Vec<Entry>) {
         let first = self.next;
         self.next += group.len() as u64;
         if self.shared.queue.fault().is_some() {
@@ -116,11 +116,14 @@ impl Writer {
             self.shared.queue.heal();
         }
         self.shared.durable.send_replace(self.next);
-        for (entry, index) in group.into_iter().zip(first..) {
-            if let Some(ack) = entry.ack {
+        for (entry, index) in group.iter_mut().zip(first..) {
+            if let Some(ack) = entry.ack.take() {
                 let _ = ack.send(Ok(index));
             }
         }
+        // Who follows comes after who waits.
+        let records = group.iter().map(|entry| &entry.record);
+        self.shared.taps.pour(first, records);
         self.shared.tell_publisher(self.next);
     }
 

@@ -8,11 +8,24 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::template::Parameter;
 use model::{
-    AgentName, Grant, InstanceId, Lifecycle, Pattern, Proof, SegmentName, ServerName, TaskId,
+    AgentName, ApprovalId, ApprovalLevel, ApprovalStatus, DecisionId, Grant, InstanceId, Lifecycle, Pattern, Proof, SegmentName, ServerName, TaskId,
     TaskStatus, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+mod inspection;
+
+pub use inspection::{
+    Canary, CreateCanary, RemoveCanary, ReviewTool, ReviewedTool, Shape, ToolState,
+};
+
+mod findings;
+
+pub use findings::{
+    CloseIncident, EndSuppression, Ended, Feedback, Finding, GiveFeedback, Incident, IncidentStatus,
+    LONGEST_WAIT, Risk, SetRisk, Suppress, Suppression, TaskScore, WriteNote,
+};
 
 /// Entries of a page when the request does not say.
 pub const DEFAULT_LIMIT: u32 = 100;
@@ -235,6 +248,137 @@ pub struct Task {
     pub spent: Option<model::Spent>,
     /// For clients that can name their task only by the URL: the URL of each server of the grant.
     pub urls: BTreeMap<ServerName, String>,
+    /// Where clients of PostgreSQL connect, for each database of the grant.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<ServerName, String>,
+    /// The forward proxy to the HTTP APIs of the grant, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+}
+
+/// Something that a person is asked to approve, and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Approval {
+    /// What is asked; its status is the one at the moment of the answer.
+    #[serde(flatten)]
+    pub approval: model::Approval,
+    /// How often it may still be used.
+    #[serde(default)]
+    pub uses_left: u32,
+}
+
+/// Approves something: `POST /v1/approvals/{id}/approve`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approve {
+    /// What it covers; the very call that was asked about when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covers: Option<model::approval::Covers>,
+    /// How often; once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+    /// How long, in seconds; as configured when absent, and never beyond the end of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_seconds: Option<u64>,
+    /// Who decides, as they name themselves; at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words; at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+/// Refuses something, or takes back what was approved: `POST /v1/approvals/{id}/deny`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deny {
+    /// Who decides, as they name themselves; at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why, in words; at most 500 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+/// Sets how much needs a person: `POST /v1/agents/{name}/approval-level` and `/v1/tasks/{id}/…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetApprovalLevel {
+    /// How much.
+    pub level: ApprovalLevel,
+    /// For how long, in seconds; until it is lowered when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// Why, in words; at most 500 characters.
+    #[serde(default)]
+    pub because: String,
+}
+
+/// How much of what an agent or a task does needs a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaisedLevel {
+    /// The agent, if it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The task, if it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// How much.
+    pub level: ApprovalLevel,
+    /// Until when; until it is lowered when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why, in words.
+    pub because: String,
+}
+
+/// What became of an access request: the answer of `GET /access/v1/requests/{id}` (AuthZEN Access
+/// Request and Approval Profile, Task Status Endpoint).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessRequest {
+    /// The request.
+    pub task: AccessTask,
+    /// How to go on; only when it is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<AccessResult>,
+}
+
+/// An access request. It is called a task in the profile, and has nothing to do with tasks of agents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTask {
+    /// Its id.
+    pub id: ApprovalId,
+    /// What became of it: `pending`, `approved`, `denied`, `expired` or `cancelled`.
+    pub status: ApprovalStatus,
+    /// Where to ask again.
+    pub status_endpoint: String,
+    /// Until when it waits.
+    pub expires_at: Timestamp,
+    /// Where to take it back while it waits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+}
+
+/// How to go on with what was approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessResult {
+    /// Always `reevaluate`: send the same again, and it is decided anew.
+    pub mode: String,
+    /// What was approved.
+    pub approval: ApprovedUntil,
+}
+
+/// What was approved, as the profile has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovedUntil {
+    /// Its id.
+    pub id: ApprovalId,
+    /// When.
+    pub approved_at: Timestamp,
+    /// Until when.
+    pub approved_until: Timestamp,
+    /// How often it may still be used.
+    pub uses_left: u32,
 }
 
 /// A template, as far as those who open tasks need to know it.
@@ -277,6 +421,65 @@ pub struct Server {
     pub url: String,
     /// Whether it is enabled.
     pub enabled: bool,
+}
+
+/// A task of which the vault keeps content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptTask {
+    /// The task.
+    pub task: TaskId,
+    /// The agent whose work it is, as long as the store has the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// How many payloads there are.
+    pub payloads: u64,
+    /// Their bytes on the disk.
+    pub bytes: u64,
+    /// Whether its key was destroyed, so that nothing of it can be read any more.
+    pub destroyed: bool,
+}
+
+/// A payload in the vault, without its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPayload {
+    /// The task.
+    pub task: TaskId,
+    /// The decision that permitted what it is a part of.
+    pub decision: DecisionId,
+    /// Which part: `arguments`, `request` or `answer`.
+    pub part: String,
+    /// When it was sealed.
+    pub time: Timestamp,
+    /// Bytes of the whole payload.
+    pub bytes: u64,
+    /// Bytes that are kept, from its beginning.
+    pub kept: u64,
+    /// The salted hash of the whole payload, as the record of the result has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// Which part of a decision's content: the body of `POST /v1/vault/decisions/{decision}/show`; may be empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowKept {
+    /// One part only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+}
+
+/// A payload with its content: as text, or in base64 when it is none. It has no `Debug`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct OpenedPayload {
+    /// What it is.
+    #[serde(flatten)]
+    pub payload: KeptPayload,
+    /// The content, when it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The content in base64 (RFC 4648 §4), when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
 }
 
 /// The answer to `POST /v1/keys/rotate`.

@@ -11,9 +11,11 @@ mod management;
 mod oauth;
 mod operator;
 mod probes;
+mod watch;
 
 pub use engine::{
-    Actor, Engine, EngineError, EngineParts, Limits, OpenTask, Restricted, Settings, Setup,
+    Actor, Approve, Databases, Engine, EngineError, EngineParts, Limits, OpenTask, Restricted, Settings, Setup,
 };
 pub use http_api::{Control, ControlSettings, ReloadError, Reloader};
 pub use operator::{OperatorToken, OperatorTokenError};
+pub use watch::Watch;

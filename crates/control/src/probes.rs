@@ -91,6 +91,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
         .set(level(engine.open_tasks(Timestamp::now())));
     shared.gauges.log_size.set(engine.live().audit().size());
     shared.gauges.owed.set(level(engine.owed()));
+    engine.watch().measure();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, kind)], engine.pipeline().metrics().text()).into_response()
 }

@@ -122,11 +122,13 @@ fn among_open_tasks(criterion: &mut Criterion) {
                         agent: &task.task().agent,
                         instance: &instance,
                         proof: Proof::Dpop,
+                        risk: task.risk(),
                     },
                     task: task.task(),
                     grant: task.grant(),
                     usage: &usage,
                     action,
+                    caution: policy::Caution::default(),
                     now: Timestamp::UNIX_EPOCH,
                     id: DecisionId::new(Timestamp::UNIX_EPOCH, [0; 10]),
                 };

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use identity::{AccessClaims, KeyRing, dpop};
 use jiff::Timestamp;
-use model::{AgentName, Denial, InstanceId, Proof, Rule, TaskId};
+use model::{AgentName, Denial, InstanceId, Proof, Rule, TaskId, TaskStatus};
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -36,6 +36,7 @@ impl Caller {
             agent: &self.agent,
             instance: &self.instance,
             proof: self.proof,
+            risk: self.task.risk(),
         }
     }
 
@@ -49,6 +50,25 @@ impl Caller {
     /// has ended or something that it relies on was withdrawn.
     pub(crate) fn begin_dispatch(&self) -> Option<TaskTrackerToken> {
         self.task.begin_dispatch(&self.signal, Timestamp::now())
+    }
+
+    /// The one for whom an upstream sends something by itself, later than the request that asked for it:
+    /// `proof` is what that request was made with. Nobody is authenticated here, so this is for what the
+    /// gateway was told to expect, at an address that it made up itself. `None` when the task or the
+    /// instance is over.
+    pub(crate) fn expecting(live: &Live, principal: Principal, proof: Proof) -> Option<Self> {
+        let task = live.task(&principal.task)?;
+        // Taken before the looks at what may have been withdrawn, as for everyone else.
+        let signal = task.lock().cut_signal();
+        let open = task.status_at(Timestamp::now()) == TaskStatus::Open;
+        (open && !live.is_disabled(&principal.instance)).then(|| Self {
+            agent: task.task().agent.clone(),
+            instance: principal.instance,
+            proof,
+            expires: task.task().expires_at,
+            task,
+            signal,
+        })
     }
 
     /// The identity that sessions and handles are bound to.

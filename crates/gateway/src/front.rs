@@ -23,12 +23,18 @@ use crate::{Body, full};
 
 /// What browser clients may call with.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-/// What browser clients may send (MCP, `basic/transports`, and RFC 9449).
+/// What browser clients may send (MCP, `basic/transports`, and RFC 9449), and what the SDKs of providers of
+/// models send by themselves.
 const REQUEST_HEADERS: &str = "authorization, dpop, content-type, accept, mcp-protocol-version, \
-    mcp-session-id, mcp-method, mcp-name, last-event-id, traceparent, tracestate";
+    mcp-session-id, mcp-method, mcp-name, last-event-id, traceparent, tracestate, \
+    x-api-key, anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access, \
+    openai-organization, openai-project, idempotency-key, x-stainless-arch, x-stainless-async, \
+    x-stainless-helper, x-stainless-helper-method, x-stainless-lang, x-stainless-os, \
+    x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, \
+    x-stainless-runtime-version, x-stainless-timeout";
 /// What scripts of browser clients may read.
 const RESPONSE_HEADERS: &str =
-    "mcp-session-id, mcp-protocol-version, www-authenticate, dpop-nonce, retry-after";
+    "mcp-session-id, mcp-protocol-version, www-authenticate, dpop-nonce, retry-after, proxy-status";
 
 /// What enforcement points need to know of the configuration.
 #[derive(Debug, Clone)]
@@ -119,8 +125,17 @@ impl Front {
 }
 
 impl Handler for Front {
+    const HTTP2: bool = true;
+
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let settings = self.settings.load_full();
+        if !is_of_one_host(&request) {
+            return problem(
+                StatusCode::BAD_REQUEST,
+                "the request names one host in its first line and another in its Host header",
+                "send the path alone in the first line",
+            );
+        }
         let origin = match admit(&settings, request.headers()) {
             Ok(origin) => origin,
             Err(refused) => return *refused,
@@ -154,6 +169,19 @@ enum Opened {
     Answer(Response<Body>),
     /// To a protected resource, and further on behind it.
     Route(Route, String),
+}
+
+/// Whether a request whose first line is a whole URL (RFC 9112 §3.2.2) is for the host that its Host
+/// header names, so that nobody takes it for one to another host.
+fn is_of_one_host<B>(request: &Request<B>) -> bool {
+    let Some(authority) = request.uri().authority() else {
+        return true;
+    };
+    let host = request.headers().get(HOST);
+    host.is_some_and(|host| {
+        host.as_bytes()
+            .eq_ignore_ascii_case(authority.as_str().as_bytes())
+    })
 }
 
 /// Lets a request in by its Host and Origin; returns the origin to answer to, if it has one.
@@ -368,6 +396,18 @@ mod tests {
             status("https://gw.example.org", &[("host", "anything")]),
             200
         );
+    }
+
+    #[test]
+    fn a_whole_url_in_the_first_line_names_the_host_of_the_header() {
+        let one = |uri: &str, host: &str| {
+            let request = Request::get(uri).header(HOST, host).body(()).unwrap();
+            is_of_one_host(&request)
+        };
+        assert!(one("/mcp/files", "gw.example:1"));
+        assert!(one("http://gw.example:1/mcp/files", "GW.example:1"));
+        assert!(!one("http://gw.example/mcp/files", "gw.example:1"));
+        assert!(!one("http://other.example:1/mcp/files", "gw.example:1"));
     }
 
     #[test]

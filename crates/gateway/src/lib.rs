@@ -6,18 +6,23 @@
 //! forward; [`pipeline::Permit::finish`] records what became of it. MCP is here; the other protocols are
 //! crates of their own, each a [`front::Door`].
 
+pub mod approvals;
 pub mod caller;
+pub mod content;
 pub mod front;
+pub mod inspection;
 pub mod intake;
 pub mod live;
 pub mod mcp;
 pub mod metrics;
+pub mod outbound;
 pub mod pipeline;
 pub mod problem;
 pub mod provenance;
 pub mod redaction;
 pub mod refusals;
 pub mod resource;
+pub mod risk;
 pub mod serve;
 pub mod slots;
 pub mod upstream;

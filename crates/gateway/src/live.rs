@@ -14,10 +14,13 @@ use model::record::Record;
 use model::{AgentName, InstanceId, ServerName, Task, TaskId, TaskStatus};
 use policy::{Usage, World};
 
+use crate::approvals::Approvals;
 use crate::provenance::Annotated;
+use crate::risk::Levels;
 
 mod task;
 
+pub(crate) use task::State;
 pub use task::{CutSignal, ENDED_WITH_PARENT, Ending, LiveTask};
 
 /// What is true right now.
@@ -27,6 +30,8 @@ pub struct Live {
     revoked_tokens: papaya::HashMap<[u8; 32], Timestamp>,
     disabled_instances: papaya::HashMap<InstanceId, ()>,
     annotated: ArcSwap<Annotated>,
+    approvals: Approvals,
+    levels: Levels,
     audit: Arc<AuditLog>,
 }
 
@@ -40,6 +45,8 @@ impl Live {
             revoked_tokens: papaya::HashMap::new(),
             disabled_instances: papaya::HashMap::new(),
             annotated: ArcSwap::default(),
+            approvals: Approvals::default(),
+            levels: Levels::default(),
             audit,
         }
     }
@@ -56,6 +63,12 @@ impl Live {
     /// Whatever keeps the log from being written; then nothing may go ahead (R4).
     pub async fn record(&self, record: &Record) -> Result<u64, audit::AuditError> {
         self.audit.append(record.to_bytes().into()).await
+    }
+
+    /// What needs a person's approval, and where people are asked.
+    #[must_use]
+    pub fn approvals(&self) -> &Approvals {
+        &self.approvals
     }
 
     /// What is known about the tools of the servers that are annotated.
@@ -85,9 +98,29 @@ impl Live {
     /// Makes a task known and open, with what it has used so far.
     pub fn open(&self, task: Task, salt: &[u8], usage: Usage) -> Arc<LiveTask> {
         let parent = task.parent.and_then(|id| self.task(&id));
-        let live = Arc::new(LiveTask::new(task, parent, salt, usage));
+        let level = self.levels.of(&task.agent);
+        let live = Arc::new(LiveTask::new(task, parent, level, salt, usage));
         self.tasks.pin().insert(live.task().id, Arc::clone(&live));
         live
+    }
+
+    /// How bad an agent looks right now: 0 to 100.
+    #[must_use]
+    pub fn agent_risk(&self, agent: &AgentName) -> u8 {
+        self.levels.score(agent)
+    }
+
+    /// Says how bad an agent looks, for the very next decision about it.
+    pub fn set_agent_risk(&self, agent: &AgentName, score: u8) {
+        self.levels.of(agent).set(score);
+    }
+
+    /// Says how bad a task looks, for the very next decision about it. Nothing happens when it is not
+    /// known here.
+    pub fn set_task_risk(&self, id: &TaskId, score: u8) {
+        if let Some(task) = self.task(id) {
+            task.set_risk(score);
+        }
     }
 
     /// A task that was opened here and has not been forgotten.
@@ -380,7 +413,7 @@ mod tests {
 
     #[test]
     fn an_expired_task_is_over_whoever_noticed() {
-        let task = LiveTask::new(task(1), None, b"s", Usage::default());
+        let task = LiveTask::new(task(1), None, Arc::default(), b"s", Usage::default());
         let signal = task.lock().cut_signal();
         assert!(
             task.begin_dispatch(&signal, task.task().expires_at)

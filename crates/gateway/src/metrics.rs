@@ -54,6 +54,7 @@ pub struct Metrics {
     ended: Family<How, Count>,
     refused: Count,
     results_lost: Count,
+    contents_not_kept: Count,
     seconds: Histogram,
 }
 
@@ -65,6 +66,7 @@ impl Default for Metrics {
         let ended = Family::default();
         let refused = Count::default();
         let results_lost = Count::default();
+        let contents_not_kept = Count::default();
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
         registry.register(
             "actions_permitted",
@@ -92,6 +94,11 @@ impl Default for Metrics {
             results_lost.clone(),
         );
         registry.register(
+            "contents_not_kept",
+            "Payloads that the vault could not keep; the records of their actions say why",
+            contents_not_kept.clone(),
+        );
+        registry.register(
             "action_seconds",
             "From the intent record to the end of the answer",
             seconds.clone(),
@@ -103,6 +110,7 @@ impl Default for Metrics {
             ended,
             refused,
             results_lost,
+            contents_not_kept,
             seconds,
         }
     }
@@ -155,6 +163,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    pub(crate) fn contents_not_kept(&self, payloads: u64) {
+        self.contents_not_kept.inc_by(payloads);
     }
 
     pub(crate) fn result_lost(&self) {

@@ -1,20 +1,44 @@
-//! Refusals on HTTP: problem details (RFC 9457).
+//! Refusals on HTTP: problem details (RFC 9457), marked as the gateway's own (RFC 9209): what looks like
+//! one and has no such mark is somebody else's.
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use model::Denial;
 use serde_json::{Value, json};
 
 use crate::pipeline::Denied;
 use crate::{Body, full};
 
+/// Says which part of the way an answer comes from (RFC 9209). Servers cannot set it on what passes.
+pub static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+
 /// A refusal that no decision is behind.
 #[must_use]
 pub fn problem(status: StatusCode, detail: &str, remedy: &str) -> Response<Body> {
-    respond(status, &document(status, detail, remedy))
+    let error = match status {
+        _ if status.is_client_error() => "http_request_error",
+        _ => "proxy_internal_error",
+    };
+    respond(status, &document(status, detail, remedy), error)
+}
+
+/// There is no answer of the server that could be passed on; `error` is the type of error of RFC 9209.
+#[must_use]
+pub fn unanswered(detail: &str, remedy: &str, error: &'static str) -> Response<Body> {
+    let status = StatusCode::BAD_GATEWAY;
+    respond(status, &document(status, detail, remedy), error)
+}
+
+/// A refusal by a rule that no decision is behind, with the members `rule` and `remedy`.
+#[must_use]
+pub fn refused(status: StatusCode, denial: &Denial) -> Response<Body> {
+    let mut document = document(status, &denial.reason, &denial.remedy);
+    document["rule"] = denial.rule.as_str().into();
+    respond(status, &document, "http_request_denied")
 }
 
 /// A denied action: 403, or 503 when the log cannot be written, with the members `decision`, `rule` and
-/// `remedy`.
+/// `remedy`, and `access_request` where a person could approve it.
 #[must_use]
 pub fn denied(denied: &Denied) -> Response<Body> {
     let status = match denied.denial.rule {
@@ -25,7 +49,18 @@ pub fn denied(denied: &Denied) -> Response<Body> {
     let mut document = document(status, &denied.denial.reason, &denied.denial.remedy);
     document["rule"] = denied.denial.rule.as_str().into();
     document["decision"] = json!(denied.decision);
-    respond(status, &document)
+    if let Some(requested) = &denied.requested {
+        document["access_request"] = requested.to_json();
+    }
+    respond(status, &document, "http_request_denied")
+}
+
+/// The mark of an answer that the gateway passes on from a server that refused or failed, so that it
+/// cannot look like the gateway's own refusal.
+#[must_use]
+pub fn received(status: StatusCode) -> HeaderValue {
+    let text = format!("sallyport; received-status={}", status.as_u16());
+    HeaderValue::try_from(text).expect("digits and letters are a header's value")
 }
 
 fn document(status: StatusCode, detail: &str, remedy: &str) -> Value {
@@ -39,10 +74,14 @@ fn document(status: StatusCode, detail: &str, remedy: &str) -> Value {
 }
 
 /// A document of this type.
-fn respond(status: StatusCode, document: &Value) -> Response<Body> {
+fn respond(status: StatusCode, document: &Value, error: &str) -> Response<Body> {
     let mut response = Response::new(full(document.to_string()));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static("application/problem+json");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    if let Ok(mark) = HeaderValue::try_from(format!("sallyport; error={error}")) {
+        headers.insert(PROXY_STATUS.clone(), mark);
+    }
     response
 }

@@ -153,6 +153,11 @@ impl Redactor {
         shorten(&self.clean(name), NAME_CHARACTERS)
     }
 
+    /// Whether the values of arguments with this name are never shown.
+    pub(crate) fn hides(&self, name: &str) -> bool {
+        self.is_hidden(name)
+    }
+
     fn is_hidden(&self, name: &str) -> bool {
         self.hide.iter().any(|rule| rule == name)
             || SECRET_NAMES
@@ -163,15 +168,20 @@ impl Redactor {
     /// Text without the secrets in it, cut after 256 characters.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
+        self.clean_to(text, SHOWN_CHARACTERS)
+    }
+
+    /// Text without the secrets in it, cut after so many characters.
+    pub(crate) fn clean_to(&self, text: &str, characters: usize) -> String {
         // Cleaned before it is cut, so that half a secret is not taken for harmless text.
-        let start = shorten(text, 8 * SHOWN_CHARACTERS);
+        let start = shorten(text, characters.saturating_mul(8));
         let clean = self.patterns.iter().fold(start, |text, pattern| {
             match pattern.replace_all(&text, "(secret)") {
                 std::borrow::Cow::Borrowed(_) => text,
                 std::borrow::Cow::Owned(clean) => clean,
             }
         });
-        shorten(&clean, SHOWN_CHARACTERS)
+        shorten(&clean, characters)
     }
 }
 

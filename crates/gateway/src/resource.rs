@@ -123,12 +123,19 @@ pub fn scopes() -> [&'static str; 5] {
 /// nobody which servers and tasks exist.
 #[must_use]
 pub fn metadata(route: &Route, base_url: &str, issuer: &str) -> Response<Body> {
+    let name = format!("Sallyport: {} server {}", route.kind.as_str(), route.server);
+    describe(&route.resource(base_url), route.scope(), &name, issuer)
+}
+
+/// The metadata document of a protected resource, by its URL, the scope of its tokens and its name.
+#[must_use]
+pub fn describe(resource: &str, scope: &str, name: &str, issuer: &str) -> Response<Body> {
     let document = json!({
-        "resource": route.resource(base_url),
+        "resource": resource,
         "authorization_servers": [issuer],
-        "scopes_supported": [route.scope()],
+        "scopes_supported": [scope],
         "bearer_methods_supported": ["header"],
-        "resource_name": format!("Sallyport: {} server {}", route.kind.as_str(), route.server),
+        "resource_name": name,
         "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
         "dpop_bound_access_tokens_required": false,
     });

@@ -1,4 +1,4 @@
-//! Listening: connections, TLS, limits, and an orderly end.
+//! Listening: connections, TLS, the version of HTTP, limits, and an orderly end.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,42 +8,80 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::Body;
 
+mod answered;
+mod begun;
+mod multiplexed;
+mod pulse;
+mod strict;
 mod untouched;
 
+use begun::{Begun, Version};
 use untouched::Untouched;
+
+/// Most headers of a request, and the longest head, in bytes.
+const HEADERS: usize = 64;
+const LONGEST_HEAD: u32 = 64 << 10;
+/// What is chosen from by a client over TLS (RFC 7301, RFC 9113 §3.2).
+const ALPN_TWO: &[u8] = b"h2";
+const ALPN_ONE: &[u8] = b"http/1.1";
 
 /// How a listener treats its connections.
 #[derive(Clone)]
 pub struct Options {
-    /// Most connections at once; further ones wait in the operating system's queue.
+    /// Most connections at once; further ones wait in the operating system's queue. Over HTTP/2 there
+    /// can be as many requests at once besides.
     pub connections: usize,
     /// How long a client may take for the TLS handshake and for a request's head, and how long it
     /// may leave an answer untouched.
     pub head: Duration,
     /// How long an orderly end waits for what is in flight.
     pub grace: Duration,
-    /// TLS, if the listener has it.
+    /// TLS, if the listener has it. What of HTTP is offered in the handshake is the listener's business.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 /// Something that answers requests.
 pub trait Handler: Send + Sync + 'static {
+    /// Whether it is reached over HTTP/2 too: if TLS agrees on it, or in clear if the client begins with
+    /// it. Requests look the same over both: they have a path and a `Host`.
+    const HTTP2: bool = false;
+
     /// Answers one request.
     fn handle(
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// What connections are told when the process ends; held by each until it is closed.
+struct Ending(watch::Receiver<()>);
+
+impl Ending {
+    /// Waits until it is time to end.
+    async fn told(&mut self) {
+        // It fails when the listener is gone, which means the same.
+        let _ = self.0.changed().await;
+    }
+}
+
+/// What the connections of one listener share.
+struct Shared<H> {
+    handler: Arc<H>,
+    head: Duration,
+    tls: Option<TlsAcceptor>,
+    /// Places for requests over HTTP/2.
+    requests: Arc<Semaphore>,
 }
 
 /// Serves until `stop` is cancelled, then lets what is in flight finish, for at most the grace.
@@ -54,28 +92,46 @@ pub async fn serve<H: Handler>(
     stop: CancellationToken,
 ) {
     let slots = Arc::new(Semaphore::new(options.connections));
-    let graceful = GracefulShutdown::new();
+    let shared = Arc::new(Shared {
+        handler,
+        head: options.head,
+        tls: options.tls.map(|tls| acceptor(&tls, H::HTTP2)),
+        requests: Arc::new(Semaphore::new(options.connections)),
+    });
+    let (tell, ending) = watch::channel(());
     loop {
         let Some((slot, stream, peer)) = next(&listener, &slots, &stop).await else {
             break;
         };
-        let handler = Arc::clone(&handler);
-        let options = options.clone();
-        let watcher = graceful.watcher();
+        let shared = Arc::clone(&shared);
+        let ending = Ending(ending.clone());
         tokio::spawn(async move {
             let _slot = slot;
-            if let Err(error) = connection(stream, peer, handler, &options, watcher).await {
+            if let Err(error) = connection(stream, peer, &shared, ending).await {
                 tracing::debug!(%error, %peer, "a connection ended early");
             }
         });
     }
-    drop(listener);
-    if tokio::time::timeout(options.grace, graceful.shutdown())
+    drop((listener, ending));
+    tell.send_replace(());
+    if tokio::time::timeout(options.grace, tell.closed())
         .await
         .is_err()
     {
         tracing::warn!("some connections did not end in time and were closed");
     }
+}
+
+/// TLS with what is spoken behind it.
+fn acceptor(tls: &rustls::ServerConfig, two: bool) -> TlsAcceptor {
+    let mut own = tls.clone();
+    let spoken: &[&[u8]] = if two {
+        &[ALPN_TWO, ALPN_ONE]
+    } else {
+        &[ALPN_ONE]
+    };
+    own.alpn_protocols = spoken.iter().map(|name| name.to_vec()).collect();
+    TlsAcceptor::from(Arc::new(own))
 }
 
 /// The next connection, with one of the slots; `None` once `stop` is cancelled.
@@ -106,37 +162,66 @@ pub async fn next(
 async fn connection<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
-    handler: Arc<H>,
-    options: &Options,
-    watcher: hyper_util::server::graceful::Watcher,
+    shared: &Shared<H>,
+    ending: Ending,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let stream = Untouched::new(stream, options.head);
+    let stream = Untouched::new(stream, shared.head);
+    match &shared.tls {
+        Some(tls) => {
+            let handshake = tls.accept(stream);
+            let stream = tokio::time::timeout(shared.head, handshake).await??;
+            let version = match stream.get_ref().1.alpn_protocol() {
+                Some(ALPN_TWO) => Version::Two,
+                _ => Version::One,
+            };
+            speak(version, stream, peer, shared, ending).await
+        }
+        None if H::HTTP2 => {
+            let reading = Begun::read(stream);
+            let (version, stream) = tokio::time::timeout(shared.head, reading).await??;
+            speak(version, stream, peer, shared, ending).await
+        }
+        None => speak(Version::One, stream, peer, shared, ending).await,
+    }
+}
+
+/// Serves a connection once it is clear what is spoken on it.
+async fn speak<S, H>(
+    version: Version,
+    stream: S,
+    peer: SocketAddr,
+    shared: &Shared<H>,
+    mut ending: Ending,
+) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Handler,
+{
+    let handler = Arc::clone(&shared.handler);
+    if version == Version::Two {
+        let requests = Arc::clone(&shared.requests);
+        return multiplexed::serve(stream, peer, handler, requests, shared.head, ending).await;
+    }
     let service = hyper::service::service_fn(move |request| {
         let handler = Arc::clone(&handler);
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
-    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(options.head)
-        .max_headers(64)
-        .max_buf_size(64 << 10);
-    let ended = match &options.tls {
-        None => {
-            watcher
-                .watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service))
-                .await
-        }
-        Some(tls) => {
-            let handshake = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
-            let stream = tokio::time::timeout(options.head, handshake).await??;
-            watcher
-                .watch(http.serve_connection_with_upgrades(TokioIo::new(stream), service))
-                .await
-        }
-    };
-    ended.map_err(io::Error::other)
+        .header_read_timeout(shared.head)
+        .max_headers(HEADERS)
+        .max_buf_size(LONGEST_HEAD as usize)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        biased;
+        ended = &mut connection => return ended.map_err(io::Error::other),
+        () = ending.told() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await.map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -146,9 +231,11 @@ mod tests {
     use tokio::sync::Notify;
 
     /// Answers when it is told to.
-    struct Waits(Notify);
+    pub(super) struct Waits(pub(super) Notify);
 
     impl Handler for Waits {
+        const HTTP2: bool = true;
+
         async fn handle(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Body> {
             self.0.notified().await;
             Response::new(crate::full("done"))
@@ -168,7 +255,7 @@ mod tests {
         (address, handler, stop, serving)
     }
 
-    async fn serving(
+    pub(super) async fn serving(
         connections: usize,
         handler: Arc<impl Handler>,
     ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
@@ -215,9 +302,11 @@ mod tests {
     }
 
     /// Answers at once, with much.
-    struct Much;
+    pub(super) struct Much;
 
     impl Handler for Much {
+        const HTTP2: bool = true;
+
         async fn handle(&self, _: Request<Incoming>, _: SocketAddr) -> Response<Body> {
             Response::new(crate::full(vec![b'x'; 1 << 20]))
         }

@@ -309,6 +309,29 @@ async fn a_client_that_leaves_closes_the_servers_connection() {
     assert_eq!(seen.expect("it is seen soon"), Some(0));
 }
 
+#[tokio::test]
+async fn a_connection_that_the_server_has_closed_is_not_used_again() {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let url = raw(move |mut stream| {
+        let counted = Arc::clone(&counted);
+        async move {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let upstream = at(&url);
+    for sent in 1..=3 {
+        let answer = upstream.send(outgoing(&[], "{}")).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, "{}");
+        assert_eq!(requests.load(Ordering::Relaxed), sent, "none is sent twice");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_begin_its_answer_times_out() {
     let (url, _) = serve(|_| std::future::pending()).await;

@@ -96,7 +96,16 @@ impl Exchange {
         self.account.stage = Stage::Answering;
         self.account.see(&answer, true);
         self.keep(&answer);
-        self.account.digest.update(&text);
+        let text = match self.inspect_answer(&text) {
+            Ok(None) => text,
+            Ok(Some(other)) => other,
+            Err(denial) => {
+                let decision = self.account.decision();
+                self.account.finish(Ended::UpstreamError);
+                return Err(Refusal::blocked(decision, denial));
+            }
+        };
+        self.account.pass(&text);
         self.account.finish(Ended::Answered);
         let mut response = Response::new(full(text));
         let json = HeaderValue::from_static("application/json");
@@ -152,7 +161,7 @@ impl Exchange {
             }),
         };
         let text = document.to_string();
-        self.account.digest.update(text.as_bytes());
+        self.account.pass(text.as_bytes());
         self.account.finish_unused(Ended::UpstreamError);
         let mut response = Response::new(full(text));
         *response.status_mut() = status;

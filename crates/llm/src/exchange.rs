@@ -7,6 +7,7 @@ use gateway::Body;
 use gateway::live::CutSignal;
 use gateway::pipeline::{Denied, Digest, Permit};
 use http::{HeaderMap, Response};
+use model::DecisionId;
 use model::record::Ended;
 use serde_json::{Map, Value, json};
 
@@ -43,13 +44,12 @@ impl Exchange {
         let price = visit.provider.price(&asked.model).copied();
         let mut account = Account {
             shared: Arc::clone(&visit.shared),
-            permit: Some(permit),
             meter: Meter::new(price, bound),
-            digest: Digest::new(&visit.caller.task),
-            plain: Digest::new(&visit.caller.task),
+            digest: Some(permit.digest()),
             calls: Calls::default(),
             api: visit.api,
             stage: Stage::Waiting,
+            permit: Some(permit),
         };
         account.note_request(&asked);
         Self {
@@ -103,10 +103,8 @@ pub(crate) struct Account {
     shared: Arc<Shared>,
     permit: Option<Permit>,
     pub(crate) meter: Meter,
-    /// Of what the agent gets.
-    pub(crate) digest: Digest,
-    /// Of nothing yet: where the hashes of parts begin.
-    plain: Digest,
+    /// Of what the agent gets, as long as it has not ended.
+    digest: Option<Digest>,
     pub(crate) calls: Calls,
     api: Api,
     pub(crate) stage: Stage,
@@ -116,6 +114,18 @@ impl Account {
     /// The leave for it, as long as it has not ended.
     pub(crate) fn permit(&mut self) -> &mut Permit {
         self.permit.as_mut().expect("taken by what ends it only")
+    }
+
+    /// The decision that permits it, as long as it has not ended.
+    pub(crate) fn decision(&self) -> Option<DecisionId> {
+        self.permit.as_ref().map(Permit::decision)
+    }
+
+    /// Takes in what the agent gets.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) {
+        if let Some(digest) = &mut self.digest {
+            digest.update(bytes);
+        }
     }
 
     /// Tells the budget what a stream has used so far.
@@ -157,8 +167,8 @@ impl Account {
     /// Ends it: what it used is counted, and what became of it is recorded.
     pub(crate) fn finish(mut self, ended: Ended) {
         self.settle();
-        if let Some(permit) = self.permit.take() {
-            permit.finish(ended, self.digest.clone());
+        if let Some((permit, digest)) = self.permit.take().zip(self.digest.take()) {
+            permit.finish(ended, digest);
         }
     }
 
@@ -191,14 +201,13 @@ impl Account {
         }
     }
 
-    /// Names, sizes and hashes of what the request carries; never content.
+    /// Names, sizes and hashes of what the request carries; never content. What was sent is kept, where
+    /// content is.
     fn note_request(&mut self, asked: &Asked) {
         let traffic = &asked.traffic;
-        let request = json!({
-            "bytes": asked.body().len(),
-            "hash": self.tag(asked.body()),
-            "pictures": traffic.pictures,
-        });
+        let hash = self.permit().hash(asked.body());
+        let mut request = sized(asked.body(), hash.clone());
+        request.insert("pictures".to_owned(), traffic.pictures.into());
         let tools: Vec<Value> = traffic
             .tools
             .iter()
@@ -217,17 +226,19 @@ impl Account {
         let newest = traffic.results.iter().rev().take(LISTED);
         let results: Vec<Value> = newest
             .map(|result| {
-                json!({
-                    "call": self.name(&result.call),
-                    "bytes": result.content.len(),
-                    "hash": self.tag(result.content.as_bytes()),
-                })
+                let mut noted = self.part(result.content.as_bytes());
+                noted.insert("call".to_owned(), self.name(&result.call).into());
+                if let Some(tool) = &result.tool {
+                    noted.insert("tool".to_owned(), self.name(tool).into());
+                }
+                noted.into()
             })
             .collect();
         let more = traffic.more
             + traffic.tools.len().saturating_sub(LISTED)
             + traffic.results.len().saturating_sub(LISTED);
         let permit = self.permit();
+        permit.keep("request", asked.body(), hash);
         permit.note("request", request);
         if !tools.is_empty() {
             permit.note("tools", tools);
@@ -242,13 +253,11 @@ impl Account {
 
     fn tool_calls(&self) -> Option<Value> {
         let calls = self.calls.iter().take(LISTED).map(|call| {
-            json!({
-                "name": self.name(&call.name),
-                "bytes": call.arguments.len(),
-                "hash": self.tag(call.arguments.as_bytes()),
-            })
+            let mut noted = self.part(call.arguments.as_bytes());
+            noted.insert("name".to_owned(), self.name(&call.name).into());
+            noted
         });
-        let calls: Vec<Value> = calls.collect();
+        let calls: Vec<Value> = calls.map(Value::Object).collect();
         (!calls.is_empty()).then(|| calls.into())
     }
 
@@ -258,11 +267,10 @@ impl Account {
         shown.chars().take(NAME_CHARACTERS).collect()
     }
 
-    /// The salted hash of a part.
-    fn tag(&self, bytes: &[u8]) -> String {
-        let mut digest = self.plain.clone();
-        digest.update(bytes);
-        digest.tag()
+    /// The length of a part, and its salted hash.
+    fn part(&self, bytes: &[u8]) -> Map<String, Value> {
+        let hash = self.permit.as_ref().and_then(|permit| permit.hash(bytes));
+        sized(bytes, hash)
     }
 
     /// The decision to cut it off.
@@ -278,5 +286,17 @@ impl Drop for Account {
         if self.permit.is_some() {
             self.settle();
         }
+        if let Some((permit, digest)) = self.permit.take().zip(self.digest.take()) {
+            permit.abandon(digest);
+        }
     }
+}
+
+fn sized(bytes: &[u8], hash: Option<String>) -> Map<String, Value> {
+    let mut noted = Map::new();
+    noted.insert("bytes".to_owned(), bytes.len().into());
+    if let Some(hash) = hash {
+        noted.insert("hash".to_owned(), hash.into());
+    }
+    noted
 }

@@ -2,13 +2,13 @@
 //!
 //! The path of one request, and where each step lives:
 //! 1. [`surface`]: which operation of which API it is; [`request`]: what its body says;
-//! 2. `visit`: who is calling, before anything of the body is read;
-//! 3. `visit`, [`meter`]: what is attempted, and what it may use up;
+//! 2. `caller`: who is calling, before anything of the body is read;
+//! 3. `visit`, `reach`, [`meter`]: what is attempted, and what it may use up;
 //! 4. and 5. [`gateway::pipeline`]: the decision and its durable record;
 //! 6. `provider`, `send`: to the first address that answers, with the provider's credential and nothing
 //!    of the agent's;
-//! 7. [`traffic`], [`meter`], `answer`, `stream`: what the model wrote, looked at and counted while it
-//!    passes;
+//! 7. `inspect`: what the model is asked and what it wrote; [`traffic`], [`meter`], `answer`, `stream`:
+//!    read, and counted, while it passes;
 //! 8. `exchange`: what became of it, with what was seen.
 //!
 //! Bytes pass as they came in both directions, but for the few members of a request that must change.
@@ -27,19 +27,25 @@ use model::ServerName;
 use model::config::{Config, ServerKind};
 
 mod answer;
+mod caller;
+mod circuit;
 mod exchange;
+mod headers;
+mod inspect;
 mod listing;
 pub mod meter;
 mod provider;
+mod reach;
 pub mod refusal;
 pub mod request;
 mod send;
-mod stored;
+pub mod stored;
 mod stream;
 pub mod surface;
 pub mod traffic;
 mod visit;
 
+use inspect::Passed;
 use provider::Provider;
 use stored::Stored;
 
@@ -57,6 +63,7 @@ struct Shared {
     slots: Slots,
     room: Room,
     stored: Stored,
+    passed: Passed,
 }
 
 impl Endpoint {
@@ -75,10 +82,16 @@ impl Endpoint {
             slots: Slots::default(),
             room: Room::new(settings.load().limits.longest()),
             stored: Stored::default(),
+            passed: Passed::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Goes on with what was kept of the answers that providers keep, and keeps what comes in a ledger.
+    pub fn remember(&self, kept: Vec<stored::Answer>, ledger: Arc<dyn stored::Ledger>) {
+        self.shared.stored.remember(kept, ledger);
     }
 }
 
@@ -91,6 +104,7 @@ impl Door for Endpoint {
         let prepared = providers(config, &self.shared.providers.load())?;
         Ok(Box::new(move || {
             self.shared.providers.store(Arc::new(prepared));
+            self.shared.passed.forget();
         }))
     }
 }

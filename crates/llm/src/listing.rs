@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use gateway::intake::collect;
-use gateway::pipeline::Digest;
 use gateway::{Body, full};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -51,9 +50,9 @@ impl Visit {
             .provider
             .addresses
             .iter()
-            .filter(|at| at.may_be_asked(now))
+            .filter(|at| at.may_be_asked(&self.caller.agent, now))
         {
-            let said = ask(address, self.question(), &signal).await;
+            let said = ask(address, self.question(), &self.caller.agent, &signal).await;
             let response = match said {
                 Err(Cut) => return Err(Refusal::denied(&permit.cut_off())),
                 Ok(Said::Answer(response)) if response.status().is_success() => response,
@@ -70,7 +69,7 @@ impl Visit {
             }
         }
         drop(leave);
-        let mut digest = Digest::new(&self.caller.task);
+        let mut digest = permit.digest();
         if !answered {
             let decision = permit.decision();
             permit.finish(Ended::UpstreamFailed, digest);

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use gateway::upstream::Web;
 use model::config::{Credential, Fallback, Limits, Llm, Price, Server, Surface};
-use model::{Pattern, ServerName};
+use model::{AgentName, Pattern, ServerName};
 use parking_lot::Mutex;
+
+use crate::circuit::Circuit;
 
 /// One provider.
 pub(crate) struct Provider {
@@ -27,13 +29,6 @@ pub(crate) struct Address {
     circuit: Mutex<Circuit>,
     allowed: u32,
     cool_down: Duration,
-}
-
-/// Whether an address is left alone.
-#[derive(Debug, Default)]
-struct Circuit {
-    failures: u32,
-    until: Option<Instant>,
 }
 
 impl Provider {
@@ -75,12 +70,17 @@ impl Provider {
         }
     }
 
-    /// The addresses to ask for a model, in order. Those that are left alone come into it only when
-    /// there is no other, and then only the first of them.
-    pub(crate) fn for_model(&self, model: &str, now: Instant) -> Vec<Arc<Address>> {
+    /// The addresses that an agent asks for a model, in order. Those that are left alone come into it only
+    /// when there is no other, and then only the first of them.
+    pub(crate) fn for_model(
+        &self,
+        model: &str,
+        agent: &AgentName,
+        now: Instant,
+    ) -> Vec<Arc<Address>> {
         let having = self.addresses.iter().filter(|at| at.has(model));
         let (rested, tired): (Vec<_>, Vec<_>) =
-            having.cloned().partition(|at| at.may_be_asked(now));
+            having.cloned().partition(|at| at.may_be_asked(agent, now));
         if rested.is_empty() {
             tired.into_iter().take(1).collect()
         } else {
@@ -113,6 +113,7 @@ impl Address {
             kind: server.kind,
             url: Some(at.url.clone()),
             ca: at.ca.clone(),
+            http2: server.http2,
             credential: at.credential.clone().map(|of| presented(of, surface)),
             ..Server::default()
         };
@@ -149,23 +150,20 @@ impl Address {
         aliases.map(|(name, model)| (name.as_str(), model.as_str()))
     }
 
-    /// Whether it is not left alone.
-    pub(crate) fn may_be_asked(&self, now: Instant) -> bool {
-        self.circuit.lock().until.is_none_or(|until| until <= now)
+    /// Whether an agent does not leave it alone.
+    pub(crate) fn may_be_asked(&self, agent: &AgentName, now: Instant) -> bool {
+        self.circuit.lock().lets(agent, now)
     }
 
-    /// It answered.
-    pub(crate) fn succeeded(&self) {
-        *self.circuit.lock() = Circuit::default();
+    /// It answered an agent.
+    pub(crate) fn succeeded(&self, agent: &AgentName) {
+        self.circuit.lock().succeeded(agent);
     }
 
-    /// It could not be reached, had no room, or failed.
-    pub(crate) fn failed(&self, now: Instant) {
+    /// For an agent it could not be reached, had no room, or failed.
+    pub(crate) fn failed(&self, agent: &AgentName, now: Instant) {
         let mut circuit = self.circuit.lock();
-        circuit.failures = circuit.failures.saturating_add(1);
-        if circuit.failures >= self.allowed {
-            circuit.until = now.checked_add(self.cool_down);
-        }
+        circuit.failed(agent, self.allowed, self.cool_down, now);
     }
 }
 
@@ -196,8 +194,12 @@ mod tests {
         Provider::new(name, server, &config.limits, before).unwrap()
     }
 
+    fn agent() -> AgentName {
+        AgentName::parse("writer").unwrap()
+    }
+
     fn asked(provider: &Provider, model: &str) -> Vec<String> {
-        let addresses = provider.for_model(model, Instant::now());
+        let addresses = provider.for_model(model, &agent(), Instant::now());
         addresses.iter().map(|at| at.web.base_url()).collect()
     }
 
@@ -231,21 +233,23 @@ mod tests {
         );
         let now = Instant::now();
         let first = &provider.addresses[0];
-        first.failed(now);
-        assert!(first.may_be_asked(now));
-        first.failed(now);
-        assert!(!first.may_be_asked(now));
-        assert!(first.may_be_asked(now + Duration::from_secs(61)));
+        for _ in 0..2 {
+            assert!(first.may_be_asked(&agent(), now));
+            first.failed(&agent(), now);
+        }
+        assert!(!first.may_be_asked(&agent(), now));
+        assert!(first.may_be_asked(&agent(), now + Duration::from_secs(61)));
         assert_eq!(asked(&provider, "m"), ["http://127.0.0.1:2/v1"]);
-        provider.addresses[1].failed(now);
-        provider.addresses[1].failed(now);
+        for _ in 0..2 {
+            provider.addresses[1].failed(&agent(), now);
+        }
         assert_eq!(
             asked(&provider, "m"),
             ["http://127.0.0.1:1/v1"],
             "one is always asked"
         );
-        first.succeeded();
-        assert!(first.may_be_asked(now));
+        first.succeeded(&agent());
+        assert!(first.may_be_asked(&agent(), now));
     }
 
     #[test]

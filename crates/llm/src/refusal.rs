@@ -96,6 +96,17 @@ impl Refusal {
         }
     }
 
+    /// What is sent or answered does not pass because of what is in it.
+    pub(crate) fn blocked(decision: Option<DecisionId>, denial: Denial) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            denial,
+            decision,
+            parameter: None,
+            retry: false,
+        }
+    }
+
     /// The provider gave no answer that can be passed on. Never 401 or 403: those are the gateway's.
     pub(crate) fn upstream(decision: DecisionId, reason: impl Into<String>) -> Self {
         let mut refusal = Self::new(
@@ -221,6 +232,7 @@ mod tests {
                 reason: "no".to_owned(),
                 remedy: "ask".to_owned(),
             },
+            requested: None,
         })
     }
 

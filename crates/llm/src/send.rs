@@ -12,6 +12,7 @@ use gateway::{Body, full};
 use http::header::{ACCEPT, CONTENT_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use model::AgentName;
 use model::record::Ended;
 
 use crate::exchange::{Exchange, Stage};
@@ -51,13 +52,14 @@ pub(crate) enum Said {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cut;
 
-/// Asks one address.
+/// Asks one address, for an agent.
 ///
 /// # Errors
 /// [`Cut`]
 pub(crate) async fn ask(
     address: &Address,
     outgoing: Outgoing,
+    agent: &AgentName,
     signal: &CutSignal,
 ) -> Result<Said, Cut> {
     let path = outgoing.path.clone();
@@ -74,8 +76,8 @@ pub(crate) async fn ask(
         Ok(response) => judge(address, response),
     };
     match &said {
-        Said::Answer(_) => address.succeeded(),
-        Said::Failure(_) | Said::Nothing { .. } => address.failed(Instant::now()),
+        Said::Answer(_) => address.succeeded(agent),
+        Said::Failure(_) | Said::Nothing { .. } => address.failed(agent, Instant::now()),
     }
     Ok(said)
 }
@@ -133,10 +135,9 @@ impl Exchange {
     /// # Errors
     /// [`Refusal`] when there is no answer; what became of it is recorded.
     pub(crate) async fn send(mut self) -> Result<(Self, Response<Incoming>), Refusal> {
-        let addresses = self
-            .visit
-            .provider
-            .for_model(&self.asked.model, Instant::now());
+        let agent = &self.visit.caller.agent;
+        let provider = &self.visit.provider;
+        let addresses = provider.for_model(&self.asked.model, agent, Instant::now());
         if addresses.is_empty() {
             let decision = self.account.permit().decision();
             self.account.finish(Ended::NotForwarded);
@@ -172,7 +173,7 @@ impl Exchange {
         for (position, address) in addresses.iter().enumerate() {
             let outgoing = self.outgoing(address);
             self.account.stage = Stage::Sent;
-            let said = ask(address, outgoing, &signal)
+            let said = ask(address, outgoing, &self.visit.caller.agent, &signal)
                 .await
                 .map_err(|Cut| Failed::Cut)?;
             let is_last = position + 1 == addresses.len();

@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gateway::Body;
+use gateway::inspection::Following;
 use gateway::mcp::delivery::{Feed, delivery};
 use gateway::mcp::sse::{self, Cutter, Piece};
 use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use model::Denial;
 use model::record::Ended;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::exchange::{Exchange, Stage};
 use crate::refusal::Refusal;
+use crate::traffic::spoken;
 
 /// Why a stream ends.
 enum End {
@@ -38,6 +41,7 @@ impl Exchange {
         let pump = Pump {
             cutter: Cutter::new(self.visit.limits.response_bytes),
             idle: Duration::from_secs(self.visit.provider.llm.idle_seconds.max(1)),
+            following: self.visit.shared.pipeline.inspection().follow(),
             exchange: self,
             feed,
         };
@@ -49,6 +53,8 @@ impl Exchange {
 /// Moves a stream from the provider to the agent.
 struct Pump {
     exchange: Exchange,
+    /// Looks at what the model writes.
+    following: Following,
     cutter: Cutter,
     idle: Duration,
     feed: Feed,
@@ -90,7 +96,7 @@ impl Pump {
                 Err(end) => return end,
             };
             if !events.is_empty() {
-                self.exchange.account.digest.update(&events);
+                self.exchange.account.pass(&events);
                 tokio::select! {
                     biased;
                     () = &mut cut => return End::Cut,
@@ -125,7 +131,7 @@ impl Pump {
         loop {
             match self.cutter.next() {
                 Ok(Some(piece)) => {
-                    look(&mut self.exchange, &piece)?;
+                    look(&mut self.exchange, &mut self.following, &piece)?;
                     take(piece.bytes);
                 }
                 Ok(None) => break,
@@ -135,9 +141,12 @@ impl Pump {
         if ends {
             let cutter = std::mem::replace(&mut self.cutter, Cutter::new(0));
             if let Some(piece) = cutter.rest() {
-                look(&mut self.exchange, &piece)?;
+                look(&mut self.exchange, &mut self.following, &piece)?;
                 take(piece.bytes);
             }
+            let about = self.exchange.about_answer();
+            let ended = self.following.end(&about);
+            ended.map_err(|denial| self.exchange.blocked(denial))?;
         }
         Ok(if all.is_empty() { first } else { all.freeze() })
     }
@@ -163,7 +172,7 @@ impl Pump {
         };
         if let Some(refusal) = words {
             let event = refusal.event(surface, api);
-            self.exchange.account.digest.update(&event);
+            self.exchange.account.pass(&event);
             self.feed.last(event);
         }
         self.exchange.account.finish(ended);
@@ -174,7 +183,11 @@ impl Pump {
 ///
 /// # Errors
 /// [`End`] when it must not pass.
-fn look(exchange: &mut Exchange, piece: &Piece) -> Result<(), End> {
+fn look(
+    exchange: &mut Exchange,
+    following: &mut Following,
+    piece: &Piece,
+) -> Result<(), End> {
     let Some(data) = &piece.data else {
         return Ok(());
     };
@@ -195,5 +208,20 @@ fn look(exchange: &mut Exchange, piece: &Piece) -> Result<(), End> {
     exchange
         .account
         .spend_so_far()
-        .map_err(|denied| End::Refused(Box::new(Refusal::denied(&denied))))
+        .map_err(|denied| End::Refused(Box::new(Refusal::denied(&denied))))?;
+    let mut followed = Ok(());
+    spoken(exchange.visit.api, &event, &mut |text| {
+        if followed.is_ok() {
+            followed = following.push(&exchange.about_answer(), text);
+        }
+    });
+    followed.map_err(|denial| exchange.blocked(denial))
+}
+
+impl Exchange {
+    /// How a stream ends that must not go on.
+    fn blocked(&self, denial: Denial) -> End {
+        let decision = self.account.decision();
+        End::Refused(Box::new(Refusal::blocked(decision, denial)))
+    }
 }

@@ -9,7 +9,7 @@ use crate::surface::Api;
 
 mod answer;
 
-pub use answer::{Calls, ToolCall, written};
+pub use answer::{Calls, ToolCall, spoken, written};
 
 /// Most tools, results and references that are told apart in one request; the rest is counted.
 const MOST: usize = 256;
@@ -39,6 +39,8 @@ pub struct Offered {
 pub struct ToolResult {
     /// The call that it answers.
     pub call: String,
+    /// The tool that was called, as far as the same request says so: its name is the result's label.
+    pub tool: Option<String>,
     /// What it says, as JSON.
     pub content: String,
 }
@@ -59,6 +61,8 @@ pub struct Traffic {
     pub picture_bytes: usize,
     /// What was left out because there is too much of it.
     pub more: usize,
+    /// The calls that the conversation so far has in it, with the tools that were called: while it is read.
+    called: Vec<(String, String)>,
 }
 
 impl Traffic {
@@ -76,7 +80,18 @@ impl Traffic {
                 traffic.walk(content);
             }
         }
+        traffic.label();
         traffic
+    }
+
+    /// Says of each result which tool it comes from.
+    fn label(&mut self) {
+        for result in &mut self.results {
+            let called = self.called.iter().rev();
+            let mut called = called.filter(|(id, _)| *id == result.call);
+            result.tool = called.next().map(|(_, tool)| tool.clone());
+        }
+        self.called.clear();
     }
 
     /// The first tool that the provider carries out, if one is offered.
@@ -145,6 +160,7 @@ impl Traffic {
         if let Some((call, content)) = result {
             self.result(part.get(call), part.get(content));
         }
+        self.call(kind, part);
         if kind == "item_reference" {
             self.refers("item_reference");
         }
@@ -160,6 +176,25 @@ impl Traffic {
                 // What a model asked of a tool is for the tool to read.
                 "arguments" | "input" if kind != "message" => {}
                 _ => self.walk(value),
+            }
+        }
+    }
+
+    /// A call that a model asked for earlier, on either surface.
+    fn call(&mut self, kind: &str, part: &Map<String, Value>) {
+        let said = |name: &str| part.get(name).and_then(Value::as_str);
+        let call = match kind {
+            "function_call" | "custom_tool_call" => said("call_id").zip(said("name")),
+            "tool_use" => said("id").zip(said("name")),
+            _ => None,
+        };
+        let calls = array(part.get("tool_calls")).iter().filter_map(|call| {
+            let function = call.get("function").or_else(|| call.get("custom"))?;
+            text(call, "id").zip(text(function, "name"))
+        });
+        for (id, name) in call.into_iter().chain(calls) {
+            if self.called.len() < MOST {
+                self.called.push((id.to_owned(), name.to_owned()));
             }
         }
     }
@@ -204,6 +239,7 @@ impl Traffic {
         }
         self.results.push(ToolResult {
             call: call.and_then(Value::as_str).unwrap_or_default().to_owned(),
+            tool: None,
             content: content.map_or_else(String::new, Value::to_string),
         });
     }
@@ -294,9 +330,35 @@ mod tests {
             let found = of(api, request).results;
             let expected = ToolResult {
                 call: "c1".to_owned(),
+                tool: None,
                 content: "\"42\"".to_owned(),
             };
             assert_eq!(found, [expected], "{api:?}");
+        }
+    }
+
+    #[test]
+    fn results_are_labelled_with_the_tool_that_was_called() {
+        let chat = json!({"messages": [
+            {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "read_mail"}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "42"},
+            {"role": "tool", "tool_call_id": "c2", "content": "42"}]});
+        let responses = json!({"input": [
+            {"type": "function_call", "call_id": "c1", "name": "read_mail", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c1", "output": "42"}]});
+        let messages = json!({"messages": [
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "read_mail",
+                "input": {}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "c1", "content": "42"}]}]});
+        for (api, request) in [
+            (Api::Chat, chat),
+            (Api::Responses, responses),
+            (Api::Messages, messages),
+        ] {
+            let results = of(api, request).results;
+            assert_eq!(results[0].tool.as_deref(), Some("read_mail"), "{api:?}");
+            assert!(results.iter().skip(1).all(|result| result.tool.is_none()));
         }
     }
 

@@ -1,73 +1,31 @@
-//! One request: who sends it, what it attempts, and whether it may.
+//! One request: what it attempts, and whether it may.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::Body;
-use gateway::caller::{Caller, Credentials, Unauthenticated};
+use gateway::caller::Caller;
 use gateway::front::Knock;
 use gateway::intake::{Broken, collect};
 use gateway::pipeline::Permit;
-use gateway::resource::{self, Route};
+use gateway::resource::Route;
 use gateway::slots::Slot;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use model::config::{Limits, Surface};
-use model::{Action, Operation, Proof};
-use serde_json::Value;
+use model::{Action, Operation};
 
 use crate::Shared;
+use crate::caller::{authenticate, challenge, form};
 use crate::exchange::Exchange;
+use crate::headers::{betas, chosen, single};
 use crate::meter::Bound;
 use crate::provider::Provider;
 use crate::refusal::Refusal;
 use crate::request::{Asked, Names};
 use crate::surface::Api;
-
-/// How the SDK of Anthropic presents its key.
-const API_KEY: &str = "x-api-key";
-/// The version of the API (Anthropic).
-const VERSION: &str = "anthropic-version";
-/// Features that are not part of the API's version (Anthropic).
-pub(crate) const BETA: &str = "anthropic-beta";
-/// Most of those features, and the longest name of one in bytes.
-const MOST_BETAS: usize = 32;
-const BETA_BYTES: usize = 80;
-
-/// Members that let the provider, or a router of models in its place, do more than answer: each only
-/// where the grant names it.
-const REACHING: [(&str, &str); 20] = [
-    ("api_base", ROUTES),
-    ("api_key", ROUTES),
-    ("background", "it is answered where nobody counts it"),
-    ("base_url", ROUTES),
-    ("container", STORED),
-    ("conversation", STORED),
-    ("deployment_id", ROUTES),
-    ("extra_body", ROUTES),
-    ("extra_headers", ROUTES),
-    ("fallbacks", ROUTES),
-    ("inference_geo", "it says where the provider computes"),
-    (
-        "mcp_servers",
-        "the provider would call servers beyond this gateway",
-    ),
-    ("models", ROUTES),
-    ("plugins", "the provider would search beyond this gateway"),
-    ("prompt_id", STORED),
-    ("route", ROUTES),
-    ("service_tier", "it changes what the answer costs"),
-    ("speed", "it changes what the answer costs"),
-    ("user_config", ROUTES),
-    (
-        "web_search_options",
-        "the provider would search beyond this gateway",
-    ),
-];
-const STORED: &str = "it names what is stored at the provider";
-const ROUTES: &str = "it says which model answers, or where";
 
 /// One request of an authenticated caller.
 pub(crate) struct Visit {
@@ -157,18 +115,6 @@ pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body>
     }
 }
 
-/// The form that the client of a request understands, by what only one of the SDKs sends.
-fn form(rest: &str, headers: &HeaderMap) -> Surface {
-    let anthropic = rest.starts_with(Api::Messages.path())
-        || headers.contains_key(API_KEY)
-        || headers.contains_key(VERSION);
-    if anthropic {
-        Surface::Anthropic
-    } else {
-        Surface::OpenAi
-    }
-}
-
 /// The SDKs add these by themselves; nothing else belongs behind a path.
 fn has_known_query(surface: Surface, query: Option<&str>) -> bool {
     match query {
@@ -176,70 +122,6 @@ fn has_known_query(surface: Surface, query: Option<&str>) -> bool {
         Some("beta=true") => surface == Surface::Anthropic,
         Some(_) => false,
     }
-}
-
-/// Step 2. Where there is no `Authorization`, the key that the SDK of Anthropic presents is the token:
-/// with a proof as DPoP has it, and else as a bearer token.
-fn authenticate(
-    shared: &Shared,
-    request: &Request<Incoming>,
-    route: &Route,
-    rest: &str,
-    base_url: &str,
-) -> Result<Caller, Unauthenticated> {
-    let headers = request.headers();
-    let pipeline = &shared.pipeline;
-    match key(headers) {
-        Some(credentials) => {
-            let method = request.method().as_str();
-            pipeline.authenticate_with(method, route, rest, base_url, &credentials)
-        }
-        None => pipeline.authenticate(request.method(), route, rest, base_url, headers),
-    }
-}
-
-/// What is presented as the key of an SDK; the token of an `Authorization` header comes first.
-fn key(headers: &HeaderMap) -> Option<Credentials<'_>> {
-    if headers.contains_key(AUTHORIZATION) {
-        return None;
-    }
-    let token = single(headers, API_KEY)?.trim();
-    let (scheme, proof) = if headers.contains_key("dpop") {
-        (Proof::Dpop, single(headers, "dpop"))
-    } else {
-        (Proof::Bearer, None)
-    };
-    let credentials = Credentials {
-        scheme,
-        token,
-        proof,
-    };
-    (!token.is_empty()).then_some(credentials)
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
-    }
-}
-
-/// 401 with the challenge of OAuth, and an error that the SDKs understand.
-fn challenge(
-    refused: &Unauthenticated,
-    route: &Route,
-    base_url: &str,
-    surface: Surface,
-) -> Response<Body> {
-    let mut response = resource::challenge(refused, route, base_url);
-    let refusal = Refusal::unauthenticated(response.status(), refused.denial());
-    let said = refusal.response(surface);
-    for (name, value) in said.headers() {
-        response.headers_mut().insert(name, value.clone());
-    }
-    *response.body_mut() = said.into_body();
-    response
 }
 
 impl Visit {
@@ -261,7 +143,10 @@ impl Visit {
 
     async fn generate(self, request: Request<Incoming>) -> Response<Body> {
         match self.ready(request).await {
-            Ok((permit, asked, bound, headers)) => {
+            Ok((mut permit, mut asked, bound, headers)) => {
+                if let Err(refusal) = self.inspect(&mut permit, &mut asked) {
+                    return refusal.response(self.surface());
+                }
                 Exchange::new(self, permit, asked, bound, headers)
                     .carry_out()
                     .await
@@ -362,164 +247,5 @@ impl Visit {
                 "send it faster",
             )),
         }
-    }
-
-    /// Checks what would let the provider do more than answer what was sent. Returns the tokens of an
-    /// earlier answer that is gone on with.
-    fn reaches(&self, asked: &Asked, names: &Names<'_>) -> Result<u64, Refusal> {
-        let ask = "do without it, or open a task whose grant names it";
-        let stored = asked
-            .member("prompt")
-            .filter(|_| asked.api == Api::Responses);
-        let reaching = REACHING
-            .iter()
-            .filter(|(name, _)| asked.member(name).is_some());
-        let reaching = reaching.copied().chain(stored.map(|_| ("prompt", STORED)));
-        for (name, why) in reaching {
-            // What it is by default may be said.
-            let default = [Value::Bool(false), "auto".into(), "default".into()];
-            let said = asked
-                .member(name)
-                .is_some_and(|value| !default.contains(value));
-            if said && !names.name(name) {
-                let reason = format!("the task does not grant `{name}`: {why}");
-                return Err(Refusal::not_granted(name, reason, ask));
-            }
-        }
-        if let Some(tool) = asked.traffic.run_by_provider()
-            && !names.name("tools")
-        {
-            let name: String = tool
-                .name
-                .chars()
-                .take(64)
-                .flat_map(char::escape_debug)
-                .collect();
-            let reason =
-                format!("the provider itself would run the tool `{name}`, beyond this gateway");
-            let ask = "do without it, or open a task whose grant has a constraint on `tools`";
-            return Err(Refusal::not_granted("tools", reason, ask));
-        }
-        if let Some(what) = asked.traffic.remote.first()
-            && !self.provider.llm.remote_content
-        {
-            let reason = format!("the provider would fetch content by itself (`{what}`)");
-            let remedy = "send the content itself, such as `data:` URLs; an operator can set \
-                          `remote_content` of this server";
-            return Err(Refusal::not_granted("", reason, remedy));
-        }
-        match asked.member("previous_response_id") {
-            None => Ok(0),
-            Some(id) => {
-                let id = id.as_str().unwrap_or_default();
-                let task = self.caller.task.task().id;
-                let found = self.shared.stored.find(task, &self.route.server, id);
-                found.ok_or_else(|| {
-                    Refusal::not_granted(
-                        "previous_response_id",
-                        "it is no answer that this task was given",
-                        "send the conversation itself in `input`",
-                    )
-                })
-            }
-        }
-    }
-}
-
-/// The features that the agent asks for in a header.
-fn betas(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {
-    let mut betas = Vec::new();
-    for value in headers.get_all(BETA) {
-        let names = value.to_str().unwrap_or("?").split(',').map(str::trim);
-        for name in names.filter(|name| !name.is_empty()) {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-            if name.len() > BETA_BYTES || !name.bytes().all(plain) || betas.len() >= MOST_BETAS {
-                let reason = format!("the header `{BETA}` is not a list of features");
-                return Err(Refusal::malformed("", reason));
-            }
-            betas.push(name.to_owned());
-        }
-    }
-    Ok(betas)
-}
-
-/// What of the agent's headers the provider gets: chosen, not filtered.
-fn chosen(headers: &HeaderMap, surface: Surface, betas: &[String]) -> HeaderMap {
-    let mut chosen = HeaderMap::new();
-    chosen.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if surface == Surface::Anthropic {
-        let date =
-            |text: &&str| text.bytes().all(|b| b.is_ascii_digit() || b == b'-') && text.len() == 10;
-        let version = single(headers, VERSION).filter(date);
-        if let Ok(version) = HeaderValue::from_str(version.unwrap_or("2023-06-01")) {
-            chosen.insert(VERSION, version);
-        }
-        if !betas.is_empty()
-            && let Ok(betas) = HeaderValue::from_str(&betas.join(","))
-        {
-            chosen.insert(BETA, betas);
-        }
-    }
-    chosen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(of: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in of {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
-
-    #[test]
-    fn the_key_of_an_sdk_is_the_token_when_nothing_else_is() {
-        let of = |of: &[(&'static str, &'static str)]| {
-            key(&headers(of)).map(|found| (found.scheme, found.token.to_owned()))
-        };
-        let bearer = Some((Proof::Bearer, "t".to_owned()));
-        assert_eq!(of(&[("x-api-key", "t")]), bearer);
-        let dpop = Some((Proof::Dpop, "t".to_owned()));
-        assert_eq!(of(&[("x-api-key", "t"), ("dpop", "p")]), dpop);
-        assert_eq!(
-            of(&[("x-api-key", "t"), ("authorization", "Bearer u")]),
-            None
-        );
-        assert_eq!(of(&[("x-api-key", "t"), ("x-api-key", "u")]), None);
-        assert_eq!(of(&[("x-api-key", " ")]), None);
-    }
-
-    #[test]
-    fn headers_of_agents_do_not_travel_on() {
-        let agent = headers(&[
-            ("authorization", "Bearer t"),
-            ("x-api-key", "t"),
-            ("dpop", "p"),
-            ("cookie", "c"),
-            ("openai-organization", "org-evil"),
-            ("openai-project", "proj-evil"),
-            ("anthropic-version", "2023-06-01\tx"),
-            ("x-forwarded-for", "1.2.3.4"),
-        ]);
-        let openai = chosen(&agent, Surface::OpenAi, &[]);
-        assert_eq!(openai.keys().collect::<Vec<_>>(), ["content-type"]);
-        let anthropic = chosen(
-            &agent,
-            Surface::Anthropic,
-            &["files-api-2025-04-14".to_owned()],
-        );
-        assert_eq!(anthropic["anthropic-version"], "2023-06-01");
-        assert_eq!(anthropic.len(), 3);
-    }
-
-    #[test]
-    fn features_are_a_list_of_plain_names() {
-        let of = |value| betas(&headers(&[(BETA, value)]));
-        assert_eq!(of("a-1, b-2").unwrap(), ["a-1", "b-2"]);
-        assert!(of("a b").is_err());
-        assert!(of("a;q=1").is_err());
     }
 }

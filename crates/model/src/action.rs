@@ -91,11 +91,16 @@ pub enum Operation {
         /// What it says and touches.
         statement: Statement,
     },
+    /// Open a tunnel to an HTTP API that nobody looks into.
+    Connect {
+        /// Where to: host and port, such as `api.example.org:443`.
+        authority: String,
+    },
 }
 
 impl Operation {
-    /// What is touched: the tool, URI, prompt, endpoint, model or skill, or the tables of a
-    /// statement; empty for the server itself.
+    /// What is touched: the tool, URI, prompt, endpoint, model or skill, the tables of a statement, or
+    /// where a tunnel leads; empty for the server itself.
     #[must_use]
     pub fn target(&self) -> Cow<'_, str> {
         match self {
@@ -104,7 +109,8 @@ impl Operation {
             | Self::GetPrompt { name }
             | Self::Request { endpoint: name, .. }
             | Self::Generate { model: name, .. }
-            | Self::Message { skill: name, .. } => Cow::Borrowed(name),
+            | Self::Message { skill: name, .. }
+            | Self::Connect { authority: name } => Cow::Borrowed(name),
             Self::Query { statement } => Cow::Owned(statement.target()),
             Self::Converse | Self::Answer { .. } => Cow::Borrowed(""),
         }

@@ -6,22 +6,35 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::inspection::Inspection;
 use crate::mistake::Mistake;
 use crate::name::{ServerName, TrustDomain};
 
 mod a2a;
+mod approvals;
 mod confine;
 mod http;
+mod http2;
 mod llm;
+mod monitor;
 mod postgres;
+mod proxy;
+mod response;
 mod server;
+mod vault;
 
-pub use a2a::A2a;
+pub use a2a::{A2a, PushTarget};
+pub use approvals::Approvals;
 pub use confine::{Confine, Enforce};
 pub use http::{CallToken, Http};
+pub use http2::Http2;
 pub use llm::{Fallback, Llm, Price, Surface};
+pub use monitor::{Monitor, Points, Scoring, ServerLabel};
 pub use postgres::{Postgres, PostgresTls};
+pub use proxy::Proxy;
+pub use response::{Channel, Mode, Response, Rotation, Trigger};
 pub use server::{Credential, Secret, Server, ServerKind};
+pub use vault::{RecordContent, Vault, WhenFull};
 
 /// The configuration of one process. The file format is described in `docs/configuration.md`;
 /// relative paths are relative to the file.
@@ -45,9 +58,27 @@ pub struct Config {
     /// What of arguments may be seen in records.
     #[serde(default)]
     pub redaction: Redaction,
+    /// What is done about what is seen in contents, at all servers.
+    #[serde(default)]
+    pub inspection: Inspection,
+    /// Approvals by people.
+    #[serde(default)]
+    pub approvals: Approvals,
     /// The PostgreSQL listener. It is opened only when a server of that kind is configured.
     #[serde(default = "Listener::postgres")]
     pub postgres: Listener,
+    /// The forward proxy for HTTP. There is none unless it is configured.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
+    /// What is watched in what agents do.
+    #[serde(default)]
+    pub monitor: Monitor,
+    /// What is done about incidents.
+    #[serde(default)]
+    pub response: Response,
+    /// Content that is kept for investigation.
+    #[serde(default)]
+    pub vault: Vault,
     /// What is protected: servers of MCP, of HTTP APIs, of models, of databases, and other agents.
     #[serde(default)]
     pub servers: BTreeMap<ServerName, Server>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::DecisionId;
 
-/// Permit or deny, with what determined it.
+/// Permit, deny, or deny what a person could approve; with what determined it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Decision {
     /// Names this decision in the record and in the answer to the agent.
@@ -27,7 +27,7 @@ impl Decision {
     }
 }
 
-/// The two answers.
+/// The three answers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "outcome")]
 pub enum Outcome {
@@ -38,8 +38,39 @@ pub enum Outcome {
         /// The tool permission within it, by position, when the action calls a tool.
         tool: Option<usize>,
     },
+    /// The action is refused, but a person could approve it.
+    Ask {
+        /// The permission of the grant that covers it, by position.
+        permission: usize,
+        /// The tool permission within it, by position, when the action calls a tool.
+        tool: Option<usize>,
+        /// Why it needs a person.
+        denial: Denial,
+    },
     /// The action is refused.
     Deny(Denial),
+}
+
+impl Outcome {
+    /// The permission that covers the action, whether or not a person must approve it.
+    #[must_use]
+    pub fn covered_by(&self) -> Option<(usize, Option<usize>)> {
+        match self {
+            Self::Permit { permission, tool } | Self::Ask { permission, tool, .. } => {
+                Some((*permission, *tool))
+            }
+            Self::Deny(_) => None,
+        }
+    }
+
+    /// Why it is refused, if it is.
+    #[must_use]
+    pub fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Permit { .. } => None,
+            Self::Ask { denial, .. } | Self::Deny(denial) => Some(denial),
+        }
+    }
 }
 
 /// Why an action was refused, and what would lift that.
@@ -72,8 +103,14 @@ pub enum Rule {
     NotGranted,
     /// An argument breaks its constraint.
     ArgumentRefused,
+    /// The definition of the tool was not approved, or has changed since.
+    ToolQuarantined,
+    /// An inspection of the content does not let it pass.
+    ContentBlocked,
     /// An argument cannot be derived from what the task is for, nor from a trusted source.
     Provenance,
+    /// The template, a policy, or the level that an operator raised wants a person to approve it.
+    ApprovalNeeded,
     /// The budget is used up.
     BudgetExhausted,
     /// A policy forbids it.
@@ -102,7 +139,10 @@ impl Rule {
             Self::ServerNotGranted => "server_not_granted",
             Self::NotGranted => "not_granted",
             Self::ArgumentRefused => "argument_refused",
+            Self::ToolQuarantined => "tool_quarantined",
+            Self::ContentBlocked => "content_blocked",
             Self::Provenance => "provenance",
+            Self::ApprovalNeeded => "approval_needed",
             Self::BudgetExhausted => "budget_exhausted",
             Self::PolicyForbids => "policy_forbids",
             Self::NoPolicyPermits => "no_policy_permits",

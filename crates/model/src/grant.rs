@@ -21,6 +21,38 @@ pub struct Grant {
     pub budget: Budget,
     /// The weakest proof of possession that calls under this grant may come with.
     pub proof: Proof,
+    /// Which of the task's inputs may steer arguments.
+    #[serde(default, skip_serializing_if = "TrustedInputs::is_nothing")]
+    pub trusted_inputs: TrustedInputs,
+}
+
+/// Which of a task's inputs count as the words of whom it is for. What an agent wrote when it opened the
+/// task could come from anything that it has read before, so without this it steers nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedInputs {
+    /// Whether the purpose does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub purpose: bool,
+    /// The parameters whose values do.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub parameters: BTreeSet<String>,
+}
+
+impl TrustedInputs {
+    /// Whether none of them does.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// When something that is allowed needs a person's approval besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NeedsApproval {
+    /// Each time.
+    Always,
 }
 
 /// One authorization detail: what may be done at one server. Which members mean something depends on
@@ -57,6 +89,12 @@ pub struct Permission {
     /// MCP: what the server may ask of the agent in return.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_requests: Vec<ServerRequest>,
+    /// When a person must approve what it allows; never for talking to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<NeedsApproval>,
+    /// HTTP: whether tunnels may be opened that nobody looks into, so that no endpoint narrows them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub connect: bool,
 }
 
 impl Permission {
@@ -74,6 +112,8 @@ impl Permission {
             resources: Vec::new(),
             prompts: Vec::new(),
             server_requests: Vec::new(),
+            approval: None,
+            connect: false,
         }
     }
 
@@ -256,7 +296,7 @@ pub struct Budget {
     /// Rows that databases return or change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// Bytes that databases return.
+    /// Bytes that databases return, and that pass through tunnels, both ways together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }

@@ -96,6 +96,13 @@ id!(
     "dec_",
     "decision id"
 );
+id!(
+    /// Names one request for a person's approval; it stands in the denial, and in the record of what it let
+    /// through.
+    ApprovalId,
+    "apr_",
+    "approval id"
+);
 
 #[cfg(test)]
 mod tests {

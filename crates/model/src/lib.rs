@@ -5,16 +5,19 @@
 
 pub mod action;
 pub mod agent;
+pub mod approval;
 pub mod config;
 pub mod decision;
 pub mod expression;
 pub mod grant;
 pub mod id;
+pub mod inspection;
 pub mod json;
 pub mod mistake;
 pub mod money;
 pub mod name;
 pub mod pattern;
+pub mod provenance;
 pub mod record;
 pub mod spending;
 pub mod statement;
@@ -23,9 +26,10 @@ pub mod template;
 
 pub use action::{Action, Operation};
 pub use agent::{Agent, Instance, Lifecycle, Proof};
+pub use approval::{Approval, ApprovalLevel, ApprovalStatus};
 pub use decision::{Decision, Denial, Outcome, Rule};
 pub use grant::{Budget, CallPermission, Constraint, Grant, Permission};
-pub use id::{DecisionId, InstanceId, TaskId};
+pub use id::{ApprovalId, DecisionId, InstanceId, TaskId};
 pub use mistake::Mistake;
 pub use name::{AgentName, SegmentName, ServerName, SpiffeId, TemplateName, TrustDomain};
 pub use pattern::Pattern;

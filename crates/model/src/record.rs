@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent::Proof;
+use crate::approval::ApprovalLevel;
 use crate::decision::Denial;
-use crate::id::{DecisionId, InstanceId, TaskId};
+use crate::id::{ApprovalId, DecisionId, InstanceId, TaskId};
+use crate::inspection::Severity;
 use crate::name::{AgentName, ServerName};
+use crate::provenance::Checked;
 use crate::spending::Spent;
 
 /// One entry of the audit log.
@@ -34,6 +37,10 @@ pub enum Event {
     Refusal(Box<Refusal>),
     /// The control plane changed: enrolment, task, policy reload, quarantine, keys, start and stop.
     Change(Box<Change>),
+    /// A detector saw something.
+    Finding(Box<Found>),
+    /// An incident began, or changed.
+    Incident(Box<IncidentChanged>),
 }
 
 /// An action and the decision on it, with all that is needed to reproduce the decision (R2).
@@ -78,9 +85,26 @@ pub struct Intent {
     /// What covered it in the tasks that this one is a part of, the nearest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Within>,
+    /// The approval that let it through; when it was refused, the one that a person was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
+    /// How much needed a person's approval then.
+    #[serde(default, skip_serializing_if = "ApprovalLevel::is_usual")]
+    pub approval_level: ApprovalLevel,
+    /// What was found about where its arguments come from, if they were checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Box<Checked>>,
     /// What it was expected to use up at most, and was held back for it.
     #[serde(default, skip_serializing_if = "Spent::is_nothing")]
     pub expected: Spent,
+    /// How bad the agent and the task looked then: 0 to 100, whichever was more.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub risk: u8,
+}
+
+/// A score that says nothing.
+fn is_none(risk: &u8) -> bool {
+    *risk == 0
 }
 
 /// A task that an action's task is a part of, and what in it covered the action too.
@@ -90,6 +114,9 @@ pub struct Within {
     pub task: TaskId,
     /// The permission of its grant: position, and position of the tool in it.
     pub permission: (usize, Option<usize>),
+    /// How bad that task and its agent looked then: 0 to 100.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub risk: u8,
 }
 
 /// What became of a permitted action.
@@ -161,6 +188,84 @@ pub struct Change {
     /// Further facts; never a secret.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, Value>,
+}
+
+/// Something that a detector saw. What it quoted is not here: that may be anybody's data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its number, from 1 on.
+    pub finding: u64,
+    /// The rule that saw it.
+    pub rule: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// The risk of the OWASP Top 10 for Agentic Applications, such as `ASI01`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asi: Option<String>,
+    /// The technique of MITRE ATLAS, such as `AML.T0051`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atlas: Option<String>,
+    /// The agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerName>,
+    /// The tool, resource, endpoint, model, skill or tables, escaped and shortened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Where in a text it was, such as `text > base64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// What it means, in a sentence for a person.
+    pub explanation: String,
+    /// Whose doing it is: `done` by the agent, or `received` by it.
+    pub origin: String,
+    /// The decision that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
+    /// The record that it is about, by its index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<u64>,
+    /// The incident that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<u64>,
+    /// Findings before it that have no record of their own, since there were too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unrecorded: u64,
+}
+
+/// A number that says nothing.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// An incident began, or changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IncidentChanged {
+    /// Its number, from 1 on.
+    pub incident: u64,
+    /// What happened: `opened`, `raised`, `closed`, `false-alarm` or `noted`.
+    pub change: String,
+    /// How much it matters now.
+    pub severity: Severity,
+    /// The agents that it is about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<AgentName>,
+    /// The rules that saw something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// How many findings it has.
+    pub findings: u64,
+    /// Who changed it, when that was a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What that person wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Record {

@@ -15,7 +15,7 @@ pub struct Spent {
     /// Rows that a database returned or changed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows: u64,
-    /// Bytes of answers, where the enforcement point counts them against the budget.
+    /// Bytes of answers and of tunnels, where the enforcement point counts them against the budget.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
 }

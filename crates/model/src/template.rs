@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Proof;
-use crate::grant::{Budget, Grant};
+use crate::grant::{Budget, Grant, TrustedInputs};
+use crate::inspection::Inspection;
 use crate::mistake::Mistake;
 use crate::name::{AgentName, SegmentName, TemplateName};
 use crate::pattern::Pattern;
@@ -30,6 +31,12 @@ pub struct Template {
     pub ttl: Duration,
     /// The parameters that are filled in when a task opens.
     pub parameters: BTreeMap<String, Parameter>,
+    /// What every such task is for, in words; then whoever opens one cannot say otherwise.
+    pub purpose: Option<String>,
+    /// Whether the purpose may steer arguments although an agent wrote it.
+    pub purpose_trusted: bool,
+    /// What is done about what is seen in contents, at least, whatever servers say.
+    pub inspection: Inspection,
     /// What a task may do, with `${parameter}` still in the constraints.
     pub grant: Grant,
 }
@@ -47,6 +54,9 @@ pub struct Parameter {
     /// The value when none is given; without one the parameter must be given.
     #[serde(default)]
     pub default: Option<String>,
+    /// Whether a value may steer arguments although an agent gave it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
 }
 
 impl Parameter {
@@ -107,6 +117,34 @@ impl Template {
             || segment.is_some_and(|segment| self.segments.contains(segment))
     }
 
+    /// Which inputs of a task may steer its arguments, when `opener` gave these parameters. What the
+    /// template itself says may, whoever opens the task.
+    #[must_use]
+    pub fn trusted_inputs(
+        &self,
+        given: &BTreeMap<String, String>,
+        opener: Opener,
+    ) -> TrustedInputs {
+        let is_trusted = |name: &str, parameter: &Parameter| match opener {
+            Opener::Operator => true,
+            Opener::Agent => parameter.trusted || !given.contains_key(name),
+            Opener::Delegating => !given.contains_key(name),
+        };
+        let parameters = self.parameters.iter();
+        TrustedInputs {
+            purpose: self.purpose.is_some()
+                || match opener {
+                    Opener::Operator => true,
+                    Opener::Agent => self.purpose_trusted,
+                    Opener::Delegating => false,
+                },
+            parameters: parameters
+                .filter(|(name, parameter)| is_trusted(name, parameter))
+                .map(|(name, _)| name.clone())
+                .collect(),
+        }
+    }
+
     /// The grant of a task with these parameters, and all parameters with defaults filled in.
     ///
     /// # Errors
@@ -117,6 +155,18 @@ impl Template {
     ) -> Result<(Grant, BTreeMap<String, String>), FillError> {
         written::fill(self, given)
     }
+}
+
+/// Who opens a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opener {
+    /// The operator, for whom the task is for.
+    Operator,
+    /// The agent itself.
+    Agent,
+    /// An agent, as a part of a task of its own. What may steer that task may steer the part as well, so
+    /// nothing that it says needs to be taken at its word.
+    Delegating,
 }
 
 /// The budget of a template that does not state one.

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use monitor::content::{Canaries, Place, Scanner};
+use monitor::content::{Canaries, Place, Policy, Scanner};
 
 const BYTES: usize = 4 << 10;
 
@@ -14,6 +14,7 @@ fn text(part: &str) -> String {
 fn scan(c: &mut Criterion) {
     let scanner = Scanner::built_in();
     let canaries = Canaries::default();
+    let policy = Policy::default();
     let mut group = c.benchmark_group("scan 4 KiB");
     group.throughput(Throughput::Bytes(BYTES as u64));
     for (name, text) in [
@@ -41,7 +42,7 @@ fn scan(c: &mut Criterion) {
         ),
     ] {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| scanner.scan(black_box(&text), Place::Result, &canaries));
+            bencher.iter(|| scanner.scan(black_box(&text), Place::Result, &canaries, &policy));
         });
     }
     group.finish();

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Write};
 use std::time::{Duration, Instant};
 
 use monitor::Severity;
-use monitor::content::{Canaries, Place, Scanner};
+use monitor::content::{Canaries, Place, Policy, Scanner};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let errors = arguments.next().is_some();
     let scanner = Scanner::built_in();
     let canaries = Canaries::default();
+    let policy = Policy::default();
     let mut out = io::stdout().lock();
     // For each severity from which a text counts as an attack: groups with how many were found of how many.
     let mut counts: BTreeMap<(Severity, String, String), (u32, u32)> = BTreeMap::new();
@@ -36,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .find(|place| place.as_str() == text.place)
             .ok_or("an unknown place")?;
         let begun = Instant::now();
-        let scan = scanner.scan(&text.text, place, &canaries);
+        let scan = scanner.scan(&text.text, place, &canaries, &policy);
         spent += begun.elapsed();
         bytes += text.text.len();
         // Credentials and personal data are no attacks; they are looked for, for other reasons.

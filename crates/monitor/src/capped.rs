@@ -26,7 +26,7 @@ pub struct Capped<K: Eq + Hash, V> {
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Entry<V> {
+pub(crate) struct Entry<V> {
     uses: u32,
     used: u64,
     value: V,
@@ -114,6 +114,23 @@ impl<K: Eq + Hash, V> Capped<K, V> {
     /// The entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// An entry as it is kept, with how much it was used.
+    pub(crate) fn entry<Q>(&self, key: &Q) -> Option<&Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.entries.get(key)
+    }
+
+    /// Puts back an entry that was kept, if there is room.
+    pub(crate) fn put_back(&mut self, key: K, entry: Entry<V>) {
+        if self.entries.len() < self.cap {
+            self.clock = self.clock.max(entry.used);
+            self.entries.insert(key, entry);
+        }
     }
 
     /// The values, in no order.

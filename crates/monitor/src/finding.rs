@@ -1,7 +1,6 @@
 //! What a detector saw.
 
-use std::fmt;
-
+pub use model::inspection::Severity;
 use model::{AgentName, ServerName, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -31,90 +30,6 @@ pub struct Finding {
     pub evidence: Option<Evidence>,
     /// What it means, in a sentence for a person.
     pub explanation: String,
-}
-
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Odd, and usually harmless.
-    Low,
-    /// Worth a look.
-    Medium,
-    /// Probably an attack, or as bad as one.
-    High,
-    /// Certainly wrong: somebody must act.
-    Critical,
-}
-
-impl Severity {
-    /// The word in the API and in records.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// Reads the word back; `None` for any other text.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Info,
-            Self::Low,
-            Self::Medium,
-            Self::High,
-            Self::Critical,
-        ]
-        .into_iter()
-        .find(|severity| severity.as_str() == text)
-    }
-
-    /// One step more, up to critical.
-    #[must_use]
-    pub fn raised(self) -> Self {
-        match self {
-            Self::Info => Self::Low,
-            Self::Low => Self::Medium,
-            Self::Medium => Self::High,
-            Self::High | Self::Critical => Self::Critical,
-        }
-    }
-
-    /// One step less, down to info.
-    #[must_use]
-    pub fn lowered(self) -> Self {
-        match self {
-            Self::Info | Self::Low => Self::Info,
-            Self::Medium => Self::Low,
-            Self::High => Self::Medium,
-            Self::Critical => Self::High,
-        }
-    }
-
-    /// What it adds to the risk score of an agent, in points.
-    #[must_use]
-    pub fn points(self) -> f64 {
-        match self {
-            Self::Info => 0.5,
-            Self::Low => 2.0,
-            Self::Medium => 8.0,
-            Self::High => 20.0,
-            Self::Critical => 45.0,
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 /// A risk of the OWASP Top 10 for Agentic Applications (2026).
@@ -312,12 +227,5 @@ mod tests {
         let evidence = Evidence::of("text", "aé\u{1b}[31mz", 2, 40);
         assert_eq!(evidence.start, 1);
         assert_eq!(evidence.quote, "é\\u{1b}[31mz");
-    }
-
-    #[test]
-    fn severities_go_up_and_down_and_stay_in_range() {
-        assert_eq!(Severity::Critical.raised(), Severity::Critical);
-        assert_eq!(Severity::Info.lowered(), Severity::Info);
-        assert_eq!(Severity::Low.raised().lowered(), Severity::Low);
     }
 }

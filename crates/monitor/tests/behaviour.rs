@@ -172,7 +172,7 @@ fn volume_and_flow_are_told() {
         .find(|finding| finding.rule == "sensitive-data-leaves");
     let says = &flow.expect("the flow is seen").explanation;
     assert!(
-        says.contains("read `salaries` of payroll") && says.contains("12 seconds later"),
+        says.contains("`salaries` of payroll") && says.contains("12 seconds later"),
         "{says}"
     );
 }

@@ -96,6 +96,7 @@ struct Work {
     usage: Usage,
     instance: InstanceId,
     action: Action,
+    risk: u8,
 }
 
 impl Work {
@@ -104,6 +105,7 @@ impl Work {
         Self {
             grant: CompiledGrant::new(&grant),
             usage: Usage::default(),
+            risk: 0,
             instance: InstanceId::new(Timestamp::UNIX_EPOCH, [0; 10]),
             action: Action {
                 server: server("files"),
@@ -137,6 +139,7 @@ impl Work {
             agent,
             instance: &self.instance,
             proof: Proof::Dpop,
+            risk: self.risk,
         }
     }
 
@@ -149,6 +152,7 @@ impl Work {
                 grant: &self.grant,
                 usage: &self.usage,
                 action: &self.action,
+                caution: policy::Caution::default(),
                 now: Timestamp::UNIX_EPOCH,
                 id: DecisionId::new(Timestamp::UNIX_EPOCH, [0; 10]),
             },
@@ -247,6 +251,21 @@ fn agents(c: &mut Criterion) {
     });
 }
 
+/// One whose agent looks bad: its context is made anew for each decision.
+fn risky(c: &mut Criterion) {
+    let world = world(&policy_text(100), 1);
+    let mut work = Work::new(agent(0), grant(1, false));
+    let mut group = c.benchmark_group("decide/risk");
+    for risk in [0, 42] {
+        work.risk = risk;
+        assert!(work.permitted(&world));
+        group.bench_function(BenchmarkId::from_parameter(risk), |b| {
+            b.iter(|| black_box(work.permitted(black_box(&world))));
+        });
+    }
+    group.finish();
+}
+
 fn listing(c: &mut Criterion) {
     let world = world(&policy_text(100), 1);
     let work = Work::new(agent(0), grant(1, false));
@@ -268,5 +287,13 @@ fn listing(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, policies, authorizer, permissions, agents, listing);
+criterion_group!(
+    benches,
+    policies,
+    authorizer,
+    permissions,
+    agents,
+    risky,
+    listing
+);
 criterion_main!(benches);

@@ -25,8 +25,12 @@ struct Kept {
 }
 
 impl Contexts {
-    /// The context of a call without further facts.
-    pub(crate) fn of(&self, task: &Task, proof: Proof) -> Context {
+    /// The context of a call without further facts. It is kept for callers that do not look bad, which
+    /// are nearly all; a score changes by itself, so keeping others would gain little.
+    pub(crate) fn of(&self, task: &Task, proof: Proof, risk: u8) -> Context {
+        if risk > 0 {
+            return context(task, proof, risk, None);
+        }
         let kept = match proof {
             Proof::Bearer => &self.bearer,
             Proof::Dpop => &self.dpop,
@@ -35,7 +39,7 @@ impl Contexts {
             task: task.id,
             template: task.template.clone(),
             purpose: task.purpose.as_str().into(),
-            context: context(task, proof, None),
+            context: context(task, proof, 0, None),
         });
         // Nothing keeps callers from using one compiled grant for several tasks, and the decision
         // must depend on nothing but its arguments.
@@ -45,7 +49,7 @@ impl Contexts {
         if same {
             kept.context.clone()
         } else {
-            context(task, proof, None)
+            context(task, proof, 0, None)
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use model::grant::{PermissionKind, TablePermission};
 use model::{
-    Action, AgentName, Decision, DecisionId, Denial, InstanceId, Operation, Outcome, Proof,
+    Action, AgentName, ApprovalLevel, Decision, DecisionId, Denial, InstanceId, Operation, Outcome, Proof,
     ServerName, Statement, TableAccess, TableOperation, Task, TaskStatus,
 };
 
@@ -27,6 +27,8 @@ pub struct Caller<'a> {
     pub instance: &'a InstanceId,
     /// How it proved possession of its key on this call.
     pub proof: Proof,
+    /// How bad it and its task look right now, whichever is more: 0 to 100.
+    pub risk: u8,
 }
 
 /// Everything that one decision depends on, besides the world.
@@ -42,10 +44,31 @@ pub struct Attempt<'a> {
     pub usage: &'a Usage,
     /// What is attempted.
     pub action: &'a Action,
+    /// How much needs a person besides.
+    pub caution: Caution,
     /// When.
     pub now: Timestamp,
     /// The name of the decision.
     pub id: DecisionId,
+}
+
+/// How much needs a person's approval, besides what the grant and the policies say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Caution {
+    /// The level that holds for the agent and the task, and those that it is a part of.
+    pub level: ApprovalLevel,
+    /// Whether the action changes something, as far as anybody said.
+    pub changes: bool,
+}
+
+impl Caution {
+    fn wants_approval(self) -> bool {
+        match self.level {
+            ApprovalLevel::Usual => false,
+            ApprovalLevel::Changes => self.changes,
+            ApprovalLevel::All => true,
+        }
+    }
 }
 
 /// An item of a server's listing.
@@ -69,14 +92,35 @@ pub enum Listed<'a> {
 
 /// Decides whether an action may go on. Everything must agree, in this order: the agent is active;
 /// the task is open and the caller's; the proof is strong enough; the server is granted and enabled;
-/// the operation is granted; its arguments hold; there is budget left; the policies permit it.
+/// the operation is granted; its arguments hold; the tool's definition was approved; there is budget
+/// left; the policies permit it.
+///
+/// What all of them allow may still need a person: where the permission, the policies or the level of
+/// caution say so, the outcome is to ask.
 ///
 /// Pure: the same world and attempt give the same decision. When several tool permissions cover a
-/// call, the first whose constraints hold and which has budget left permits it.
+/// call, the first whose constraints hold and which has budget left permits it, and of these one that
+/// needs no approval before those that do.
 #[must_use]
 pub fn decide(world: &World, attempt: &Attempt<'_>) -> Decision {
     let (outcome, policies) = match weigh(world, attempt) {
-        Ok((permission, tool, policies)) => (Outcome::Permit { permission, tool }, policies),
+        Ok(Weighed {
+            granted: Granted {
+                permission, tool, ..
+            },
+            policies,
+            ask,
+        }) => {
+            let outcome = match ask {
+                None => Outcome::Permit { permission, tool },
+                Some(denial) => Outcome::Ask {
+                    permission,
+                    tool,
+                    denial,
+                },
+            };
+            (outcome, policies)
+        }
         Err((denial, policies)) => (Outcome::Deny(denial), policies),
     };
     Decision {
@@ -87,10 +131,25 @@ pub fn decide(world: &World, attempt: &Attempt<'_>) -> Decision {
     }
 }
 
-type Permitted = (usize, Option<usize>, Vec<String>);
+/// What nothing refuses.
+struct Weighed {
+    granted: Granted,
+    policies: Vec<String>,
+    /// Why a person must approve it, if one must.
+    ask: Option<Denial>,
+}
+
+/// What covers an action.
+struct Granted {
+    permission: usize,
+    tool: Option<usize>,
+    /// Whether it does so only with a person's approval.
+    asks: bool,
+}
+
 type Refusal = (Denial, Vec<String>);
 
-fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
+fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Weighed, Refusal> {
     let by_grant = |denial| (denial, Vec::new());
     let Attempt {
         caller,
@@ -101,17 +160,33 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
     } = attempt;
     let agent = stand(world, caller, task, grant, attempt.now).map_err(by_grant)?;
     let (name, server, at) = reach(world, grant, &action.server).map_err(by_grant)?;
-    let (permission, tool) = grants(attempt, at).map_err(by_grant)?;
+    let granted = grants(attempt, at).map_err(by_grant)?;
+    if world.holds().holds_tool(name, &action.operation.target()) {
+        return Err(by_grant(denials::tool_disabled(&action.operation)));
+    }
+    if let Operation::CallTool { tool, .. } = &action.operation
+        && let Some(tools) = world.tools(&action.server)
+        && let Err(why) = tools.may_call(tool)
+    {
+        return Err(by_grant(denials::tool_quarantined(&action.server, tool, why)));
+    }
+    let mut wanted = None;
     if action.operation.is_charged() {
         within_budget(attempt).map_err(by_grant)?;
+        if granted.asks {
+            wanted = Some(denials::template_asks(&action.operation));
+        } else if attempt.caution.wants_approval() {
+            wanted = Some(denials::level_asks(attempt.caution.level));
+        }
     }
+    let mut policies_ask = false;
     let context = match action.operation {
         Operation::Answer { request } => {
-            context(task, caller.proof, Some(denials::request_word(request)))
+            context(task, caller.proof, caller.risk, Some(denials::request_word(request)))
         }
-        _ => grant.contexts.of(task, caller.proof),
+        _ => grant.contexts.of(task, caller.proof, caller.risk),
     };
-    let ask = |verb, target: &str, context| {
+    let mut ask = |verb, target: &str, context| {
         let server = (name, &server.known);
         let verdict = world
             .policies()
@@ -119,6 +194,10 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
         let Verdict { answer, policies } = verdict;
         match answer {
             Answer::Permitted => Ok(policies),
+            Answer::Asks => {
+                policies_ask = true;
+                Ok(policies)
+            }
             Answer::Forbidden => Err((denials::policy_forbids(), policies)),
             Answer::NotPermitted => Err((denials::no_policy_permits(), policies)),
             Answer::Failed => Err((denials::policy_error(), policies)),
@@ -141,7 +220,20 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Permitted, Refusal> {
             )));
         }
     };
-    Ok((permission, tool, policies))
+    if policies_ask {
+        match &action.operation {
+            // Whoever may call something may talk about it.
+            Operation::Converse => {}
+            // It is over before anybody could be asked.
+            Operation::Answer { .. } => return Err((denials::policy_forbids(), policies)),
+            operation => wanted = wanted.or_else(|| Some(denials::policy_asks(operation))),
+        }
+    }
+    Ok(Weighed {
+        granted,
+        policies,
+        ask: wanted,
+    })
 }
 
 /// The budget over all permissions: actions, and what they use up.
@@ -168,6 +260,9 @@ fn stand<'a>(
         .agent_entry(caller.agent)
         .filter(|entry| entry.facts.lifecycle == model::Lifecycle::Active)
         .ok_or_else(denials::agent_not_active)?;
+    if world.holds().stops(agent.facts.segment.as_ref()) {
+        return Err(denials::held_back());
+    }
     if task.agent != *caller.agent || task.instance.is_some_and(|own| own != *caller.instance) {
         // Whether a task of others is open is not the caller's to know.
         return Err(denials::task_of_others());
@@ -193,17 +288,21 @@ fn reach<'a>(
     let Some((at, (name, server))) = granted else {
         return Err(denials::server_not_granted(name));
     };
-    if !server.facts.enabled {
+    let cut_off = world.holds().cuts_off(server.facts.segment.as_ref());
+    if !server.facts.enabled || cut_off {
         return Err(denials::server_disabled(name));
     }
     Ok((name, server, at))
 }
 
 /// The permission that covers the operation, its arguments and its own budget.
-fn grants(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>), Denial> {
+fn grants(attempt: &Attempt<'_>, at: &AtServer) -> Result<Granted, Denial> {
     let Attempt { grant, action, .. } = attempt;
     let not_granted = || denials::not_granted(&action.server, &action.operation);
-    let mut permissions = at.permissions.iter().copied();
+    let permissions = Preferring {
+        grant,
+        positions: &at.permissions,
+    };
     let found = match &action.operation {
         Operation::CallTool { .. }
         | Operation::Request { .. }
@@ -219,24 +318,45 @@ fn grants(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>)
             let mut patterns = grant.permission(*position).prompts.iter();
             !name.is_empty() && patterns.any(|pattern| pattern.matches(name))
         }),
-        Operation::Converse => permissions.next(),
+        Operation::Converse => permissions.find(|_| true),
         Operation::Answer { request } => permissions.find(|position| {
             grant
                 .permission(*position)
                 .server_requests
                 .contains(request)
         }),
+        // Never by what is allowed of endpoints: nobody sees which ones a tunnel reaches.
+        Operation::Connect { authority } => permissions
+            .find(|position| !authority.is_empty() && grant.permission(*position).connect),
     };
     found
-        .map(|permission| (permission, None))
+        .map(|permission| Granted {
+            permission,
+            tool: None,
+            asks: grant.permission(permission).asks,
+        })
         .ok_or_else(not_granted)
 }
 
-fn call(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>), Denial> {
+/// Permissions, those first that need no approval.
+struct Preferring<'a> {
+    grant: &'a CompiledGrant,
+    positions: &'a [usize],
+}
+
+impl Preferring<'_> {
+    fn find(&self, covers: impl Fn(&usize) -> bool) -> Option<usize> {
+        let covering = self.positions.iter().copied().filter(covers);
+        covering.min_by_key(|position| self.grant.permission(*position).asks)
+    }
+}
+
+fn call(attempt: &Attempt<'_>, at: &AtServer) -> Result<Granted, Denial> {
     let not_granted = || denials::not_granted(&attempt.action.server, &attempt.action.operation);
     let (kind, name, arguments) = attempt.action.operation.call().ok_or_else(not_granted)?;
     let mut refused: Option<Refused<'_>> = None;
     let mut exhausted: Option<u32> = None;
+    let mut asking: Option<Granted> = None;
     let covering = attempt
         .grant
         .calls(at, kind, name)
@@ -251,8 +371,21 @@ fn call(attempt: &Attempt<'_>, at: &AtServer) -> Result<(usize, Option<usize>), 
             Some(max) if attempt.usage.of_call(permission, position) >= max => {
                 exhausted.get_or_insert(max);
             }
-            _ => return Ok((permission, Some(position))),
+            _ => {
+                let found = Granted {
+                    permission,
+                    tool: Some(position),
+                    asks: attempt.grant.permission(permission).asks,
+                };
+                if !found.asks {
+                    return Ok(found);
+                }
+                asking.get_or_insert(found);
+            }
         }
+    }
+    if let Some(found) = asking {
+        return Ok(found);
     }
     Err(match (exhausted, refused) {
         (Some(max), _) => denials::call_budget_exhausted(&attempt.action.operation, max),
@@ -267,17 +400,27 @@ fn query(
     attempt: &Attempt<'_>,
     at: &AtServer,
     statement: &Statement,
-) -> Result<(usize, Option<usize>), Denial> {
+) -> Result<Granted, Denial> {
     let mut first = None;
+    let mut asks = false;
     for access in &statement.accesses {
-        let found = tables(attempt.grant, at).find(|(_, table)| covers_access(table, access));
+        let covering =
+            tables(attempt.grant, at).filter(|(_, table)| covers_access(table, access));
+        let found = covering.min_by_key(|(place, _)| attempt.grant.permission(*place).asks);
         match found {
-            Some((place, _)) => first.get_or_insert(place),
+            Some((place, _)) => {
+                asks |= attempt.grant.permission(place).asks;
+                first.get_or_insert(place);
+            }
             None => return Err(denials::table_not_granted(&attempt.action.server, access)),
-        };
+        }
     }
     first
-        .map(|permission| (permission, None))
+        .map(|permission| Granted {
+            permission,
+            tool: None,
+            asks,
+        })
         .ok_or_else(|| denials::not_granted(&attempt.action.server, &attempt.action.operation))
 }
 
@@ -347,14 +490,14 @@ pub fn may_list(
             (Verb::ReadResource, template, granted)
         }
     };
-    if !granted || target.is_empty() {
+    if !granted || target.is_empty() || world.holds().holds_tool(name, target) {
         return false;
     }
-    let context = grant.contexts.of(task, caller.proof);
+    let context = grant.contexts.of(task, caller.proof, caller.risk);
     let verdict = world
         .policies()
         .ask(&agent.known, (name, &server.known), verb, target, context);
-    verdict.answer == Answer::Permitted
+    matches!(verdict.answer, Answer::Permitted | Answer::Asks)
 }
 
 #[cfg(test)]

@@ -2,16 +2,21 @@
 //! about servers, agents or policies beyond that.
 
 use model::grant::ServerRequest;
-use model::{Constraint, Denial, Operation, Rule, ServerName, TableAccess, TaskStatus};
+use model::{ApprovalLevel, Constraint, Denial, Operation, Rule, ServerName, TableAccess, TaskStatus};
 
 use crate::arguments::Refused;
 use crate::constraint::Broken;
+use crate::tools::Unapproved;
 
 /// Longest piece of text of others that is quoted, in characters.
 const QUOTED: usize = 120;
 
 const ASK_FOR_MORE: &str = "open a task from a template that allows it, or ask the owner of this \
     task's template to add it";
+
+const ASK_FOR_INSPECTION: &str = "ask an operator to have tunnels to it looked into (`inspect = true`), \
+    so that what is granted of its endpoints counts, or the owner of this task's template to add \
+    `connect = true`";
 
 fn denial(rule: Rule, reason: impl Into<String>, remedy: impl Into<String>) -> Denial {
     Denial {
@@ -42,6 +47,24 @@ pub(crate) fn agent_not_active() -> Denial {
     )
 }
 
+/// Who else is held back, and why, is not the agent's to know.
+pub(crate) fn held_back() -> Denial {
+    denial(
+        Rule::AgentNotActive,
+        "the agent is stopped by an operator, alone or with others",
+        "wait until an operator releases it; the task goes on then, if its time is not over",
+    )
+}
+
+/// For a tool that the task does grant.
+pub(crate) fn tool_disabled(operation: &Operation) -> Denial {
+    denial(
+        Rule::ToolQuarantined,
+        format!("{} is disabled", what(operation)),
+        "wait until an operator enables it again",
+    )
+}
+
 pub(crate) fn task_ended(status: TaskStatus) -> Denial {
     let reason = format!("the task is {}", status.as_str());
     denial(Rule::TaskNotOpen, reason, "open a new task")
@@ -63,6 +86,49 @@ pub(crate) fn proof_too_weak() -> Denial {
 pub(crate) fn server_not_granted(server: &ServerName) -> Denial {
     let reason = format!("the task does not grant the server `{server}`");
     denial(Rule::ServerNotGranted, reason, ASK_FOR_MORE)
+}
+
+const ASK_A_PERSON: &str = "ask an operator to approve it, then send the same again";
+
+/// The template wants a person to approve it.
+pub(crate) fn template_asks(operation: &Operation) -> Denial {
+    let reason = format!(
+        "the task allows {} only with a person's approval",
+        what(operation)
+    );
+    denial(Rule::ApprovalNeeded, reason, ASK_A_PERSON)
+}
+
+/// A policy wants a person to approve it.
+pub(crate) fn policy_asks(operation: &Operation) -> Denial {
+    let reason = format!(
+        "the organisation's policies allow {} only with a person's approval",
+        what(operation)
+    );
+    denial(Rule::ApprovalNeeded, reason, ASK_A_PERSON)
+}
+
+/// An operator, or what was noticed, has raised how much needs a person.
+pub(crate) fn level_asks(level: ApprovalLevel) -> Denial {
+    let reason = match level {
+        ApprovalLevel::All => "everything that this task does needs a person's approval now",
+        _ => "everything that changes something needs a person's approval now",
+    };
+    denial(Rule::ApprovalNeeded, reason, ASK_A_PERSON)
+}
+
+/// For a tool that the task does grant.
+pub(crate) fn tool_quarantined(server: &ServerName, tool: &str, why: Unapproved) -> Denial {
+    let reason = match why {
+        Unapproved::New => "was not approved yet",
+        Unapproved::Changed => "was changed by its server since it was approved",
+        Unapproved::Rejected => "was changed by its server, and the change was rejected",
+    };
+    denial(
+        Rule::ToolQuarantined,
+        format!("the definition of tool `{}` {reason}", quote(tool)),
+        format!("list the tools, and ask an operator to look at it: `sallyport mcp review {server}`"),
+    )
 }
 
 /// For a server that the task does grant: that it exists is no news to the caller.
@@ -87,6 +153,9 @@ fn what(operation: &Operation) -> String {
         Operation::Generate { model, .. } => format!("the model `{}`", quote(model)),
         Operation::Message { skill, .. } => format!("the skill `{}`", quote(skill)),
         Operation::Query { statement } => format!("the tables `{}`", quote(&statement.target())),
+        Operation::Connect { authority } => {
+            format!("an unseen tunnel to `{}`", quote(authority))
+        }
     }
 }
 
@@ -106,7 +175,11 @@ pub(crate) fn table_not_granted(server: &ServerName, access: &TableAccess) -> De
 pub(crate) fn not_granted(server: &ServerName, operation: &Operation) -> Denial {
     let what = what(operation);
     let reason = format!("the task does not grant {what} of the server `{server}`");
-    denial(Rule::NotGranted, reason, ASK_FOR_MORE)
+    let remedy = match operation {
+        Operation::Connect { .. } => ASK_FOR_INSPECTION,
+        _ => ASK_FOR_MORE,
+    };
+    denial(Rule::NotGranted, reason, remedy)
 }
 
 /// The word of the schema for a request of a server.

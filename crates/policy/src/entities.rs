@@ -24,10 +24,11 @@ pub(crate) enum Verb {
     Insert,
     Update,
     Delete,
+    Connect,
 }
 
 impl Verb {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::CallTool,
         Self::ReadResource,
         Self::GetPrompt,
@@ -40,6 +41,7 @@ impl Verb {
         Self::Insert,
         Self::Update,
         Self::Delete,
+        Self::Connect,
     ];
 
     /// The action that an operation is; a statement is one for each table that it touches.
@@ -53,6 +55,7 @@ impl Verb {
             Operation::Request { .. } => Some(Self::Request),
             Operation::Generate { .. } => Some(Self::Generate),
             Operation::Message { .. } => Some(Self::Message),
+            Operation::Connect { .. } => Some(Self::Connect),
             Operation::Query { .. } => None,
         }
     }
@@ -80,6 +83,7 @@ impl Verb {
             Self::Insert => "insert",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::Connect => "connect",
         }
     }
 
@@ -101,7 +105,7 @@ struct Names {
     model: EntityTypeName,
     skill: EntityTypeName,
     table: EntityTypeName,
-    actions: [EntityUid; 12],
+    actions: [EntityUid; 13],
 }
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| {
@@ -212,7 +216,7 @@ impl Touched {
                 let (schema, table) = parts('.');
                 vec![("schema", schema), ("name", table)]
             }
-            Verb::Converse | Verb::Answer => {
+            Verb::Converse | Verb::Answer | Verb::Connect => {
                 return Self {
                     uid: server.uid.clone(),
                     entity: None,
@@ -245,7 +249,7 @@ pub(crate) fn store(principal: &Known, server: &Known, touched: &Touched) -> Ent
 }
 
 /// The context of one request.
-pub(crate) fn context(task: &Task, proof: Proof, request: Option<&str>) -> Context {
+pub(crate) fn context(task: &Task, proof: Proof, risk: u8, request: Option<&str>) -> Context {
     let template =
         RestrictedExpression::new_entity_uid(uid(&NAMES.template, task.template.as_str()));
     let pairs = [
@@ -253,6 +257,7 @@ pub(crate) fn context(task: &Task, proof: Proof, request: Option<&str>) -> Conte
         ("template", template),
         ("purpose", text(&task.purpose)),
         ("proof", text(proof.as_str())),
+        ("risk", RestrictedExpression::new_long(i64::from(risk))),
     ];
     let request = request.map(|request| ("request", text(request)));
     let pairs = pairs.into_iter().chain(request);
@@ -270,7 +275,7 @@ pub(crate) fn resource_type(verb: Verb) -> &'static EntityTypeName {
         Verb::Generate => &NAMES.model,
         Verb::Message => &NAMES.skill,
         Verb::Select | Verb::Insert | Verb::Update | Verb::Delete => &NAMES.table,
-        Verb::Converse | Verb::Answer => &NAMES.server,
+        Verb::Converse | Verb::Answer | Verb::Connect => &NAMES.server,
     }
 }
 

@@ -38,6 +38,10 @@ pub(crate) struct CompiledPermission {
     pub(crate) resources: Vec<Pattern>,
     pub(crate) prompts: Vec<Pattern>,
     pub(crate) server_requests: Vec<ServerRequest>,
+    /// Whether a person must approve what it allows.
+    pub(crate) asks: bool,
+    /// Whether tunnels may be opened; only ever at an HTTP API.
+    pub(crate) connect: bool,
 }
 
 #[derive(Debug)]
@@ -180,6 +184,8 @@ impl CompiledPermission {
             resources: permission.resources.clone(),
             prompts: permission.prompts.clone(),
             server_requests: permission.server_requests.clone(),
+            asks: permission.approval.is_some(),
+            connect: permission.connect && permission.kind == PermissionKind::Http,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::grant::{Permission, TablePermission};
+use model::grant::{Permission, PermissionKind, TablePermission};
 use model::{Budget, CallPermission, Constraint, Grant, Pattern, Proof, ServerName};
 use serde_json::Value;
 
@@ -50,7 +50,7 @@ fn permission_covered(wide: &Grant, narrow: &Permission) -> bool {
     // Talking to the server at all needs a permission there, whatever it allows.
     wide.clone().next().is_some()
         && narrow.resources.iter().all(|pattern| {
-            wide.clone().any(|p| {
+            wide.clone().filter(|p| asks_no_more(p, narrow)).any(|p| {
                 p.resources
                     .iter()
                     .any(|wide| resource_covered(wide, pattern))
@@ -58,21 +58,36 @@ fn permission_covered(wide: &Grant, narrow: &Permission) -> bool {
         })
         && narrow.prompts.iter().all(|pattern| {
             wide.clone()
+                .filter(|p| asks_no_more(p, narrow))
                 .any(|p| p.prompts.iter().any(|wide| wide.covers(pattern)))
         })
         && narrow
             .server_requests
             .iter()
             .all(|request| wide.clone().any(|p| p.server_requests.contains(request)))
+        && (!opens_tunnels(narrow)
+            || wide
+                .clone()
+                .any(|p| opens_tunnels(p) && asks_no_more(p, narrow)))
         && narrow.calls().iter().all(|call| {
             wide.clone()
-                .filter(|p| p.kind == narrow.kind)
+                .filter(|p| p.kind == narrow.kind && asks_no_more(p, narrow))
                 .any(|p| p.calls().iter().any(|wide| call_covered(wide, call)))
         })
         && narrow.tables.iter().all(|table| {
             wide.clone()
+                .filter(|p| asks_no_more(p, narrow))
                 .any(|p| p.tables.iter().any(|wide| table_covered(wide, table)))
         })
+}
+
+/// Whether what one permission allows without a person, the other does not allow only with one.
+fn asks_no_more(wide: &Permission, narrow: &Permission) -> bool {
+    wide.approval.is_none() || narrow.approval.is_some()
+}
+
+fn opens_tunnels(permission: &Permission) -> bool {
+    permission.connect && permission.kind == PermissionKind::Http
 }
 
 /// Whether a table permission is within another. Conditions on rows are not compared: the same one,

@@ -1,10 +1,11 @@
 //! The organisation's policies: compiled, checked against the schema, and asked.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cedar_policy::{
-    AuthorizationError, Authorizer, Context, Entities, EntityUid, Policy, PolicySet, Request,
+    AuthorizationError, Authorizer, Context, Entities, EntityUid, Policy, PolicyId, PolicySet, Request,
 };
 use model::{Mistake, ServerName};
 
@@ -14,6 +15,9 @@ use crate::entities::{Known, Touched, Verb, store};
 mod compiling;
 
 const SCHEMA: &str = include_str!("sallyport.cedarschema");
+
+/// The annotation of a policy that wants a person's approval.
+const APPROVAL: &str = "approval";
 
 /// Most requests that are kept prepared; beyond it they are prepared anew.
 const PREPARED: usize = 1 << 14;
@@ -27,6 +31,8 @@ const PREPARED_TARGET: usize = 512;
 pub struct Policies {
     index: Index,
     version: String,
+    /// The ids of those with `@approval("always")`.
+    asking: HashSet<PolicyId>,
     prepared: papaya::HashMap<Key, Arc<Prepared>>,
     authorizer: Authorizer,
 }
@@ -80,6 +86,9 @@ pub(crate) struct Verdict {
 pub(crate) enum Answer {
     /// Some policy permits it and none forbids it.
     Permitted,
+    /// It is permitted if a person approves it: every policy that permits it says so, or every one that
+    /// forbids it forbids it only without.
+    Asks,
     /// Some policy forbids it.
     Forbidden,
     /// No policy permits it.
@@ -101,8 +110,15 @@ impl Policies {
     }
 
     fn of(policies: impl IntoIterator<Item = Policy>, version: String) -> Self {
+        let policies: Vec<Policy> = policies.into_iter().collect();
+        let asking = policies
+            .iter()
+            .filter(|policy| policy.annotation(APPROVAL).is_some())
+            .map(|policy| policy.id().clone())
+            .collect();
         Self {
             index: Index::new(policies),
+            asking,
             version,
             prepared: papaya::HashMap::new(),
             authorizer: Authorizer::new(),
@@ -162,6 +178,7 @@ impl Policies {
             &request,
             &prepared.candidates,
             &prepared.entities,
+            &self.asking,
         )
     }
 
@@ -227,6 +244,7 @@ fn judge(
     request: &Request,
     policies: &PolicySet,
     entities: &Entities,
+    asking: &HashSet<PolicyId>,
 ) -> Verdict {
     let response = authorizer.is_authorized(request, policies, entities);
     let diagnostics = response.diagnostics();
@@ -239,14 +257,60 @@ fn judge(
             policies,
         };
     }
-    let mut policies: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
-    policies.sort_unstable();
+    // Those that ask are few, mostly none: then nothing more than before is looked at.
+    let asks = !asking.is_empty()
+        && diagnostics.reason().next().is_some()
+        && diagnostics.reason().all(|id| asking.contains(id));
+    let mut reasons: Vec<String> = diagnostics.reason().map(ToString::to_string).collect();
+    reasons.sort_unstable();
     let answer = match response.decision() {
+        cedar_policy::Decision::Allow if asks => Answer::Asks,
         cedar_policy::Decision::Allow => Answer::Permitted,
-        cedar_policy::Decision::Deny if policies.is_empty() => Answer::NotPermitted,
+        cedar_policy::Decision::Deny if reasons.is_empty() => Answer::NotPermitted,
+        cedar_policy::Decision::Deny if asks => {
+            return with_approval(authorizer, request, policies, entities, asking, reasons);
+        }
         cedar_policy::Decision::Deny => Answer::Forbidden,
     };
-    Verdict { answer, policies }
+    Verdict {
+        answer,
+        policies: reasons,
+    }
+}
+
+/// What the policies say when only those forbid that a person can lift: without these, it must be
+/// permitted.
+fn with_approval(
+    authorizer: &Authorizer,
+    request: &Request,
+    policies: &PolicySet,
+    entities: &Entities,
+    asking: &HashSet<PolicyId>,
+    mut forbidding: Vec<String>,
+) -> Verdict {
+    let others = policies.policies().filter(|policy| {
+        policy.effect() == cedar_policy::Effect::Permit || !asking.contains(policy.id())
+    });
+    // A part of a set whose ids differ.
+    let verdict = match PolicySet::from_policies(others.cloned()) {
+        Ok(others) => judge(authorizer, request, &others, entities, asking),
+        Err(_) => Verdict {
+            answer: Answer::Failed,
+            policies: Vec::new(),
+        },
+    };
+    match verdict.answer {
+        Answer::Permitted | Answer::Asks => {
+            forbidding.extend(verdict.policies);
+            forbidding.sort_unstable();
+            forbidding.dedup();
+            Verdict {
+                answer: Answer::Asks,
+                policies: forbidding,
+            }
+        }
+        _ => verdict,
+    }
 }
 
 fn failed_policy(error: &AuthorizationError) -> String {

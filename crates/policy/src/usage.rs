@@ -182,7 +182,11 @@ mod tests {
             policy_version: String::new(),
             permission,
             within: Vec::new(),
+            approval: None,
+            approval_level: model::ApprovalLevel::Usual,
+            provenance: None,
             expected: Spent::default(),
+            risk: 0,
         }
     }
 

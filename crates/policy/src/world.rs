@@ -8,7 +8,9 @@ use std::sync::Arc;
 use model::{AgentName, Lifecycle, SegmentName, ServerName, Template, TemplateName};
 
 use crate::entities::Known;
+use crate::holds::Holds;
 use crate::policies::Policies;
+use crate::tools::ServerTools;
 
 /// How many parts the agents are kept in. A change copies one part, not all agents.
 const PARTS: usize = 256;
@@ -40,6 +42,8 @@ pub struct World {
     agents: Arc<[Arc<Part>]>,
     servers: Arc<BTreeMap<ServerName, ServerEntry>>,
     templates: Arc<BTreeMap<TemplateName, Template>>,
+    tools: Arc<BTreeMap<ServerName, Arc<ServerTools>>>,
+    holds: Arc<Holds>,
 }
 
 type Part = BTreeMap<AgentName, AgentEntry>;
@@ -66,6 +70,8 @@ impl World {
             agents: (0..PARTS).map(|_| Arc::clone(&empty)).collect(),
             servers: Arc::default(),
             templates: Arc::default(),
+            tools: Arc::default(),
+            holds: Arc::default(),
         }
     }
 
@@ -164,6 +170,48 @@ impl World {
             templates,
             ..self.clone()
         }
+    }
+
+    /// The world with what was approved of these servers' tools, and of no others.
+    #[must_use]
+    pub fn with_all_tools(&self, tools: BTreeMap<ServerName, Arc<ServerTools>>) -> Self {
+        Self {
+            tools: Arc::new(tools),
+            ..self.clone()
+        }
+    }
+
+    /// The world with what was approved of one server's tools changed.
+    #[must_use]
+    pub fn with_tools(&self, server: ServerName, of_server: Arc<ServerTools>) -> Self {
+        let mut tools = Arc::clone(&self.tools);
+        Arc::make_mut(&mut tools).insert(server, of_server);
+        Self {
+            tools,
+            ..self.clone()
+        }
+    }
+
+    /// What was approved of a server's tools; `None` where nobody asks for approval, as for servers that
+    /// have no tools.
+    #[must_use]
+    pub fn tools(&self, server: &ServerName) -> Option<&Arc<ServerTools>> {
+        self.tools.get(server)
+    }
+
+    /// The world with something else held back.
+    #[must_use]
+    pub fn with_holds(&self, holds: Holds) -> Self {
+        Self {
+            holds: Arc::new(holds),
+            ..self.clone()
+        }
+    }
+
+    /// What is held back by hand.
+    #[must_use]
+    pub fn holds(&self) -> &Holds {
+        &self.holds
     }
 
     /// The templates, by name.

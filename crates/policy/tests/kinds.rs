@@ -106,6 +106,7 @@ impl Scene {
                 grant: &self.grant,
                 usage: &self.usage,
                 action: &action,
+                caution: policy::Caution::default(),
                 now: Timestamp::UNIX_EPOCH,
                 id: DecisionId::new(Timestamp::UNIX_EPOCH, [0; 10]),
             },
@@ -117,7 +118,7 @@ impl Scene {
     fn denial(&mut self, name: &str, operation: Operation) -> Option<Denial> {
         match self.decide(name, operation, Spent::default()).outcome {
             Outcome::Permit { .. } => None,
-            Outcome::Deny(denial) => Some(denial),
+            Outcome::Deny(denial) | Outcome::Ask { denial, .. } => Some(denial),
         }
     }
 
@@ -139,6 +140,7 @@ fn caller<'a>(agent: &'a AgentName, instance: &'a InstanceId) -> Caller<'a> {
         agent,
         instance,
         proof: Proof::Bearer,
+        risk: 0,
     }
 }
 
@@ -204,6 +206,65 @@ fn endpoints_are_granted_with_their_arguments_and_policies_see_method_and_path()
         scene.rule("billing", request("DELETE /invoices/{id}", json!({}))),
         Some(Rule::PolicyForbids)
     );
+}
+
+fn connect(authority: &str) -> Operation {
+    Operation::Connect {
+        authority: authority.to_owned(),
+    }
+}
+
+#[test]
+fn a_tunnel_needs_leave_of_its_own_whatever_is_granted_of_endpoints() {
+    let mut scene = Scene::new();
+    let tunnel = || connect("billing.example:443");
+    let denial = scene.denial("billing", tunnel()).unwrap();
+    assert_eq!(denial.rule, Rule::NotGranted);
+    assert!(denial.remedy.contains("inspect"), "{}", denial.remedy);
+    let granted = |permission: Value| {
+        let grant = json!({"permissions": [permission], "budget": {"calls": 2}, "proof": "bearer"});
+        let mut scene = Scene::new();
+        scene.grant = CompiledGrant::new(&serde_json::from_value(grant).unwrap());
+        scene
+    };
+    let wildcards = json!({"type": "sallyport_http", "server": "billing",
+        "endpoints": [{"name": "*"}, {"name": "CONNECT *"}, {"name": "billing.example:443"}]});
+    let mut scene = granted(wildcards);
+    assert_eq!(scene.rule("billing", tunnel()), Some(Rule::NotGranted));
+    let other = json!({"type": "sallyport_mcp", "server": "billing", "connect": true});
+    assert_eq!(
+        granted(other).rule("billing", tunnel()),
+        Some(Rule::NotGranted)
+    );
+    let mut scene =
+        granted(json!({"type": "sallyport_http", "server": "billing", "connect": true}));
+    assert_eq!(
+        scene.rule("billing", request("GET /invoices/{id}", json!({}))),
+        Some(Rule::NotGranted),
+        "and it is no leave for endpoints"
+    );
+    assert_eq!(scene.rule("billing", connect("")), Some(Rule::NotGranted));
+    assert_eq!(scene.rule("billing", tunnel()), None);
+    assert_eq!(scene.rule("billing", tunnel()), None);
+    assert_eq!(
+        scene.rule("billing", tunnel()),
+        Some(Rule::BudgetExhausted),
+        "each one counts"
+    );
+}
+
+#[test]
+fn a_part_of_a_task_opens_tunnels_only_where_the_whole_may() {
+    let of = |connect: bool| -> Grant {
+        serde_json::from_value(json!({
+            "permissions": [{"type": "sallyport_http", "server": "billing", "connect": connect,
+                "endpoints": [{"name": "*"}]}],
+            "budget": {"calls": 1}, "proof": "dpop",
+        }))
+        .unwrap()
+    };
+    assert!(covers(&of(true), &of(true)) && covers(&of(true), &of(false)));
+    assert!(!covers(&of(false), &of(true)));
 }
 
 #[test]

@@ -78,7 +78,9 @@ impl Cancels {
 impl Target {
     /// Asks the database to cancel.
     pub(crate) async fn cancel(&self) {
-        upstream::cancel(&self.database, self.process, &self.key).await;
+        let database = &self.database;
+        let tls = database.tls.as_ref();
+        upstream::cancel(&database.address, tls, self.process, &self.key).await;
     }
 }
 

@@ -5,8 +5,11 @@
 //! the grant ([`role`]) and logs in with it; `session::relay` carries messages; `session::client` has each
 //! statement understood ([`sql`]), decided and recorded before it goes on; `session::upstream` counts what
 //! comes back. When the session ends, its role is dropped.
+//!
+//! [`connector`] is the other end: a listener beside the agent that authenticates for clients as they are.
 
 mod cancel;
+pub mod connector;
 mod door;
 pub mod listen;
 pub mod role;

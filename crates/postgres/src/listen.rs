@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -13,8 +13,7 @@ use tokio_util::either::Either;
 
 use crate::door::Endpoint;
 use crate::session;
-use crate::wire::backend::ErrorResponse;
-use crate::wire::startup::{LONGEST, Startup, StartupError};
+use crate::wire::startup::{self, Startup};
 
 /// A connection of a client.
 pub(crate) type Client = Either<TcpStream, TlsStream<TcpStream>>;
@@ -94,12 +93,9 @@ async fn greet(
         }
     }
     for _ in 0..3 {
-        let length = usize::try_from(client.read_u32().await?).unwrap_or(usize::MAX);
-        let Some(length) = length.checked_sub(4).filter(|l| (4..=LONGEST).contains(l)) else {
+        let Some(body) = startup::receive(&mut client).await? else {
             return Ok(None);
         };
-        let mut body = vec![0; length];
-        client.read_exact(&mut body).await?;
         match Startup::read(&body) {
             // No byte behind the request was read: nothing unencrypted is taken for encrypted.
             Ok(Startup::Ssl) if tls.is_some() && matches!(client, Either::Left(_)) => {
@@ -125,12 +121,7 @@ async fn greet(
                 }));
             }
             Err(error) => {
-                let sqlstate = match error {
-                    StartupError::Version(..) => "0A000",
-                    StartupError::Malformed => "08P01",
-                };
-                let refusal = ErrorResponse::fatal(sqlstate, error.to_string());
-                client.write_all(&refusal.to_bytes()).await?;
+                client.write_all(&error.response().to_bytes()).await?;
                 client.shutdown().await?;
                 return Ok(None);
             }

@@ -13,7 +13,7 @@ use std::error::Error;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 
-use provenance::{Annotations, Ledger};
+use provenance::{Annotations, Called, Ledger};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -82,7 +82,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 result,
             } => {
                 let ledger = tasks.get_mut(&task).ok_or("no such task")?;
-                ledger.note_result(servers.get(&server), &server, &tool, &arguments, &result);
+                let called = Called::new(&server, &tool, &arguments);
+                ledger.note_result(servers.get(&server), &called, &result);
                 json!({})
             }
             Ask::Check {

@@ -15,5 +15,5 @@ mod value;
 pub mod verdict;
 
 pub use annotations::{Annotations, draft};
-pub use ledger::{Ledger, Limits};
-pub use verdict::{Asked, Derivation, How, Origin, Reason, Verdict};
+pub use ledger::{Called, Ledger, Limits};
+pub use verdict::{Asked, Derivation, How, Origin, Reason, Verdict, visible};

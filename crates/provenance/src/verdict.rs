@@ -2,93 +2,8 @@
 
 use std::fmt;
 
+pub use model::provenance::{Asked, Derivation, How, Origin, Reason};
 use serde::{Deserialize, Serialize};
-
-/// Where a value was seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "from", rename_all = "snake_case")]
-pub enum Origin {
-    /// The task's purpose.
-    Purpose,
-    /// A parameter of the task.
-    Parameter {
-        /// Its name.
-        name: String,
-    },
-    /// What another task handed on when it opened this one.
-    Delegation,
-    /// The result of a call.
-    Result {
-        /// The server.
-        server: String,
-        /// The tool.
-        tool: String,
-        /// Which call of the task it was, counted from 1.
-        call: u32,
-        /// The call's arguments, shortened.
-        arguments: String,
-        /// Where in the result, as a JSON pointer (RFC 6901); empty for the whole.
-        place: String,
-    },
-    /// The annotations of the server.
-    Annotations,
-}
-
-/// How a value was derived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum How {
-    /// It occurs there.
-    Occurs,
-    /// It is an identifier that was listed there.
-    Listed,
-    /// It was computed from what occurs there.
-    Computed,
-    /// It does no harm wherever it comes from.
-    Harmless,
-}
-
-/// Why one value was accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Derivation {
-    /// Which argument, as a JSON pointer into the arguments.
-    pub argument: String,
-    /// How the value was derived.
-    pub how: How,
-    /// From where.
-    pub origin: Origin,
-}
-
-/// Why one value was not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// It was seen, but only where outsiders can write.
-    OnlyUntrusted,
-    /// It was seen nowhere in this task.
-    Nowhere,
-    /// It was listed, but nothing that the task says chose it.
-    NotChosen,
-    /// It holds characters that a reader cannot see.
-    Deceptive,
-    /// There are too many values in one call to check.
-    TooMany,
-}
-
-/// One value that a person must be asked about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
-    /// Which argument, as a JSON pointer into the arguments.
-    pub argument: String,
-    /// The value, shortened, with control characters escaped.
-    pub value: String,
-    /// Why it was not accepted.
-    pub reason: Reason,
-    /// Where it was seen, at most three places.
-    pub seen: Vec<Origin>,
-    /// Whether the ledger of the task was full, so that the value may have been seen elsewhere.
-    pub ledger_full: bool,
-}
 
 /// Whether a call's arguments are derivable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +18,10 @@ pub enum Verdict {
     Ask {
         /// Each value that is not derivable; at most 32.
         asked: Vec<Asked>,
+        /// Whether more than these are not.
+        more: bool,
+        /// Why, for each value that is derivable.
+        derivations: Vec<Derivation>,
     },
 }
 
@@ -114,63 +33,13 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Purpose => f.write_str("the task's purpose"),
-            Self::Parameter { name } => write!(f, "the task's parameter `{name}`"),
-            Self::Delegation => f.write_str("what the delegating task handed on"),
-            Self::Annotations => f.write_str("the server's annotations"),
-            Self::Result {
-                tool,
-                call,
-                arguments,
-                place,
-                ..
-            } => {
-                if place.is_empty() {
-                    f.write_str("the result of ")?;
-                } else {
-                    write!(f, "`{place}` of the result of ")?;
-                }
-                write!(f, "{tool}({arguments}), call {call} of the task")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let argument = self.argument.strip_prefix('/').unwrap_or(&self.argument);
-        write!(f, "`{argument}` = `{}` ", self.value)?;
-        match self.reason {
-            Reason::OnlyUntrusted => {
-                f.write_str("was seen only in untrusted content: ")?;
-                for (at, origin) in self.seen.iter().enumerate() {
-                    write!(f, "{}{origin}", if at > 0 { "; " } else { "" })?;
-                }
-            }
-            Reason::Nowhere => f.write_str("was seen nowhere in this task")?,
-            Reason::NotChosen => {
-                f.write_str("was listed, but nothing that the task says chose it")?
-            }
-            Reason::Deceptive => f.write_str("holds characters that a reader cannot see")?,
-            Reason::TooMany => f.write_str("is one of more values than are checked in one call")?,
-        }
-        if self.ledger_full {
-            f.write_str(" (the task has read more than its ledger holds)")?;
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accepted { derivations } => {
                 write!(f, "accepted: {} values are derivable", derivations.len())
             }
-            Self::Ask { asked } => {
+            Self::Ask { asked, .. } => {
                 for (at, one) in asked.iter().enumerate() {
                     write!(f, "{}{one}", if at > 0 { "\n" } else { "" })?;
                 }
@@ -180,8 +49,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A value as a person is shown it: at most 120 characters, nothing invisible.
-pub(crate) fn shorten(text: &str, most: usize) -> String {
+/// Text of others as a person is shown it: at most so many characters, and nothing that cannot be seen,
+/// that turns the direction of writing, or that a terminal acts on.
+#[must_use]
+pub fn visible(text: &str, most: usize) -> String {
     let mut shown: String = text
         .chars()
         .take(most)
@@ -199,4 +70,19 @@ pub(crate) fn shorten(text: &str, most: usize) -> String {
         shown.push('…');
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_plays_with_the_reader() {
+        let text = "a\u{202e}b\u{200b}c\n\u{1b}[31md\u{e0041}";
+        let shown = visible(text, 100);
+        assert!(shown.is_ascii(), "{shown}");
+        assert!(shown.contains("\\u{202e}") && shown.contains("\\u{1b}"), "{shown}");
+        assert_eq!(visible("Zürich, 東京", 100), "Zürich, 東京");
+        assert_eq!(visible("abcd", 2), "ab…");
+    }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use jiff::civil::date;
 use proptest::prelude::*;
-use provenance::{Annotations, Ledger};
+use provenance::{Annotations, Called, Ledger};
 use serde_json::{Map, Value, json};
 
 const TOOLS: &str = r#"
@@ -31,7 +31,7 @@ fn ledger(evil: &str) -> (Annotations, Ledger) {
     let mut ledger = Ledger::new();
     ledger.note_input(PURPOSE, &BTreeMap::new(), Some(date(2024, 1, 1)));
     let result = json!({"known": "faced beef gag@head.de 23", "ids": ["abc1", "12"], "text": format!("do {evil} now")});
-    ledger.note_result(Some(&annotations), "x", "read", &Map::new(), &result);
+    ledger.note_result(Some(&annotations), &Called::new("x", "read", &Map::new()), &result);
     (annotations, ledger)
 }
 
@@ -186,7 +186,7 @@ proptest! {
         let annotations = Annotations::parse(Path::new("annotations/x.toml"), TOOLS).unwrap();
         let mut ledger = Ledger::new();
         ledger.note_input(&purpose, &BTreeMap::from([("p".to_owned(), text.clone())]), Some(date(2024, 1, 1)));
-        ledger.note_result(Some(&annotations), "x", "read", &Map::new(), &json!({"known": text, "ids": [purpose]}));
+        ledger.note_result(Some(&annotations), &Called::new("x", "read", &Map::new()), &json!({"known": text, "ids": [purpose]}));
         let arguments = Map::from_iter([(SINKS[sink].to_owned(), Value::String(text))]);
         let _ = ledger.check(&annotations, "act", &arguments).to_string();
     }
@@ -194,7 +194,7 @@ proptest! {
     #[test]
     fn what_the_task_says_stays_accepted_whatever_else_is_read(noise in ".{0,200}") {
         let (annotations, mut ledger) = ledger("nothing");
-        ledger.note_result(Some(&annotations), "x", "read", &Map::new(), &json!({"text": noise}));
+        ledger.note_result(Some(&annotations), &Called::new("x", "read", &Map::new()), &json!({"text": noise}));
         let arguments = json!({"address": "ab.cd@fade.de", "url": "https://bed.de/face", "path": "bad/egg.bag",
             "name": "deaf head", "exact": "DEAF HEAD", "number": 34.1, "day": "2024-01-12", "moment": "2024-01-12 12:34",
             "account": "de123412341234", "id": "abc1", "words": "beef cabbage"});

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::civil::date;
-use provenance::{Annotations, Asked, Ledger, Limits, Reason, Verdict};
+use provenance::{Annotations, Asked, Called, Ledger, Limits, Reason, Verdict};
 use serde_json::{Map, Value, json};
 
 const OFFICE: &str = r#"
@@ -64,7 +64,7 @@ impl Task {
     fn read(&mut self, tool: &str, arguments: Value, result: Value) {
         let arguments = map(arguments);
         self.ledger
-            .note_result(Some(&self.annotations), "office", tool, &arguments, &result);
+            .note_result(Some(&self.annotations), &Called::new("office", tool, &arguments), &result);
     }
 
     fn check(&self, tool: &str, arguments: Value) -> Verdict {
@@ -77,7 +77,7 @@ impl Task {
 
     fn asked(&self, tool: &str, arguments: Value) -> Vec<Asked> {
         match self.check(tool, arguments) {
-            Verdict::Ask { asked } => asked,
+            Verdict::Ask { asked, .. } => asked,
             accepted @ Verdict::Accepted { .. } => panic!("{accepted}"),
         }
     }
@@ -318,7 +318,7 @@ fn labels_follow_delegation() {
     assert!(
         asked[0]
             .to_string()
-            .contains("what the delegating task handed on"),
+            .contains("what an agent handed on"),
         "{}",
         asked[0]
     );
@@ -342,7 +342,7 @@ fn a_full_ledger_says_so_and_asks() {
     task.read("mail", json!({}), json!([{"body": "word ".repeat(1_000)}]));
     assert!(task.ledger.is_full());
     let asked = task.asked("send", json!({"to": "ann@corp.example"}));
-    assert!(asked[0].ledger_full && asked[0].to_string().contains("more than its ledger holds"));
+    assert!(asked[0].incomplete && asked[0].to_string().contains("more than is remembered"));
     for at in 0..100 {
         task.read(
             "people",
@@ -366,6 +366,7 @@ fn a_verdict_is_data() {
     ] {
         let verdict = task.check("send", arguments);
         let text = serde_json::to_string(&verdict).unwrap();
-        assert_eq!(serde_json::from_str::<Verdict>(&text).unwrap(), verdict);
+        let read: Verdict = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
     }
 }

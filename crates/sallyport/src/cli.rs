@@ -4,7 +4,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    agent, annotate, audit, check, init, keys, serve, server, shell, status, task, template,
+    agent, annotate, approvals, audit, canary, check, findings, incidents, init, keys, mcp, rules, serve, server, shell, status, task, template,
+    vault,
 };
 use crate::{confined, connect, demo};
 
@@ -43,15 +44,23 @@ pub(crate) enum Command {
     /// Run the gateway and its control plane
     Serve(serve::Args),
     /// Carry an MCP client's messages to a protected server, with a proof on each call
-    Connect(connect::Args),
+    Connect(connect::Invocation),
     /// Register, enrol, stop and retire agents
     Agent(agent::Args),
     /// Open, list and end tasks
     Task(task::Args),
     /// See the kinds of task that there are
     Template(template::Args),
+    /// Decide what agents may do only if a person lets them
+    Approvals(approvals::Args),
     /// Draft a server's annotations, by which arguments are checked
     Annotate(annotate::Args),
+    /// Review the tools of MCP servers, and pin their programs
+    Mcp(mcp::Args),
+    /// List the rules of the content detectors, and try them
+    Rules(rules::Args),
+    /// Plant canary tokens, and watch for them
+    Canary(canary::Args),
     /// See, disable and enable protected servers
     Server(server::Args),
     /// See and rotate the keys that tokens are signed with
@@ -60,8 +69,14 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     /// Take over changed files now
     Reload(status::ReloadArgs),
+    /// See what detectors saw, suppress it, say what was a false alarm
+    Findings(findings::Args),
+    /// See and close incidents: findings that belong together
+    Incidents(incidents::Args),
     /// Read, verify and prove the audit log
     Audit(audit::Args),
+    /// See and destroy content that is kept for investigation
+    Vault(vault::Args),
     /// Print a completion script for a shell
     Completion(shell::CompletionArgs),
     /// Print or write the manual pages

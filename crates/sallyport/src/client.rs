@@ -19,6 +19,8 @@ use crate::setup;
 const WHAT: &str = "Sallyport";
 /// The file with the operator's token in the data directory.
 const TOKEN_FILE: &str = "operator.token";
+/// Longest answer, in bytes: content from the vault may be long.
+const ANSWER: usize = 512 << 20;
 /// Most entries that are asked for at once.
 const PAGE: usize = 200;
 
@@ -164,6 +166,18 @@ impl Client {
         Ok(all)
     }
 
+    /// Gets one page of a list; the answer may take as long as the request says.
+    ///
+    /// # Errors
+    /// [`Failure`] with the reason and the remedy that the answer gives.
+    pub(crate) fn ask_list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filters: &[(&str, Option<String>)],
+    ) -> Result<Page<T>, Failure> {
+        self.get(&format!("{path}?{}", query(filters.iter())))
+    }
+
     fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -188,7 +202,7 @@ impl Client {
             .map_err(|error| Failure::new(format!("`{}{path}` is no URL: {error}", self.base)))?;
         let answer = self
             .runtime
-            .block_on(self.http.ask(WHAT, request))
+            .block_on(self.http.ask_for(ANSWER, WHAT, request))
             .map_err(|trouble| match trouble {
                 Trouble::Unreachable { url: _, why, .. } => {
                     Failure::new(format!("Sallyport does not answer at {}: {why}", self.base))

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Reported,
     /// Whoever read the output went away, as `head` does; exit code 0.
     ReaderGone,
+    /// A program that was run ended with this exit code, and has said why.
+    Program(u8),
 }
 
 impl Failure {
@@ -45,6 +47,11 @@ impl Failure {
     /// The mistakes were printed already.
     pub(crate) fn reported() -> Self {
         Self::of(Kind::Reported, "")
+    }
+
+    /// A program that was run ended with this exit code.
+    pub(crate) fn of_program(code: u8) -> Self {
+        Self::of(Kind::Program(code), "")
     }
 
     fn of(kind: Kind, message: impl Into<String>) -> Self {
@@ -74,7 +81,10 @@ impl Failure {
 
     /// Whether there is something left to print.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.kind, Kind::Reported | Kind::ReaderGone)
+        matches!(
+            self.kind,
+            Kind::Reported | Kind::ReaderGone | Kind::Program(_)
+        )
     }
 
     /// The exit code of the process.
@@ -84,6 +94,7 @@ impl Failure {
             Kind::Usage => ExitCode::from(2),
             Kind::NotVerified => ExitCode::from(3),
             Kind::ReaderGone => ExitCode::SUCCESS,
+            Kind::Program(code) => ExitCode::from(code),
         }
     }
 }

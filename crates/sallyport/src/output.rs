@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
+use model::inspection::Severity;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -163,12 +164,26 @@ pub(crate) fn visible(text: &str) -> String {
         .collect()
 }
 
+/// The colour of a severity.
+pub(crate) fn severity_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Info | Severity::Low => FAINT,
+        Severity::Medium => WARN,
+        Severity::High | Severity::Critical => BAD,
+    }
+}
+
+/// A severity in its colour.
+pub(crate) fn severity(severity: Severity) -> String {
+    paint(severity_style(severity), severity)
+}
+
 /// A state in the colour of its meaning.
 pub(crate) fn state(word: &str) -> String {
     let style = match word {
-        "active" | "open" | "answered" | "permitted" | "enabled" | "ready" => GOOD,
-        "registered" | "completed" | "expired" | "idle" => FAINT,
-        "quarantined" | "disabled" | "degraded" => WARN,
+        "active" | "open" | "answered" | "permitted" | "approved" | "enabled" | "ready" => GOOD,
+        "registered" | "completed" | "expired" | "cancelled" | "idle" | "closed" | "false-alarm" => FAINT,
+        "quarantined" | "disabled" | "degraded" | "pending" | "destroyed" => WARN,
         "retired" | "revoked" | "denied" | "refused" | "failed" => BAD,
         _ => Style::new(),
     };

@@ -7,11 +7,17 @@
 //! memory and loaded from here at start.
 
 mod agents;
+mod answers;
+mod approvals;
+mod asked;
 mod error;
+mod findings;
 mod owed;
 mod row;
 mod tasks;
 mod tokens;
+mod tools;
+mod watch;
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -20,8 +26,14 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+pub use answers::StoredAnswer;
+pub use approvals::{ApprovalFilter, Filed, LevelOf, RaisedLevel, Room};
+pub use asked::{AskedChange, GivenId, Webhook};
 pub use error::StoreError;
+pub use findings::{FindingFilter, FindingRow, IncidentFilter, IncidentRow};
 pub use tasks::{OpenTask, TaskFilter, UsageSnapshot};
+pub use tools::{ApprovedTool, ListedTool, StoredCanary, StoredTool, ToolHashes};
+pub use watch::{KNOWN, WatchBatch, WatchPosition, Watched};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "sallyport.db";

@@ -126,6 +126,14 @@ impl Store {
         .await?;
         let first = done.rows_affected() > 0;
         if first {
+            // What people allowed it, and were still asked, ends with it.
+            sqlx::query(
+                "UPDATE approvals SET status = 'cancelled' \
+                 WHERE task = $1 AND status IN ('pending', 'approved')",
+            )
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
             owe(&mut transaction, owed).await?;
         }
         transaction.commit().await?;

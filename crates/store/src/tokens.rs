@@ -71,6 +71,10 @@ impl Store {
             "DELETE FROM enrolments WHERE expires_at <= $1",
             "DELETE FROM usage_snapshots WHERE task IN (SELECT id FROM tasks \
              WHERE status <> 'open' AND ended_at <= $1)",
+            "DELETE FROM given_ids WHERE task IN (SELECT id FROM tasks \
+             WHERE status <> 'open' AND ended_at <= $1)",
+            "DELETE FROM webhooks WHERE task IN (SELECT id FROM tasks \
+             WHERE status <> 'open' AND ended_at <= $1)",
         ] {
             sqlx::query(table)
                 .bind(nanos(now))

@@ -66,6 +66,7 @@ fn task(agent: &str, number: u8) -> Task {
             permissions: Vec::new(),
             budget: Budget::of_calls(7),
             proof: Proof::Dpop,
+            trusted_inputs: model::grant::TrustedInputs::default(),
         },
         opened_at,
         expires_at: at(5_000),
@@ -613,10 +614,10 @@ async fn a_damaged_row_is_an_error_and_not_a_default() {
     let path = bench.dir.path().join(store::FILE);
     let mut bytes = std::fs::read(&path).unwrap();
     let word = b"registered";
-    // The last place is the row; those before are the schema.
+    // The row is the only place where it is no part of a longer word of the schema.
     let place = bytes
-        .windows(word.len())
-        .rposition(|part| part == word)
+        .windows(word.len() + 1)
+        .rposition(|part| part.starts_with(word) && part[word.len()] != b'_')
         .unwrap();
     bytes[place..place + 4].copy_from_slice(b"root");
     std::fs::write(&path, bytes).unwrap();

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use gateway::front::Settings;
 use gateway::intake::{Broken, Room, collect};
 use gateway::mcp::delivery::{Feed, delivery};
-use gateway::problem::problem;
+use gateway::problem::{PROXY_STATUS, received, unanswered};
 use gateway::resource::Route as Resource;
 use gateway::slots::Slot;
+use gateway::upstream::UpstreamError;
 use gateway::{Body, full, wait};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, Uri};
@@ -22,11 +23,13 @@ use crate::account::Account;
 use crate::api::Api;
 use crate::headers;
 use crate::redaction::Redaction;
+use crate::visit::Named;
 
 /// One answer, and what it is for.
 pub(crate) struct Answer<'a> {
     pub(crate) api: &'a Api,
     pub(crate) resource: &'a Resource,
+    pub(crate) named: Named,
     pub(crate) settings: &'a Settings,
     pub(crate) room: &'a Room,
     pub(crate) redaction: Option<&'a Redaction>,
@@ -43,7 +46,10 @@ impl Answer<'_> {
         response: Response<Incoming>,
     ) -> Response<Body> {
         let (mut head, body) = response.into_parts();
-        if head.status == StatusCode::UNAUTHORIZED {
+        if matches!(
+            head.status,
+            StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        ) {
             let server = self.api.web.name();
             tracing::warn!(target: "upstream", %server, "the API refuses the gateway's credential");
             return failed(
@@ -74,6 +80,10 @@ impl Answer<'_> {
             account.ended = Ended::UpstreamError;
         }
         head.headers = headers::back(head.headers, false);
+        if head.status.is_client_error() || head.status.is_server_error() {
+            let mark = received(head.status);
+            head.headers.insert(PROXY_STATUS.clone(), mark);
+        }
         if let Some(redaction) = self.redaction {
             return self.redacted(redaction, account, head, body).await;
         }
@@ -90,7 +100,7 @@ impl Answer<'_> {
         Response::from_parts(head, delivered.boxed())
     }
 
-    /// Where a redirect leads, at the gateway; none when it leads out of the API.
+    /// Where a redirect leads, by the name that the agent has for it; none when it leads out of the API.
     fn location(&self, location: &HeaderValue) -> Option<HeaderValue> {
         let uri: Uri = location.to_str().ok()?.parse().ok()?;
         let base: Uri = self.api.web.base_url().parse().ok()?;
@@ -102,6 +112,9 @@ impl Answer<'_> {
         let rest = uri.path().strip_prefix(base.path().trim_end_matches('/'))?;
         // Only what could be requested here, so that nothing is read in two ways by the agent either.
         crate::path::segments(rest).ok()?;
+        if self.named == Named::ByItself {
+            return Some(location.clone());
+        }
         let query = uri
             .query()
             .map_or(String::new(), |query| format!("?{query}"));
@@ -173,16 +186,32 @@ fn is_json(kind: &HeaderValue) -> bool {
     })
 }
 
-/// There is no answer that could be passed on.
-pub(crate) fn failed(mut account: Account, reason: &str) -> Response<Body> {
-    let response = problem(
-        StatusCode::BAD_GATEWAY,
-        reason,
-        "try again later, or tell the operator; the audit log names the request",
-    );
-    account.ended = Ended::UpstreamFailed;
+/// There is an answer, but none that could be passed on.
+pub(crate) fn failed(account: Account, reason: &str) -> Response<Body> {
+    without(account, reason, "http_protocol_error")
+}
+
+/// There is no answer.
+pub(crate) fn unreached(account: Account, error: &UpstreamError) -> Response<Body> {
+    let kind = match error {
+        UpstreamError::Timeout => "http_response_timeout",
+        UpstreamError::TooMany(_) => "connection_limit_reached",
+        UpstreamError::Protocol(_) => "http_protocol_error",
+        UpstreamError::Unreachable(_) | UpstreamError::Disabled => "destination_unavailable",
+    };
+    without(account, &error.to_string(), kind)
+}
+
+fn without(account: Account, reason: &str, kind: &'static str) -> Response<Body> {
     account.finish(Ended::UpstreamFailed);
-    response
+    let remedy = "try again later, or tell the operator; the audit log names the request";
+    unanswered(reason, remedy, kind)
+}
+
+/// The agent's own doing broke the request while it was on its way.
+pub(crate) fn withdrawn(account: Account, refused: Response<Body>) -> Response<Body> {
+    account.finish(Ended::Cancelled);
+    refused
 }
 
 /// The task, the agent or the API was ended meanwhile.

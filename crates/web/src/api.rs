@@ -22,7 +22,8 @@ pub(crate) struct Api {
     pub(crate) redactions: HashMap<String, Redaction>,
     /// Headers of requests that pass besides the common ones.
     pub(crate) headers: Vec<HeaderName>,
-    pub(crate) opaque_bodies: bool,
+    /// The longest body that may pass though nobody can look into it; none may if absent.
+    pub(crate) opaque_bytes: Option<u64>,
     pub(crate) call_token: Option<CallTokens>,
 }
 
@@ -82,6 +83,9 @@ impl Api {
                 }
             }
         });
+        if settings.opaque_bytes.is_some() && !settings.opaque_bodies {
+            wrong.push("it has `opaque_bytes` without `opaque_bodies = true`".to_owned());
+        }
         if call_token.is_some() && web.server().credential.is_some() {
             wrong.push("it has both `credential` and `call_token`; keep one".to_owned());
         }
@@ -92,13 +96,13 @@ impl Api {
                 .map(|why| format!("server `{name}`: {why}"))
                 .collect());
         }
-        let opaque_bodies = settings.opaque_bodies;
+        let opaque_bytes = settings.opaque_bodies.then(|| settings.opaque_bytes());
         Ok(Self {
             web,
             routes,
             redactions,
             headers,
-            opaque_bodies,
+            opaque_bytes,
             call_token,
         })
     }

@@ -131,8 +131,8 @@ fn distinct(arguments: Map<String, Value>) -> Result<Map<String, Value>, Refusal
 pub(crate) struct Reading<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) room: &'a Room,
-    /// Whether bodies may pass that cannot be looked into.
-    pub(crate) opaque_bodies: bool,
+    /// The longest body that may pass though it cannot be looked into; none may if absent.
+    pub(crate) opaque_bytes: Option<u64>,
 }
 
 /// The parts of a request that make its arguments.
@@ -182,14 +182,18 @@ pub(crate) async fn of(
     }
     let kind = kind(headers)?;
     if matches!(kind, Kind::Other) {
-        return if reading.opaque_bodies {
-            Ok((distinct(arguments)?, Sent::Opaque(body)))
-        } else {
-            Err(Refusal::new(
+        return match reading.opaque_bytes {
+            Some(limit) if body.size_hint().lower() > limit => Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body is longer than {limit} bytes"),
+                "send less at once; an operator can raise `opaque_bytes` of the API",
+            )),
+            Some(_) => Ok((distinct(arguments)?, Sent::Opaque(body))),
+            None => Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "the body is neither JSON nor a form, so that nobody can look into it",
                 "send JSON; an operator can let other bodies pass with `opaque_bodies`",
-            ))
+            )),
         };
     }
     let bytes = whole(body, limits, room).await?;

@@ -5,11 +5,13 @@
 //! 2. `visit`: who is calling, before anything of the body is read;
 //! 3. `arguments`: what is attempted;
 //! 4. and 5. [`gateway::pipeline`]: the decision and its durable record;
-//! 6. `visit`, `headers`, `call_token`: to the API, with nothing of the agent's credentials, and with one
-//!    that is made for this request alone;
+//! 6. `visit`, `headers`, `upload`, `call_token`: to the API, with nothing of the agent's credentials, and
+//!    with one that is made for this request alone;
 //! 7. `answer`, [`redaction`]: what the agent may see of the answer, while it passes; `upgrade`: both ways
 //!    after an upgrade;
 //! 8. `account`: what became of it.
+//!
+//! [`proxy`] is another way to the same APIs, for clients that cannot be told another URL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,15 +35,23 @@ mod call_token;
 mod headers;
 pub mod openapi;
 pub mod path;
+pub mod proxy;
 pub mod query;
 pub mod redaction;
 pub mod routes;
 mod upgrade;
+mod upload;
 mod visit;
 
 use api::Api;
+use proxy::{Hosts, Proxy, Tunnels};
 
-type Apis = BTreeMap<ServerName, Arc<Api>>;
+/// The APIs of a configuration.
+#[derive(Default)]
+struct Apis {
+    by_name: BTreeMap<ServerName, Arc<Api>>,
+    hosts: Hosts,
+}
 
 /// The enforcement point, for one listener.
 pub struct Endpoint {
@@ -55,6 +65,7 @@ struct Shared {
     apis: ArcSwap<Apis>,
     slots: Slots,
     room: Room,
+    tunnels: Tunnels,
 }
 
 impl Endpoint {
@@ -72,13 +83,21 @@ impl Endpoint {
         let shared = Shared {
             pipeline,
             keys,
-            apis: ArcSwap::from_pointee(apis(config, &Apis::new())?),
+            apis: ArcSwap::from_pointee(apis(config, &Apis::default())?),
             slots: Slots::default(),
             room: Room::new(settings.load().limits.longest()),
+            tunnels: Tunnels::new(config.limits.connections),
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// The forward proxy to the same APIs, for a listener of its own. `url` is what clients reach it by,
+    /// and the resource of the tokens for it.
+    #[must_use]
+    pub fn proxy(&self, settings: Arc<ArcSwap<Settings>>, url: String) -> Proxy {
+        Proxy::new(Arc::clone(&self.shared), settings, url)
     }
 }
 
@@ -91,6 +110,14 @@ impl Door for Endpoint {
         let prepared = apis(config, &self.shared.apis.load())?;
         Ok(Box::new(move || self.shared.apis.store(Arc::new(prepared))))
     }
+
+    fn sweep(&self) {
+        self.shared.tunnels.sweep(self.shared.pipeline.live());
+    }
+
+    fn stop(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.tunnels.stop())
+    }
 }
 
 impl HttpDoor for Endpoint {
@@ -102,19 +129,21 @@ impl HttpDoor for Endpoint {
 /// The APIs of a configuration.
 fn apis(config: &Config, before: &Apis) -> Result<Apis, Vec<String>> {
     let webs = gateway::upstream::webs(config, ServerKind::Http, |name| {
-        before.get(name).map(|api| Arc::clone(&api.web))
+        let known = before.by_name.get(name);
+        known.map(|api| Arc::clone(&api.web))
     });
-    let mut apis = Apis::new();
+    let mut by_name = BTreeMap::new();
     let mut wrong = Vec::new();
     for web in webs? {
         let name = web.name().clone();
         match Api::new(web, &config.trust_domain) {
-            Ok(api) => drop(apis.insert(name, Arc::new(api))),
+            Ok(api) => drop(by_name.insert(name, Arc::new(api))),
             Err(errors) => wrong.extend(errors),
         }
     }
     if wrong.is_empty() {
-        Ok(apis)
+        let hosts = Hosts::new(config, by_name.values());
+        Ok(Apis { by_name, hosts })
     } else {
         Err(wrong)
     }

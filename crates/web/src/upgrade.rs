@@ -51,9 +51,7 @@ async fn join(agent: OnUpgrade, api: OnUpgrade, account: &mut Account) -> Ended 
     let (mut from_agent, mut to_agent) = tokio::io::split(TokioIo::new(agent));
     let (mut from_api, mut to_api) = tokio::io::split(TokioIo::new(api));
     let sent = copy(&mut from_agent, &mut to_api, |_| {});
-    let received = copy(&mut from_api, &mut to_agent, |bytes| {
-        account.see(&bytes::Bytes::copy_from_slice(bytes));
-    });
+    let received = copy(&mut from_api, &mut to_agent, |bytes| account.see(bytes));
     tokio::select! {
         // Whoever ends first ends both: WebSocket closes with a handshake of its own before.
         _ = sent => Ended::Answered,

@@ -1,26 +1,19 @@
 //! One request, from the door to the API.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
 use gateway::caller::Caller;
 use gateway::front::Knock;
-use gateway::live::CutSignal;
-use gateway::pipeline::Digest;
 use gateway::problem::{denied, problem};
 use gateway::resource::challenge;
-use gateway::{Body, BodyError, full};
+use gateway::{Body, full};
 use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body::Frame;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use jiff::Timestamp;
 use model::{Action, Denial, Operation, Rule};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::account::Account;
 use crate::answer::{self, Answer};
@@ -28,6 +21,7 @@ use crate::api::Api;
 use crate::arguments::{self, Reading, Refusal, Sent};
 use crate::routes::{Found, WEBSOCKET};
 use crate::upgrade::Upgraded;
+use crate::upload::{Bounds, Outcome, Upload};
 use crate::{Shared, call_token, headers, path};
 
 /// Answers one request.
@@ -44,10 +38,30 @@ pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body>
         Ok(caller) => caller,
         Err(refused) => return challenge(&refused, &knock.route, base_url),
     };
-    let api = shared.apis.load().get(&knock.route.server).cloned();
+    answer_for(shared, &caller, knock, Named::ByGateway).await
+}
+
+/// How the agent names the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// By a URL of the gateway.
+    ByGateway,
+    /// By its own URL, through the forward proxy.
+    ByItself,
+}
+
+/// Answers one request of a caller.
+pub(crate) async fn answer_for(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    knock: Knock,
+    named: Named,
+) -> Response<Body> {
+    let api = shared.apis.load().by_name.get(&knock.route.server).cloned();
     let visit = Visit {
         shared,
-        caller: &caller,
+        caller,
+        named,
         knock_path: format!("{}{}", knock.route.path(), knock.rest),
     };
     // One that is not there and one that is not granted read the same: the decision says so.
@@ -63,6 +77,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body>
 struct Visit<'a> {
     shared: &'a Arc<Shared>,
     caller: &'a Caller,
+    named: Named,
     /// For the record of a refusal.
     knock_path: String,
 }
@@ -115,6 +130,18 @@ impl Visit<'_> {
                     "write it as the endpoint is written",
                 ));
             }
+            // A WebSocket over HTTP/2 (RFC 8441) is asked for in a way that is not offered; what comes here
+            // tried to do without an upgrade.
+            Found::Nothing
+                if request.version() == Version::HTTP_2
+                    && matches!(api.routes.find(WEBSOCKET, &segments), Found::Route(..)) =>
+            {
+                return Err(Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "this endpoint is a WebSocket, which is opened over HTTP/1.1",
+                    "open it over HTTP/1.1",
+                ));
+            }
             Found::Nothing => {
                 return Err(Refusal::new(
                     StatusCode::NOT_FOUND,
@@ -143,7 +170,7 @@ impl Visit<'_> {
         let reading = Reading {
             limits,
             room: &self.shared.room,
-            opaque_bodies: api.opaque_bodies,
+            opaque_bytes: api.opaque_bytes,
         };
         let said = arguments::Parts {
             route,
@@ -194,10 +221,19 @@ impl Visit<'_> {
             Err(refused) => return Ok(denied(&refused)),
         };
         let signal = permit.signal();
-        let account = Account::new(permit, Digest::new(&self.caller.task));
-        let body = match sent {
-            Sent::Whole(bytes) => full(bytes),
-            Sent::Opaque(body) => Cuttable::new(body, &signal).boxed(),
+        let digest = permit.digest();
+        let mut account = Account::new(permit, digest);
+        let bounds = Bounds {
+            bytes: api.opaque_bytes.unwrap_or(0),
+            silence: Duration::from_secs(limits.request_seconds),
+        };
+        let (body, outcome) = match sent {
+            Sent::Whole(bytes) => (full(bytes), Outcome::default()),
+            Sent::Opaque(body) => {
+                let (upload, outcome, guard) = Upload::new(body, bounds, signal.cut());
+                account.upload = Some(guard);
+                (upload.boxed(), outcome)
+            }
         };
         let mut outgoing = Request::new(body);
         *outgoing.method_mut() = parts.method;
@@ -215,7 +251,12 @@ impl Visit<'_> {
         drop(dispatch);
         let mut response = match answered {
             Ok(response) => response,
-            Err(error) => return Ok(answer::failed(account, &error.to_string())),
+            Err(error) => {
+                return Ok(match outcome.refusal(bounds) {
+                    Some(refused) => answer::withdrawn(account, refused),
+                    None => answer::unreached(account, &error),
+                });
+            }
         };
         match (agent, response.status()) {
             (Some(agent), StatusCode::SWITCHING_PROTOCOLS) => {
@@ -235,6 +276,7 @@ impl Visit<'_> {
                 let answer = Answer {
                     api,
                     resource: &resource,
+                    named: self.named,
                     settings: &settings,
                     room: &self.shared.room,
                     redaction,
@@ -268,6 +310,10 @@ fn is_websocket(method: &Method, headers: &HeaderMap) -> Result<bool, Refusal> {
     let Some(upgrade) = headers.get(UPGRADE) else {
         return Ok(false);
     };
+    // What clients of HTTP/2 once asked (RFC 7540 §3.2) may be left unheard, and nothing of it passes.
+    if upgrade == "h2c" && headers.get_all(UPGRADE).iter().count() == 1 {
+        return Ok(false);
+    }
     let named = |value: &http::HeaderValue, word: &str| {
         value.to_str().is_ok_and(|text| {
             text.split(',')
@@ -289,49 +335,5 @@ fn is_websocket(method: &Method, headers: &HeaderMap) -> Result<bool, Refusal> {
             "the only upgrade is to WebSocket, with GET",
             "leave out the Upgrade header",
         ))
-    }
-}
-
-/// A body that ends with an error when it is cut.
-struct Cuttable {
-    body: Incoming,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Cuttable {
-    fn new(body: Incoming, signal: &CutSignal) -> Self {
-        Self {
-            body,
-            cut: Box::pin(signal.cut()),
-        }
-    }
-}
-
-impl http_body::Body for Cuttable {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.cut.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(BodyError("the request was cut off".to_owned()))));
-        }
-        let broke = |_| BodyError("the request broke off".to_owned());
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        // Trailers are headers that nobody looked at.
-        Poll::Ready(match frame {
-            Some(Ok(frame)) if frame.is_trailers() => None,
-            other => other.map(|frame| frame.map_err(broke)),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
     }
 }

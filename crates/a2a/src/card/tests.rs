@@ -4,6 +4,7 @@ use jiff::Timestamp;
 const OFFER: Offer<'static> = Offer {
     url: "http://gw/a2a/desk",
     issuer: "http://sts",
+    pushes: false,
 };
 
 fn upstream() -> Value {
@@ -64,6 +65,12 @@ fn nothing_of_the_upstream_but_its_words_is_left() {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     assert_eq!(shown["capabilities"]["pushNotifications"], false);
+    let offer = Offer {
+        pushes: true,
+        ..OFFER
+    };
+    let pushing = card.rewritten(&offer, |_| true, &keys).unwrap();
+    assert_eq!(pushing["capabilities"]["pushNotifications"], true);
     assert_eq!(shown["supportedInterfaces"][0]["url"], "http://gw/a2a/desk");
     assert!(!shown.contains_key("url"), "it does not speak 0.3");
     std::fs::remove_dir_all(dir).unwrap();

@@ -23,6 +23,8 @@ fn watch(method: Method, dialect: Dialect, about: Option<&str>) -> Watch {
             sub_task: None,
         }),
         fresh: method.sends(),
+        own: None,
+        registering: None,
         limits: json::Limits {
             bytes: 1 << 16,
             depth: 32,
@@ -137,5 +139,38 @@ proptest! {
             let _ = watch(method, Dialect::V03, None).look(text.as_bytes(), &owned);
             let _ = watch(method, Dialect::V1, None).look(&answer(json!({ "task": text })), &owned);
         }
+    }
+}
+
+#[test]
+fn notifications_of_both_dialects_say_whom_they_are_about() {
+    let limits = json::Limits {
+        bytes: 1 << 16,
+        depth: 32,
+    };
+    let read = |text: Value| told(text.to_string().as_bytes(), limits);
+    let task = json!({ "id": "t", "contextId": "c", "status": { "state": "completed" } });
+    let mut old = task.clone();
+    old["kind"] = "task".into();
+    let new = json!({ "task": { "id": "t", "contextId": "c",
+        "status": { "state": "TASK_STATE_COMPLETED" } } });
+    for (text, state) in [(old, "completed"), (new, "TASK_STATE_COMPLETED")] {
+        let told = read(text).unwrap();
+        assert_eq!(told.task.as_deref(), Some("t"));
+        assert_eq!(told.context.as_deref(), Some("c"));
+        assert_eq!(told.state.as_deref(), Some(state));
+        assert!(told.over);
+    }
+    let update = json!({ "statusUpdate": { "taskId": "t", "status": { "state": "a b\nc" } } });
+    let told = read(update).unwrap();
+    assert!(!told.over && told.state.is_none());
+    for bad in [
+        task,
+        json!({ "task": { "id": 1 } }),
+        json!({ "task": { "id": "t" }, "message": {} }),
+        json!({ "kind": "surprise", "id": "t" }),
+        json!([]),
+    ] {
+        assert!(read(bad.clone()).is_err(), "{bad}");
     }
 }

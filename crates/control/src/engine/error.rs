@@ -2,6 +2,7 @@
 
 use audit::AuditError;
 use store::StoreError;
+use vault::VaultError;
 
 /// Why the engine did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,9 @@ pub enum EngineError {
     /// A restriction holds, but nothing more can be said, since the store cannot be read.
     #[error("the restriction is in effect, but the store cannot be read: {0}")]
     Held(String),
+    /// The vault did not do its part.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The process is ending.
     #[error("the process is ending, so the change was not made")]
     Ending,
@@ -107,6 +111,13 @@ impl EngineError {
                 "verify the log with `sallyport audit verify`; restore it if it is damaged"
                     .to_owned()
             }
+            Self::Vault(VaultError::Nothing { .. } | VaultError::NothingOf { .. }) => {
+                "`sallyport vault list` says what is kept".to_owned()
+            }
+            Self::Vault(VaultError::Destroyed { .. }) => {
+                "the log still has what happened, and the hashes".to_owned()
+            }
+            Self::Vault(_) => "see docs/vault.md on the vault's key and folder".to_owned(),
             Self::Held(_) => "make the store readable again (see /readyz)".to_owned(),
             Self::Ending => "repeat the request when it is running again".to_owned(),
         }
@@ -124,9 +135,14 @@ impl EngineError {
             Self::EnrolmentRefused => "enrolment_refused",
             Self::AuditUnavailable(_) => "audit_unavailable",
             Self::Store(StoreError::AgentExists(_) | StoreError::KeyInUse) => "conflict",
-            Self::Store(_) | Self::Keys(_) | Self::Recovery(_) | Self::Held(_) | Self::Ending => {
-                "unavailable"
-            }
+            Self::Vault(VaultError::Nothing { .. } | VaultError::NothingOf { .. }) => "not_found",
+            Self::Vault(VaultError::Destroyed { .. }) => "destroyed",
+            Self::Store(_)
+            | Self::Keys(_)
+            | Self::Recovery(_)
+            | Self::Held(_)
+            | Self::Vault(_)
+            | Self::Ending => "unavailable",
         }
     }
 }

@@ -51,6 +51,7 @@ impl Engine {
             }
             if is_due(&mut pruned, PRUNE) || std::mem::take(&mut first) {
                 self.prune(now).await;
+                self.expire_kept(now).await;
             }
         }
         self.pay_owed().await;

@@ -13,32 +13,40 @@
 //! Changes run to their end even when the caller goes away in the middle.
 
 mod agents;
+mod approvals;
+mod canaries;
 mod error;
 mod housekeeping;
 mod parts;
 mod recovery;
 mod restriction;
+mod review;
 mod setup;
 mod tasks;
+mod watching;
+mod tools;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use audit::AuditError;
 use gateway::live::Live;
 use gateway::pipeline::Pipeline;
 use identity::KeyRing;
 use jiff::{SignedDuration, Timestamp};
-use model::config::{Redaction, Server};
+use model::config::{Monitor, Redaction, Server};
 use model::record::Record;
 use model::{AgentName, InstanceId, ServerName, Template, TemplateName, TrustDomain};
 use policy::Policies;
 use store::Store;
 
 use crate::api;
+use crate::watch::Watch;
 
+pub use approvals::Approve;
 pub use error::EngineError;
 pub use restriction::Restricted;
 pub use tasks::OpenTask;
@@ -56,6 +64,8 @@ pub struct Setup {
     pub servers: BTreeMap<ServerName, Server>,
     /// What of arguments may be seen in records.
     pub redaction: Redaction,
+    /// What is watched in what agents do.
+    pub monitor: Monitor,
 }
 
 /// What does not change while the process runs.
@@ -67,10 +77,36 @@ pub struct Settings {
     pub control_url: String,
     /// Base URL of the gateway.
     pub gateway_url: String,
+    /// URL of the forward proxy, if there is one.
+    pub proxy_url: Option<String>,
+    /// Where clients of databases connect, once there is a listener for them.
+    pub databases: Arc<OnceLock<Databases>>,
     /// What this machine cannot keep the programs from that the gateway starts, for the status.
     pub confinement_lacks: Option<String>,
     /// Limits.
     pub limits: Limits,
+}
+
+/// The listener for clients of databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Databases {
+    /// `postgres://host:port`, as clients reach it.
+    pub base_url: String,
+    /// Whether it has TLS.
+    pub encrypted: bool,
+}
+
+impl Databases {
+    /// The URL of one database, as clients take it.
+    #[must_use]
+    pub fn url(&self, server: &ServerName) -> String {
+        let mode = if self.encrypted {
+            "?sslmode=verify-full"
+        } else {
+            ""
+        };
+        format!("{}/{server}{mode}", self.base_url)
+    }
 }
 
 /// What keeps the control plane from growing without bound (R7).
@@ -157,6 +193,10 @@ pub struct Engine {
     /// share it, so that their records are written together; all others have it alone.
     changes: tokio::sync::RwLock<()>,
     owed: Owed,
+    desk: Arc<approvals::StoreDesk>,
+    watch: Arc<Watch>,
+    /// What is remembered of the servers whose tools change.
+    contacts: tools::Contacts,
     /// Why what people wrote last was not taken into use.
     setup_problem: arc_swap::ArcSwapOption<String>,
 }
@@ -178,6 +218,12 @@ impl Engine {
     #[must_use]
     pub fn pipeline(&self) -> &Arc<Pipeline> {
         &self.pipeline
+    }
+
+    /// What watches agents: findings, incidents and scores. Begin it with [`Watch::start`].
+    #[must_use]
+    pub fn watch(&self) -> &Arc<Watch> {
+        &self.watch
     }
 
     /// The signing keys of the token service.

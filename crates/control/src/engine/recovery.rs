@@ -11,9 +11,11 @@ use model::{TaskId, TaskStatus};
 use policy::Usage;
 use store::OpenTask;
 
+use super::approvals::StoreDesk;
 use super::restriction::Owed;
 use super::setup::loaded;
 use super::{Actor, Engine, EngineError, EngineParts};
+use crate::watch::Watch;
 
 impl Engine {
     /// Puts the engine together and makes live what was before: agents, disabled instances and
@@ -35,8 +37,21 @@ impl Engine {
         let redactor = Redactor::new(&setup.redaction)
             .map_err(|error| EngineError::Redaction(error.to_string()))?;
         pipeline.set_redactor(redactor);
+        let watch = Watch::open(
+            Arc::clone(&pipeline),
+            store.clone(),
+            log_dir.clone(),
+            setup.monitor.clone(),
+        )
+        .await?;
         let now = Timestamp::now();
+        let control_url = settings.control_url.clone();
+        let desk = StoreDesk::new(store.clone(), pipeline.live(), control_url);
+        let desk = Arc::new(desk);
+        pipeline.live().approvals().set_desk(desk.clone());
         let engine = Arc::new(Self {
+            desk,
+            watch,
             store,
             pipeline,
             keys,
@@ -46,9 +61,15 @@ impl Engine {
             started_at: now,
             changes: tokio::sync::RwLock::new(()),
             owed: Owed::default(),
+            contacts: super::tools::Contacts::default(),
             setup_problem: arc_swap::ArcSwapOption::empty(),
         });
+        let pins = Self::stored_pins(&engine.store).await?;
+        engine.publish_pins(&setup.servers, &pins);
+        engine.watch_canaries().await?;
         engine.publish_setup(&setup);
+        let book = super::tools::Book(Arc::downgrade(&engine));
+        engine.pipeline.inspection().set_book(Arc::new(book));
         for name in engine.store.disabled_servers().await? {
             engine
                 .live()
@@ -77,6 +98,9 @@ impl Engine {
         engine.owed.inherit(engine.store.owed().await?);
         engine.pay_owed().await;
         engine.restore_tasks(log_dir).await?;
+        engine.restore_approvals().await?;
+        // Tasks that are open again look as bad as before.
+        engine.watch.publish_scores(Timestamp::now());
         engine.expire_tasks(Timestamp::now()).await;
         Ok(engine)
     }
@@ -96,7 +120,11 @@ impl Engine {
                 .map(|counted| counted.usage.clone())
                 .unwrap_or_default();
             debug_assert_eq!(task.status, TaskStatus::Open);
+            let has_acted = usage.calls() > 0;
             let live = self.live().open(task, &salt, usage);
+            if has_acted {
+                live.remember_nothing();
+            }
             if let Some(ending) = live.ending() {
                 // The process ended between its parent's end and its own.
                 let id = live.task().id;

@@ -4,12 +4,13 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use model::approval::Decided;
 use model::record::Record;
-use model::{AgentName, InstanceId, Lifecycle, ServerName, TaskId, TaskStatus};
+use model::{AgentName, ApprovalId, ApprovalStatus, InstanceId, Lifecycle, ServerName, TaskId, TaskStatus};
 use parking_lot::Mutex;
 
 use super::Engine;
-use store::StoreError;
+use store::{RaisedLevel, StoreError};
 
 /// Most restrictions that are owed at once. Beyond it the log and the store have been gone for a
 /// long time; what is dropped then goes to the process's own log in full.
@@ -42,6 +43,14 @@ pub(super) enum Restriction {
     Token { hash: [u8; 32], expires: Timestamp },
     /// A server was disabled.
     Server(ServerName),
+    /// A person refused something, or took back what they had allowed.
+    Approval {
+        id: ApprovalId,
+        status: ApprovalStatus,
+        decided: Decided,
+    },
+    /// More of what an agent or a task does needs a person.
+    Level(RaisedLevel),
 }
 
 /// A restriction that holds but is not written everywhere.
@@ -209,6 +218,15 @@ impl Engine {
                 self.store.revoke_token(hash, *expires, owed).await
             }
             Restriction::Server(name) => self.store.set_server_enabled(name, false, owed).await,
+            Restriction::Approval {
+                id,
+                status,
+                decided,
+            } => self.store.end_approval(id, *status, decided, owed).await,
+            Restriction::Level(raised) => {
+                self.store.set_approval_level(raised, owed).await?;
+                Ok(true)
+            }
         }
     }
 }

@@ -39,12 +39,15 @@ impl Engine {
                 engine.settings.trust_domain.as_str(),
                 &setup,
             );
+            let pins = Self::stored_pins(&engine.store).await?;
             engine.record(record).await?;
+            engine.publish_pins(&setup.servers, &pins);
             let before = engine.servers.load_full();
             let new_policies =
                 engine.live().world().policies().version() != setup.policies.version();
             engine.pipeline.set_redactor(redactor);
             engine.publish_setup(&setup);
+            engine.watch.configure(setup.monitor.clone());
             let gone: Vec<ServerName> = before
                 .iter()
                 .filter(|(name, server)| setup.servers.get(*name) != Some(*server))

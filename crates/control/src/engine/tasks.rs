@@ -7,6 +7,7 @@ use std::time::Duration;
 use identity::AccessClaims;
 use jiff::{SignedDuration, Timestamp};
 use model::record::Record;
+use model::template::Opener;
 use model::{AgentName, InstanceId, Lifecycle, Task, TaskId, TaskStatus, Template, TemplateName};
 use policy::{Usage, World};
 
@@ -90,7 +91,11 @@ impl Engine {
             let (grant, parameters) = template
                 .fill(&wanted.parameters)
                 .map_err(EngineError::invalid)?;
-            let (grant, life) = (grant, life(template, wanted.life)?);
+            let (mut grant, life) = (grant, life(template, wanted.life)?);
+            grant.trusted_inputs =
+                template.trusted_inputs(&wanted.parameters, opener(&actor, parent.is_some()));
+            // What the template says counts, whoever says otherwise.
+            let purpose = template.purpose.clone().unwrap_or(purpose);
             let ends = now.saturating_add(life).unwrap_or(Timestamp::MAX);
             let (grant, ends) = match &parent {
                 Some(parent) => parts::within(&actor, parent, grant, ends)?,
@@ -367,6 +372,15 @@ impl Engine {
     /// Drops what belongs to tasks that have ended.
     pub(super) fn sweep(&self) {
         (self.sweep)();
+    }
+}
+
+/// Whose words the inputs of a task are.
+fn opener(actor: &Actor, is_part: bool) -> Opener {
+    match actor {
+        Actor::Operator => Opener::Operator,
+        Actor::Instance { .. } if !is_part => Opener::Agent,
+        _ => Opener::Delegating,
     }
 }
 

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use store::StoreError;
+use vault::VaultError;
 
 use crate::api::Problem;
 use crate::engine::EngineError;
@@ -82,7 +83,11 @@ impl Refused {
 impl From<EngineError> for Refused {
     fn from(error: EngineError) -> Self {
         let status = match &error {
-            EngineError::NotFound { .. } => StatusCode::NOT_FOUND,
+            EngineError::NotFound { .. }
+            | EngineError::Vault(VaultError::Nothing { .. } | VaultError::NothingOf { .. }) => {
+                StatusCode::NOT_FOUND
+            }
+            EngineError::Vault(VaultError::Destroyed { .. }) => StatusCode::GONE,
             EngineError::Invalid(_) | EngineError::Redaction(_) => StatusCode::BAD_REQUEST,
             EngineError::Conflict { .. }
             | EngineError::Store(StoreError::AgentExists(_) | StoreError::KeyInUse) => {

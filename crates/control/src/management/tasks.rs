@@ -42,12 +42,23 @@ fn shown(shared: &Shared, task: model::Task) -> api::Task {
         };
         (permission.server.clone(), route.resource(base_url))
     });
+    let listener = shared.engine.settings().databases.get();
+    let databases = task.grant.permissions.iter().filter_map(|permission| {
+        let is_database = ServerKind::of(permission.kind) == ServerKind::Postgres;
+        let url = listener.filter(|_| is_database)?.url(&permission.server);
+        Some((permission.server.clone(), url))
+    });
+    let mut permissions = task.grant.permissions.iter();
+    let proxied = permissions.any(|one| ServerKind::of(one.kind) == ServerKind::Http);
+    let proxy = shared.engine.settings().proxy_url.clone();
     let live = shared.engine.live().task(&task.id);
     let used = live.map(|live| live.usage());
     api::Task {
         calls: used.as_ref().map(policy::Usage::calls),
         spent: used.map(|used| used.spent()),
         urls: urls.collect(),
+        databases: databases.collect(),
+        proxy: proxy.filter(|_| proxied),
         id: task.id,
         agent: task.agent,
         instance: task.instance,

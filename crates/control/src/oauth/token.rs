@@ -13,6 +13,8 @@ use gateway::resource::Route;
 use http::HeaderMap;
 use identity::{AccessClaims, Cnf, dpop};
 use jiff::Timestamp;
+use model::config::ServerKind;
+use model::grant::{Permission, PermissionKind};
 use model::json::{Limits, parse};
 use model::record::Record;
 use model::{Instance, Proof, TaskId, TaskStatus};
@@ -21,7 +23,7 @@ use serde_json::{Value, json};
 use super::error::{OAuthError, no_store};
 use super::form::Form;
 use super::{DETAILS_TYPE, TASKS_SCOPE, client};
-use crate::engine::{EngineError, random};
+use crate::engine::{EngineError, Settings, random};
 use crate::http_api::Shared;
 
 /// Longest `authorization_details`, in bytes.
@@ -170,8 +172,8 @@ fn target(
     // One answer for whatever the client may not know of: other agents' tasks, tasks of other
     // instances, servers that are not granted, servers that do not exist.
     let refused = || OAuthError::target("no open task of this client covers this resource");
-    let route = Route::of_resource(&settings.gateway_url, resource).ok_or_else(refused)?;
-    let id = match (route.task, named) {
+    let place = Place::of(settings, resource).ok_or_else(refused)?;
+    let id = match (place.task(), named) {
         (Some(id), Some(named)) if id != named => {
             return Err(OAuthError::details(
                 "the resource names another task than these details",
@@ -201,21 +203,56 @@ fn target(
             status.as_str()
         )));
     }
-    let granted = task
-        .task()
-        .grant
-        .permissions
-        .iter()
-        .any(|it| it.server == route.server && it.kind == route.kind.permission());
-    if !granted || shared.engine.live().world().server(&route.server).is_none() {
+    let world = shared.engine.live().world();
+    let mut permissions = task.task().grant.permissions.iter();
+    if !permissions.any(|it| place.is_for(it) && world.server(&it.server).is_some()) {
         return Err(refused());
     }
-    let audience = route.resource(&settings.gateway_url);
+    let (audience, scope) = match place {
+        Place::Server(route) => (route.resource(&settings.gateway_url), route.scope()),
+        Place::Proxy(url) => (url.to_owned(), ServerKind::Http.as_str()),
+    };
     Ok(Target {
         audience,
-        scope: route.scope(),
+        scope,
         task: Some(task),
     })
+}
+
+/// What a task's token can be for.
+enum Place<'a> {
+    /// One server, at the gateway.
+    Server(Route),
+    /// The forward proxy, at this URL: all HTTP APIs of the task.
+    Proxy(&'a str),
+}
+
+impl<'a> Place<'a> {
+    fn of(settings: &'a Settings, resource: &str) -> Option<Self> {
+        let proxy = settings.proxy_url.as_deref();
+        match proxy.filter(|url| resource.strip_suffix('/').unwrap_or(resource) == *url) {
+            Some(url) => Some(Self::Proxy(url)),
+            None => Route::of_resource(&settings.gateway_url, resource).map(Self::Server),
+        }
+    }
+
+    /// The task that the resource names.
+    fn task(&self) -> Option<TaskId> {
+        match self {
+            Self::Server(route) => route.task,
+            Self::Proxy(_) => None,
+        }
+    }
+
+    /// Whether a permission is about it.
+    fn is_for(&self, permission: &Permission) -> bool {
+        match self {
+            Self::Server(route) => {
+                permission.server == route.server && permission.kind == route.kind.permission()
+            }
+            Self::Proxy(_) => permission.kind == PermissionKind::Http,
+        }
+    }
 }
 
 /// The task that `authorization_details` (RFC 9396) name.

@@ -31,6 +31,8 @@ use store::Store;
 pub(crate) const CONTROL: &str = "http://127.0.0.1:8600";
 /// Base URL of the gateway.
 pub(crate) const GATEWAY: &str = "http://127.0.0.1:8601";
+/// URL of the forward proxy.
+pub(crate) const PROXY: &str = "http://127.0.0.1:8603";
 
 const TICKET: &str = r#"
     description = "Work on one support ticket"
@@ -119,6 +121,7 @@ pub(crate) fn setup(policy: &str) -> Setup {
         templates: templates.into(),
         servers: servers.into(),
         redaction: Redaction::default(),
+        monitor: model::config::Monitor::default(),
     }
 }
 
@@ -154,6 +157,8 @@ impl Plane {
                 trust_domain: TrustDomain::parse("example.org").unwrap(),
                 control_url: CONTROL.to_owned(),
                 gateway_url: GATEWAY.to_owned(),
+                proxy_url: Some(PROXY.to_owned()),
+                databases: Arc::default(),
                 confinement_lacks: None,
                 limits,
             },

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
-use model::{Task, TaskStatus};
+use model::approval::{Allowance, Approval};
+use model::{ApprovalId, Task, TaskStatus};
 use parking_lot::Mutex;
-use policy::{CompiledGrant, Usage};
+use policy::{CompiledGrant, InvalidAllowance, Usage};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::approvals::Book;
 use crate::provenance::Memory;
+use crate::risk::Level;
 
 /// How long ending something waits for what is already on its way to an upstream. It is cancelled
 /// first, so this is reached only if the runtime itself is stuck.
@@ -29,12 +32,18 @@ pub struct LiveTask {
     grant: CompiledGrant,
     salt: hmac::Key,
     memory: Memory,
+    /// How bad it looks.
+    own_risk: Level,
+    /// How bad its agent looks.
+    agent_risk: Arc<Level>,
     state: Mutex<State>,
 }
 
 /// The part of a task that changes.
 pub(crate) struct State {
     pub(crate) usage: Usage,
+    /// What people were asked and allowed.
+    pub(crate) book: Book,
     ended: Option<Ending>,
     /// Cancelled to cut what is in flight; replaced each time, since an agent that was quarantined
     /// may be released while its task is still open.
@@ -60,6 +69,7 @@ impl LiveTask {
     pub(crate) fn new(
         task: Task,
         parent: Option<Arc<LiveTask>>,
+        agent_risk: Arc<Level>,
         salt: &[u8],
         usage: Usage,
     ) -> Self {
@@ -76,8 +86,11 @@ impl LiveTask {
             grant: CompiledGrant::new(&task.grant),
             salt: hmac::Key::new(hmac::HMAC_SHA256, salt),
             memory: Memory::default(),
+            own_risk: Level::default(),
+            agent_risk,
             state: Mutex::new(State {
                 usage,
+                book: Book::default(),
                 ended,
                 cutter: CancellationToken::new(),
                 dispatching,
@@ -121,6 +134,53 @@ impl LiveTask {
         } else {
             TaskStatus::Open
         }
+    }
+
+    /// How bad it and its agent look right now, whichever is more: 0 to 100. Two loads, no lock.
+    #[must_use]
+    pub fn risk(&self) -> u8 {
+        self.own_risk.get().max(self.agent_risk.get())
+    }
+
+    pub(super) fn set_risk(&self, score: u8) {
+        self.own_risk.set(score);
+    }
+
+    /// Takes over what a person allowed it, for its very next action. False when it has ended: then there
+    /// is nothing to allow.
+    ///
+    /// # Errors
+    /// [`InvalidAllowance`]
+    pub fn allow(
+        &self,
+        id: ApprovalId,
+        allowance: &Allowance,
+        used: u32,
+    ) -> Result<bool, InvalidAllowance> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Ok(false);
+        }
+        state.book.allow(id, allowance, used)?;
+        Ok(true)
+    }
+
+    /// Takes over that a person refused something, or took back what they had allowed.
+    pub fn refuse(&self, id: ApprovalId) {
+        self.state.lock().book.refuse(id);
+    }
+
+    /// Takes over that a request was taken back by whom it was made for: the same may be asked again.
+    pub fn withdraw(&self, id: ApprovalId) {
+        self.state.lock().book.withdraw(id);
+    }
+
+    /// Takes over what people were asked before a restart.
+    ///
+    /// # Errors
+    /// [`InvalidAllowance`]
+    pub fn restore(&self, approval: &Approval) -> Result<(), InvalidAllowance> {
+        self.state.lock().book.restore(approval)
     }
 
     /// How it ended, if it did.
@@ -176,6 +236,7 @@ impl LiveTask {
             at,
             because: because.to_owned(),
         });
+        state.book = Book::default();
         self.memory.clear();
         true
     }

@@ -14,6 +14,7 @@ use super::agreement::METHOD_NOT_FOUND;
 use super::exchange::Exchange;
 use super::forward;
 use super::inspect::{NoMessage, Seen, read_id};
+use super::raw::Members;
 use super::sessions::Asked;
 use crate::pipeline::Dispatch;
 
@@ -27,6 +28,7 @@ impl Exchange {
         raw_id: &RawValue,
         method: &str,
         text: &[u8],
+        message: &Members<'_>,
     ) -> Result<Seen, NoMessage> {
         let id = read_id(raw_id).ok_or(NoMessage)?;
         let Some(session) = self.session.clone() else {
@@ -46,6 +48,11 @@ impl Exchange {
             self.tell_upstream(raw_id, METHOD_NOT_FOUND, "no such method");
             return Ok(Seen::Withheld);
         };
+        let said = self.said(message);
+        if said == Seen::Withheld {
+            self.tell_upstream(raw_id, REFUSED, "an inspection does not let the request pass");
+            return Ok(Seen::Withheld);
+        }
         match self.attempt(method, Operation::Answer { request }).await {
             Ok(permit) => {
                 if !session.ask(id, Asked::Request(request)) {
@@ -53,7 +60,7 @@ impl Exchange {
                     return Ok(Seen::Withheld);
                 }
                 Ok(if self.pass_on(permit, text) {
-                    Seen::Pass
+                    said
                 } else {
                     Seen::Withheld
                 })

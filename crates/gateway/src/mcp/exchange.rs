@@ -24,6 +24,8 @@ pub(super) struct Call {
     pub(super) id: Id,
     /// Its method.
     pub(super) method: Method,
+    /// What it touches: a tool, a resource, a prompt.
+    pub(super) target: String,
     /// The leave for each of its operations; mostly one.
     pub(super) permits: Vec<Permit>,
 }

@@ -6,6 +6,7 @@ use model::grant::ServerRequest;
 use model::record::Ended;
 use serde_json::value::RawValue;
 
+use super::contents::Whose;
 use super::exchange::Exchange;
 use super::handles::Kind;
 use super::message::Id;
@@ -74,7 +75,7 @@ impl Exchange {
             (Some(method), None, None) => {
                 let method = raw::text(method).ok_or(NoMessage)?;
                 match id {
-                    Some(id) => self.asked(id, &method, text).await,
+                    Some(id) => self.asked(id, &method, text, &message).await,
                     None => self.notified(&method, &message).await,
                 }
             }
@@ -117,8 +118,10 @@ impl Exchange {
             }
             (None, None) => return Err(NoMessage),
         };
+        let call = position.and_then(|at| self.calls.get(at));
+        let whose = call.map(Whose::of).unwrap_or_default();
         let (seen, ended) = match (result, error) {
-            (Some(result), _) => match self.result(method, result).await {
+            (Some(result), _) => match self.result(method, &whose, result).await {
                 Looked::Keep => (Seen::Pass, Ended::Answered),
                 Looked::Changed(new) => (
                     Seen::Changed(message.with(&[("result", &new)])),
@@ -129,7 +132,13 @@ impl Exchange {
                     (Seen::Changed(refusal.to_bytes()), Ended::UpstreamError)
                 }
             },
-            (None, Some(error)) => (self.failed(&id, method, error).await?, Ended::UpstreamError),
+            (None, Some(raw)) => {
+                let seen = match self.failed(&id, method, raw).await? {
+                    Seen::Pass => self.error_contents(&id, &whose, message, raw),
+                    other => other,
+                };
+                (seen, Ended::UpstreamError)
+            }
             (None, None) => return Err(NoMessage),
         };
         let call = match position {
@@ -213,7 +222,7 @@ impl Exchange {
                     Looked::Refused(_) => Seen::Withheld,
                 })
             }
-            _ => Ok(Seen::Pass),
+            _ => Ok(self.said(message)),
         }
     }
 

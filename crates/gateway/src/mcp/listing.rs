@@ -29,7 +29,8 @@ impl Listing {
         Some(Self { items, named_by })
     }
 
-    /// Cuts a result down to the items that `keep` says yes to; `None` when nothing changes.
+    /// Cuts a result down to the items that `keep` says yes to, by position and name; `None` when nothing
+    /// changes.
     /// Whatever has no name is not kept. With `private`, the result also says that nobody may
     /// share it (2026-07-28 `server/utilities/caching`).
     ///
@@ -39,7 +40,7 @@ impl Listing {
         self,
         result: &RawValue,
         private: bool,
-        mut keep: impl FnMut(&str, &Members<'_>) -> bool,
+        mut keep: impl FnMut(usize, &str, &Members<'_>) -> bool,
     ) -> Result<Option<Vec<u8>>, Unusable> {
         let result = Members::of(result).ok_or(Unusable)?;
         // Requests for input are decided one by one, and a listing has no room for them.
@@ -48,13 +49,13 @@ impl Listing {
         }
         let all = raw::items(result.get(self.items).ok_or(Unusable)?).ok_or(Unusable)?;
         let mut kept = Vec::with_capacity(all.len());
-        for item in &all {
+        for (position, item) in all.iter().enumerate() {
             let Some(members) = Members::of(item) else {
                 continue;
             };
             if members
                 .text(self.named_by)
-                .is_some_and(|name| keep(&name, &members))
+                .is_some_and(|name| keep(position, &name, &members))
             {
                 kept.push(item.get().as_bytes());
             }
@@ -84,7 +85,7 @@ mod tests {
     fn cut(text: &str, private: bool) -> Result<Option<String>, Unusable> {
         let raw: &RawValue = serde_json::from_str(text).unwrap();
         let listing = Listing::of(Method::ListTools).unwrap();
-        let out = listing.cut(raw, private, |name, _| name.starts_with("ok"))?;
+        let out = listing.cut(raw, private, |_, name, _| name.starts_with("ok"))?;
         Ok(out.map(|out| String::from_utf8(out).unwrap()))
     }
 

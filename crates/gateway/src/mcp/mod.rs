@@ -31,6 +31,7 @@ pub mod annotations;
 mod answer;
 mod asked;
 mod batch;
+mod contents;
 pub mod delivery;
 mod exchange;
 mod forward;
@@ -81,6 +82,7 @@ impl Endpoint {
         upstreams: Arc<Upstreams>,
         settings: Arc<ArcSwap<Settings>>,
     ) -> Self {
+        upstreams.report_to(pipeline.inspection().sink().clone());
         let longest = settings.load().limits.longest();
         let shared = Shared {
             room: crate::intake::Room::new(longest),

@@ -57,6 +57,15 @@ impl Refusal {
             Rule::AuditUnavailable => 503,
             _ => 403,
         };
+        let mut data = json!({
+            "decision": denied.decision.to_string(),
+            "rule": denied.denial.rule.as_str(),
+            "reason": denied.denial.reason,
+            "remedy": denied.denial.remedy,
+        });
+        if let Some(requested) = &denied.requested {
+            data["access_request"] = requested.to_json();
+        }
         let status = if id.is_some() {
             StatusCode::OK
         } else {
@@ -67,12 +76,7 @@ impl Refusal {
             id: id.cloned(),
             code,
             message: denied.denial.reason.clone(),
-            data: Some(Box::new(json!({
-                "decision": denied.decision.to_string(),
-                "rule": denied.denial.rule.as_str(),
-                "reason": denied.denial.reason,
-                "remedy": denied.denial.remedy,
-            }))),
+            data: Some(Box::new(data)),
         }
     }
 

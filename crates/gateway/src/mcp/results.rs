@@ -8,12 +8,14 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::annotations;
+use super::contents::Whose;
 use super::exchange::Exchange;
 use super::handles::Kind;
 use super::listing::Listing;
 use super::raw::{self, Members};
 use super::refusal::Refusal;
 use super::revision::{Method, Revision};
+use crate::inspection::{About, Standings, What};
 use crate::pipeline::{Denied, Permit};
 
 /// Most requests for input in one result.
@@ -32,9 +34,18 @@ pub(super) enum Looked {
 
 impl Exchange {
     /// Looks at the result of a method.
-    pub(super) async fn result(&mut self, method: Method, raw: &RawValue) -> Looked {
+    pub(super) async fn result(&mut self, method: Method, whose: &Whose, raw: &RawValue) -> Looked {
+        let looked = self.of_method(method, whose, raw).await;
+        self.contents(method, whose, raw, looked)
+    }
+
+    async fn of_method(&mut self, method: Method, whose: &Whose, raw: &RawValue) -> Looked {
         if let Some(listing) = Listing::of(method) {
-            return self.listed(method, listing, raw);
+            let standings = match method {
+                Method::ListTools => self.standings(whose, raw).await,
+                _ => Standings::Unpinned,
+            };
+            return self.listed(method, listing, raw, &standings);
         }
         let Some(result) = Members::of(raw) else {
             return unusable("the server's answer is not what the method answers with");
@@ -58,8 +69,31 @@ impl Exchange {
         }
     }
 
-    /// A listing: only what the task may ever use.
-    fn listed(&self, method: Method, listing: Listing, raw: &RawValue) -> Looked {
+    /// How the tools of a listing stand to what was approved.
+    async fn standings(&self, whose: &Whose, raw: &RawValue) -> Standings {
+        let Some(result) = Members::of(raw) else {
+            return Standings::Unpinned;
+        };
+        let about = About {
+            what: What::ToolDefinition,
+            caller: &self.caller,
+            server: &self.server,
+            target: "",
+            decision: whose.decision,
+        };
+        let pipeline = &self.shared.pipeline;
+        let inspection = pipeline.inspection();
+        inspection.standings(pipeline.live(), &about, &result).await
+    }
+
+    /// A listing: only what the task may ever use, and of tools only those whose definition was approved.
+    fn listed(
+        &self,
+        method: Method,
+        listing: Listing,
+        raw: &RawValue,
+        standings: &Standings,
+    ) -> Looked {
         let shared = &self.shared;
         let live = shared.pipeline.live();
         let (world, caller) = (live.world(), self.caller.facts());
@@ -69,8 +103,12 @@ impl Exchange {
             let grant = task.grant();
             policy::may_list(&world, &caller, task.task(), grant, &self.server, item, now)
         };
-        let keep = |name: &str, item: &Members<'_>| match method {
-            Method::ListTools => may(Listed::Tool(name)) && self.is_sound(name, item),
+        let keep = |position: usize, name: &str, item: &Members<'_>| match method {
+            Method::ListTools => {
+                may(Listed::Tool(name))
+                    && standings.may_show(position)
+                    && self.is_sound(name, item)
+            }
             Method::ListPrompts => may(Listed::Prompt(name)),
             Method::ListResources => may(Listed::Resource(name)),
             Method::ListTemplates => may(Listed::ResourceTemplate(name)),

@@ -73,6 +73,7 @@ impl Visit {
             name,
             operations,
         } = ready;
+        let target = operations.first().map(|first| first.target().into_owned());
         let mut permits = Vec::with_capacity(operations.len());
         let mut operations = operations.into_iter().peekable();
         let mut name = Some(name);
@@ -89,6 +90,7 @@ impl Visit {
         Ok(Call {
             id,
             method,
+            target: target.unwrap_or_default(),
             permits,
         })
     }
@@ -205,11 +207,16 @@ impl Visit {
         other: Option<Permit>,
         slot: Option<Slot>,
     ) -> Exchange {
+        // They are all at the same server.
+        let first = calls.iter().flat_map(|call| &call.permits).chain(&other).next();
         Exchange {
+            digest: match first {
+                Some(permit) => permit.digest(),
+                None => Digest::new(&self.caller.task),
+            },
             shared: Arc::clone(&self.shared),
             server: self.route.server.clone(),
             limits: self.limits.clone(),
-            digest: Digest::new(&self.caller.task),
             caller: Arc::clone(&self.caller),
             revision,
             session,

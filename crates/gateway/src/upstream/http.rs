@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
     CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, PROXY_AUTHORIZATION, RETRY_AFTER, TE,
@@ -18,13 +17,10 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_rustls::{
-    ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream,
-};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use model::config::Limits;
+use model::config::{Http2, Limits};
 use model::name::ServerName;
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -32,20 +28,23 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 
 use super::allowance::Allowance;
+use super::connections::{self, Answer, CONNECT, Connections, Failed, HEAD, HEADERS, IDLE, KEPT};
 use super::credential::Resolved;
 use super::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID, Outgoing, Shared};
 use super::{UpstreamConfigError, UpstreamError};
 use crate::{Body, BodyError};
 
-/// How long a connection may take, with its TLS handshake.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Unused connections are closed before most servers do it.
-const IDLE: Duration = Duration::from_secs(55);
-/// Most unused connections kept, per server.
-const KEPT: usize = 512;
-/// Longest head of an answer, in bytes and give or take one read, and most headers in it.
-const HEAD: usize = 64 << 10;
-const HEADERS: usize = 64;
+/// What of answers over HTTP/2 may be on its way without being asked for: of one, and of all on a
+/// connection, in bytes. All agents share the connection: even 256 answers that nobody takes must not
+/// hold up those of others.
+const WINDOW: u32 = 256 << 10;
+const WINDOW_OF_ALL: u32 = 64 << 20;
+/// Most of a request's body that waits for the server over HTTP/2, in bytes.
+const WAITING: usize = 64 << 10;
+/// How often a server with requests under way over HTTP/2 is asked whether it is there, and how long that
+/// may take.
+const ASKED: Duration = Duration::from_secs(30);
+const TO_ANSWER: Duration = Duration::from_secs(20);
 
 /// What of an answer's head passes. Challenges do not: how the gateway authenticates to the server
 /// is not the agent's business.
@@ -77,18 +76,12 @@ static WITHHELD: [&HeaderName; 13] = [
 ];
 static DPOP: HeaderName = HeaderName::from_static("dpop");
 
-/// The connections to all servers.
-pub(super) type Client<B = Full<Bytes>> = legacy::Client<Connector, B>;
-
-/// Makes a pool of connections: HTTP/1.1, no proxy, no redirects. Servers are verified with these
-/// authorities, or with the public ones.
-pub(super) fn client<B>(
+/// Makes what connects to servers: no proxy. Servers are verified with these authorities, or with the
+/// public ones.
+pub(super) fn connector(
     authorities: Option<RootCertStore>,
-) -> Result<Client<B>, UpstreamConfigError>
-where
-    B: http_body::Body + Send,
-    B::Data: Send,
-{
+    http2: Http2,
+) -> Result<connections::Connector, UpstreamConfigError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -105,20 +98,46 @@ where
     };
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls.with_no_client_auth())
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
+        .https_or_http();
+    Ok(match http2 {
+        Http2::Never => https.enable_http1().wrap_connector(tcp),
+        Http2::Offered => https.enable_http1().enable_http2().wrap_connector(tcp),
+        Http2::Always => https.enable_http2().wrap_connector(tcp),
+    })
+}
+
+/// Connections to servers whose requests stream, or that may be upgraded.
+pub(super) type Client<B> = legacy::Client<Connector, B>;
+
+/// Makes a pool of such connections: no proxy, no redirects. Servers are verified with these authorities,
+/// or with the public ones.
+pub(super) fn client<B>(
+    authorities: Option<RootCertStore>,
+    http2: Http2,
+) -> Result<Client<B>, UpstreamConfigError>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(KEPT)
         .http1_max_headers(HEADERS)
         .http1_max_buf_size(HEAD)
-        .build(Connector(https)))
+        .http2_only(http2 == Http2::Always)
+        .timer(TokioTimer::new())
+        .http2_initial_stream_window_size(WINDOW)
+        .http2_initial_connection_window_size(WINDOW_OF_ALL)
+        .http2_max_header_list_size(HEAD as u32)
+        .http2_max_send_buf_size(WAITING)
+        .http2_keep_alive_interval(ASKED)
+        .http2_keep_alive_timeout(TO_ANSWER)
+        .build(Connector(connector(authorities, http2)?)))
 }
 
 /// The certification authorities in a PEM file.
-pub(super) fn authorities(path: &Path) -> Result<RootCertStore, String> {
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
     let shown = path.display();
     let mut store = RootCertStore::empty();
     for certificate in
@@ -138,7 +157,7 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, String> {
 /// Connects, and gives up in time: a server that accepts and then says nothing would hold the
 /// handshake forever.
 #[derive(Clone)]
-pub(super) struct Connector(HttpsConnector<HttpConnector>);
+pub(super) struct Connector(connections::Connector);
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
@@ -187,34 +206,50 @@ pub(super) fn target(url: &str) -> Result<(Uri, HeaderValue), &'static str> {
 
 /// What went wrong, for the operator and for the agent.
 pub(super) fn story(error: &legacy::Error) -> (String, UpstreamError) {
+    let mut cause = error.source();
+    let mut exchange = None;
+    while let Some(error) = cause {
+        exchange = error.downcast_ref::<hyper::Error>().or(exchange);
+        cause = error.source();
+    }
+    let told = match exchange {
+        _ if error.is_connect() => unreachable(),
+        Some(error) => broken(error),
+        None => UpstreamError::Unreachable("the connection broke before the answer".to_owned()),
+    };
+    (causes(error), told)
+}
+
+/// An error with its causes.
+fn causes(error: &dyn std::error::Error) -> String {
     let mut story = error.to_string();
     let mut cause = error.source();
-    let mut cut_off = false;
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            cut_off |= !error.is_parse();
-        }
         story = format!("{story}: {error}");
         cause = error.source();
     }
-    let told = if error.is_connect() {
-        UpstreamError::Unreachable("no connection could be made".to_owned())
-    } else if cut_off {
-        UpstreamError::Unreachable("the connection broke before the answer".to_owned())
-    } else {
+    story
+}
+
+fn unreachable() -> UpstreamError {
+    UpstreamError::Unreachable("no connection could be made".to_owned())
+}
+
+fn broken(error: &hyper::Error) -> UpstreamError {
+    if error.is_parse() {
         UpstreamError::Protocol("it is not HTTP, or its head is too large".to_owned())
-    };
-    (story, told)
+    } else {
+        UpstreamError::Unreachable("the connection broke before the answer".to_owned())
+    }
 }
 
 /// One server.
 pub(super) struct Http {
     name: ServerName,
-    uri: Uri,
-    /// Made once, so that the client need not for every request.
+    /// Made once, and not for every request.
     host: HeaderValue,
     resolved: Arc<Resolved>,
-    client: Client,
+    connections: Connections,
     limits: Arc<ArcSwap<Limits>>,
     closed: AtomicBool,
     warnings: Mutex<Allowance>,
@@ -233,23 +268,22 @@ impl Http {
             because,
         };
         let (uri, host) = target(url).map_err(refuse)?;
-        let client = match ca {
-            None => shared.client.clone(),
+        let connector = match ca {
+            None => shared.connector.clone(),
             Some(path) => {
                 let trusted =
                     authorities(path).map_err(|because| UpstreamConfigError::Authorities {
                         server: name.clone(),
                         because,
                     })?;
-                client(Some(trusted))?
+                connector(Some(trusted), Http2::Never)?
             }
         };
         Ok(Self {
             name: name.clone(),
             host,
-            uri,
+            connections: Connections::new(connector, uri),
             resolved: Arc::clone(resolved),
-            client,
             limits: Arc::clone(&shared.limits),
             closed: AtomicBool::new(false),
             warnings: Mutex::new(Allowance::new(10, 1, Instant::now())),
@@ -259,6 +293,12 @@ impl Http {
     /// Refuses further requests. What is under way is for whoever waits for it to end.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.connections.close();
+    }
+
+    /// Closes connections that were not used for a while.
+    pub(super) fn forget_idle(&self) {
+        self.connections.forget_idle();
     }
 
     pub(super) async fn send(&self, out: Outgoing) -> Result<Response<Body>, UpstreamError> {
@@ -267,10 +307,9 @@ impl Http {
         }
         let mut request = Request::new(Full::new(out.body));
         *request.method_mut() = out.method;
-        *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.dress(out.headers);
         let longest = Duration::from_secs(self.limits.load().upstream_seconds);
-        match tokio::time::timeout(longest, self.client.request(request)).await {
+        match tokio::time::timeout(longest, self.connections.send(request)).await {
             Err(_) => {
                 self.warn("no answer within `limits.upstream_seconds`");
                 Err(UpstreamError::Timeout)
@@ -293,7 +332,7 @@ impl Http {
     }
 
     /// The answer as the enforcement point gets it.
-    fn pass(&self, response: Response<Incoming>) -> Result<Response<Body>, UpstreamError> {
+    fn pass(&self, response: Response<Answer>) -> Result<Response<Body>, UpstreamError> {
         let (mut head, body) = response.into_parts();
         if matches!(
             head.status,
@@ -342,10 +381,17 @@ impl Http {
         Ok(passed)
     }
 
-    fn failed(&self, error: &legacy::Error) -> UpstreamError {
-        let (text, told) = story(error);
-        self.warn(&text);
-        told
+    fn failed(&self, failed: &Failed) -> UpstreamError {
+        match failed {
+            Failed::Connect(error) => {
+                self.warn(&causes(&**error));
+                unreachable()
+            }
+            Failed::Exchange(error) => {
+                self.warn(&causes(error));
+                broken(error)
+            }
+        }
     }
 
     /// Tells the operator, but not more often than anyone can read.

@@ -14,25 +14,30 @@ use std::sync::Arc;
 use ::http::{HeaderMap, Method, Response};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use model::config::{Config, Limits, Server, ServerKind};
+use model::config::{Config, Http2, Limits, Server, ServerKind};
 use model::name::ServerName;
 use parking_lot::Mutex;
 
 use crate::Body;
 use crate::caller::Principal;
+use crate::inspection::Sink;
 
 mod allowance;
+mod connections;
 mod credential;
+mod findings;
 mod http;
 mod places;
 mod stdio;
 mod web;
 
 use credential::Resolved;
+use findings::Findings;
 use places::Places;
 use stdio::Confinement;
 
-pub use stdio::Launcher;
+pub(crate) use http::authorities;
+pub use stdio::{Launcher, Made, NotPinned, digest, made_of};
 pub use web::{Web, webs};
 
 /// The header that names a session (revisions before 2026-07-28, `basic/transports`).
@@ -125,9 +130,11 @@ pub enum UpstreamConfigError {
 struct Shared {
     limits: Arc<ArcSwap<Limits>>,
     places: Arc<Places>,
-    client: http::Client,
+    connector: connections::Connector,
     /// What confines programs.
     launcher: Option<Arc<Launcher>>,
+    /// Where it is reported that a program is not what was pinned.
+    findings: Arc<Findings>,
 }
 
 impl Shared {
@@ -136,8 +143,9 @@ impl Shared {
         let places = Arc::new(Places::new(Arc::clone(&limits)));
         Ok(Self {
             places,
-            client: http::client(None)?,
+            connector: http::connector(None, Http2::Never)?,
             launcher: launcher.map(Arc::new),
+            findings: Arc::default(),
             limits,
         })
     }
@@ -221,6 +229,7 @@ impl Upstream {
             && self.server.url == server.url
             && self.server.command == server.command
             && self.server.directory == server.directory
+            && self.server.digests == server.digests
             && *self.resolved == *resolved
     }
 
@@ -239,10 +248,12 @@ impl Upstream {
     }
 
     /// Ends the sessions and programs of principals that are gone: nothing can use them any more
-    /// when this returns, and what they were still sending is cut. Over HTTP there are none.
+    /// when this returns, and what they were still sending is cut. Over HTTP there are none, only
+    /// connections that were not used for long.
     pub fn retire(&self, gone: &dyn Fn(&Principal) -> bool) {
-        if let Kind::Stdio(stdio) = &self.kind {
-            stdio.retire(gone);
+        match &self.kind {
+            Kind::Http(http) => http.forget_idle(),
+            Kind::Stdio(stdio) => stdio.retire(gone),
         }
     }
 
@@ -295,6 +306,11 @@ impl Upstreams {
         };
         upstreams.reload(config)?;
         Ok(upstreams)
+    }
+
+    /// Where it is reported from now on that a program is not what was pinned.
+    pub fn report_to(&self, sink: Sink) {
+        self.shared.findings.report_to(sink);
     }
 
     /// Takes a configuration into use, all or nothing.

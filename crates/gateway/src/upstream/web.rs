@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
-use model::config::{Limits, Server};
+use model::config::{Http2, Limits, Server};
 use model::name::ServerName;
 
+use super::connections::HEADERS;
 use super::credential::Resolved;
 use super::http::{Client, authorities, client, story};
 use super::{UpstreamConfigError, UpstreamError};
@@ -27,6 +28,8 @@ pub struct Web {
     host: HeaderValue,
     resolved: Resolved,
     client: Client<Body>,
+    /// For what only HTTP/1.1 can do; the same where nothing else is spoken.
+    upgrades: Client<Body>,
     longest: Duration,
 }
 
@@ -59,6 +62,11 @@ impl Web {
                 server: name.clone(),
                 because,
             })?;
+        let upgrades = client(trusted.clone(), Http2::Never)?;
+        let client = match server.http2 {
+            Http2::Never => upgrades.clone(),
+            http2 => client(trusted, http2)?,
+        };
         let parts = uri.into_parts();
         let base = parts.path_and_query.as_ref().map_or("", |path| path.path());
         Ok(Self {
@@ -69,7 +77,8 @@ impl Web {
             authority: parts.authority.ok_or_else(|| refuse("it names no host"))?,
             host,
             resolved: Resolved::read(name, server)?,
-            client: client(trusted)?,
+            client,
+            upgrades,
             longest: Duration::from_secs(limits.upstream_seconds),
         })
     }
@@ -103,8 +112,8 @@ impl Web {
     /// Sends one request, and resolves when the head of the answer is there. `path` is the path and
     /// query behind the base URL, from its `/` on. The request's headers must be what the server may
     /// see: nothing of the agent's credentials, and nothing about the connection. The server's own
-    /// credential takes the place of whatever has its name (R3). The answer to an upgrade comes with
-    /// the connection, for [`hyper::upgrade::on`].
+    /// credential takes the place of whatever has its name (R3). The answer to an upgrade, which goes
+    /// over HTTP/1.1 whatever else is spoken, comes with the connection, for [`hyper::upgrade::on`].
     ///
     /// # Errors
     /// [`UpstreamError`] when there is no answer.
@@ -123,12 +132,26 @@ impl Web {
             .build()
             .map_err(|_| UpstreamError::Protocol("the path cannot be sent".to_owned()))?;
         let headers = request.headers_mut();
-        headers.insert(HOST, self.host.clone());
+        let client = if headers.contains_key(UPGRADE) {
+            &self.upgrades
+        } else {
+            &self.client
+        };
+        // Over HTTP/2 `:authority` says it, once; the client sets the header where HTTP/1.1 is spoken
+        // after all.
+        if self.server.http2 == Http2::Never {
+            headers.insert(HOST, self.host.clone());
+        } else {
+            headers.remove(HOST);
+        }
         if let Some((name, value)) = &self.resolved.header {
             headers.insert(name, value.clone());
         }
-        match tokio::time::timeout(self.longest, self.client.request(request)).await {
+        match tokio::time::timeout(self.longest, client.request(request)).await {
             Err(_) => Err(UpstreamError::Timeout),
+            Ok(Ok(response)) if response.headers().len() > HEADERS => Err(UpstreamError::Protocol(
+                format!("its head has more than {HEADERS} headers"),
+            )),
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => {
                 let (text, error) = story(&error);

@@ -7,6 +7,7 @@
     reason = "a test fails where something is not as it says"
 )]
 
+mod approvals;
 mod attacks;
 mod ending;
 mod hostile;

@@ -166,26 +166,43 @@ impl Calls {
 /// Bytes of what a model wrote in an answer, or in one event of a stream.
 #[must_use]
 pub fn written(api: Api, part: &Value) -> usize {
+    let mut bytes = 0;
+    spoken(api, part, &mut |text| bytes += text.len());
+    bytes
+}
+
+/// What a model wrote in an answer, or in one event of a stream: each text, but for those that are labels.
+pub fn spoken<'a>(api: Api, part: &'a Value, hear: &mut dyn FnMut(&'a str)) {
     match api {
         Api::Chat | Api::Completions => {
-            let choices = array(part.get("choices")).iter();
-            let bytes = choices.map(|choice| {
+            for choice in array(part.get("choices")) {
                 let said = choice.get("delta").or_else(|| choice.get("message"));
-                said.map_or(0, strings) + text(choice, "text").map_or(0, str::len)
-            });
-            bytes.sum()
+                if let Some(said) = said {
+                    texts(said, hear);
+                }
+                if let Some(text) = text(choice, "text") {
+                    hear(text);
+                }
+            }
         }
-        Api::Responses => match text(part, "type") {
-            // The parts come once more when an item, a part or all of it is done.
-            Some(kind) if kind.ends_with(".delta") => part.get("delta").map_or(0, strings),
-            Some(_) => 0,
-            None => part.get("output").map_or(0, strings),
-        },
+        Api::Responses => {
+            let said = match text(part, "type") {
+                // The parts come once more when an item, a part or all of it is done.
+                Some(kind) if kind.ends_with(".delta") => part.get("delta"),
+                Some(_) => None,
+                None => part.get("output"),
+            };
+            if let Some(said) = said {
+                texts(said, hear);
+            }
+        }
         Api::Messages => {
             let said = part.get("delta").or_else(|| part.get("content_block"));
-            said.or_else(|| part.get("content")).map_or(0, strings)
+            if let Some(said) = said.or_else(|| part.get("content")) {
+                texts(said, hear);
+            }
         }
-        Api::Embeddings | Api::CountTokens | Api::Models => 0,
+        Api::Embeddings | Api::CountTokens | Api::Models => {}
     }
 }
 
@@ -203,17 +220,16 @@ const LABELS: [&str; 10] = [
     "encrypted_content",
 ];
 
-/// Bytes of all texts in a value, but for those that are labels.
-fn strings(value: &Value) -> usize {
+/// All texts in a value, but for those that are labels.
+fn texts<'a>(value: &'a Value, hear: &mut dyn FnMut(&'a str)) {
     match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(strings).sum(),
+        Value::String(text) => hear(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, hear)),
         Value::Object(members) => members
             .iter()
             .filter(|(name, _)| !LABELS.contains(&name.as_str()))
-            .map(|(_, value)| strings(value))
-            .sum(),
-        _ => 0,
+            .for_each(|(_, value)| texts(value, hear)),
+        _ => {}
     }
 }
 

@@ -9,6 +9,7 @@ use audit::AuditLog;
 use bytes::Bytes;
 use gateway::caller::Authenticator;
 use gateway::front::{Front, Settings};
+use gateway::inspection::Rules;
 use gateway::live::Live;
 use gateway::metrics::Metrics;
 use gateway::pipeline::Pipeline;
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioExecutor;
 use identity::{AccessClaims, KeyRing, dpop};
 use jiff::Timestamp;
 use model::config::Config;
+use monitor::content::Scanner;
 use model::{AgentName, Grant, InstanceId, Lifecycle, ServerName, Task, TaskId, TaskStatus};
 use parking_lot::Mutex;
 use policy::{AgentFacts, Policies, ServerFacts, Usage, World};
@@ -165,6 +167,7 @@ pub(crate) fn chunk(text: &str) -> Step {
 pub(crate) struct Gateway {
     pub(crate) base_url: String,
     pub(crate) live: Arc<Live>,
+    pub(crate) pipeline: Arc<Pipeline>,
     keys: Arc<KeyRing>,
     log_dir: PathBuf,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -224,6 +227,18 @@ impl Gateway {
 
     /// With the surface, and with lines of `[limits]`.
     pub(crate) async fn with(surface: &str, provider: &Provider, more: &str, limits: &str) -> Self {
+        let config = format!("[limits]\n{limits}");
+        Self::configured(surface, provider, "", more, &config).await
+    }
+
+    /// With lines of `[servers.ai]`, of `[servers.ai.llm]`, and of the configuration itself.
+    pub(crate) async fn configured(
+        surface: &str,
+        provider: &Provider,
+        server: &str,
+        more: &str,
+        config: &str,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());
@@ -255,19 +270,27 @@ impl Gateway {
             Redactor::new(&model::config::Redaction::default()).unwrap(),
             Arc::new(Metrics::default()),
         ));
+        let (vault, key) = (dir.path().join("vault"), dir.path().join("vault.key"));
         let version = if surface == "openai" { "/v1" } else { "" };
         let text = format!(
-            "trust_domain = \"example.org\"\n[limits]\n{limits}\n[servers.ai]\nkind = \"llm\"\n\
+            "trust_domain = \"example.org\"\n{config}\n[servers.ai]\nkind = \"llm\"\n{server}\n\
              url = \"{}{version}\"\ncredential = {{ value = {{ plain = \"{KEY}\" }} }}\n\
              [servers.ai.llm]\nsurface = \"{surface}\"\n{more}\n",
             provider.url
         );
         let config = Config::parse(&PathBuf::from("sallyport.toml"), &text).unwrap();
+        let limits = gateway::content::limits(&config.vault);
+        let vault = vault::Vault::open(&vault, &key, limits).unwrap();
+        pipeline.contents().keep_in(vault);
+        pipeline.contents().configure(&config);
+        let rules = Rules::new(Scanner::built_in(), &config, BTreeMap::new());
+        pipeline.inspection().set_rules(rules);
         let mut settings = Settings::of(&config);
         settings.base_url.clone_from(&base_url);
         settings.issuer = ISSUER.to_owned();
         let settings = Arc::new(arc_swap::ArcSwap::from_pointee(settings));
-        let endpoint = Arc::new(llm::Endpoint::new(&config, pipeline, &settings).unwrap());
+        let endpoint = llm::Endpoint::new(&config, Arc::clone(&pipeline), &settings);
+        let endpoint = Arc::new(endpoint.unwrap());
         let front = Arc::new(Front::new(settings, vec![endpoint]));
         let stop = CancellationToken::new();
         let options = serve::Options {
@@ -280,6 +303,7 @@ impl Gateway {
         Self {
             base_url,
             live,
+            pipeline,
             keys,
             log_dir,
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -397,6 +421,17 @@ impl Gateway {
         let records = self.records().await;
         let last = records.iter().rfind(|record| record["event"] == "result");
         last.unwrap().clone()
+    }
+
+    /// What the vault has of a decision: its parts, as text.
+    pub(crate) fn kept(&self, decision: &str) -> Vec<(String, String)> {
+        let vault = self.pipeline.contents().vault().unwrap();
+        let shown = vault.show(&decision.parse().unwrap(), None);
+        let text = |shown: vault::Shown| {
+            let text = String::from_utf8(shown.content.to_vec()).unwrap();
+            (shown.head.part, text)
+        };
+        shown.unwrap_or_default().into_iter().map(text).collect()
     }
 
     /// What a task has used.

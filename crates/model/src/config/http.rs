@@ -18,10 +18,25 @@ pub struct Http {
     pub headers: Vec<String>,
     /// Whether bodies may pass that cannot be looked into: neither JSON nor a form.
     pub opaque_bodies: bool,
+    /// The longest body of those, in bytes; [`Http::OPAQUE_BYTES`] when absent.
+    pub opaque_bytes: Option<u64>,
     /// What is taken out of answers, by endpoint: JSONPath expressions (RFC 9535), such as `$..ssn`.
     pub redact: BTreeMap<String, Vec<String>>,
     /// A credential that is made for each request, in place of `credential`.
     pub call_token: Option<CallToken>,
+    /// Whether tunnels to it through the forward proxy are looked into; as `[proxy]` says when absent.
+    pub inspect: Option<bool>,
+}
+
+impl Http {
+    /// The longest body that cannot be looked into, unless the configuration says otherwise: 64 MiB.
+    pub const OPAQUE_BYTES: u64 = 64 << 20;
+
+    /// The longest body that cannot be looked into.
+    #[must_use]
+    pub fn opaque_bytes(&self) -> u64 {
+        self.opaque_bytes.unwrap_or(Self::OPAQUE_BYTES)
+    }
 }
 
 /// A signed token (JWT) that is good for one request: it names the agent, the task, the decision, the

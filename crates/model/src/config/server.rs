@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{A2a, Confine, Http, Llm, Postgres};
+use super::{A2a, Confine, Http, Http2, Llm, Postgres, RecordContent};
 use crate::grant::PermissionKind;
+use crate::inspection::{FirstContact, Inspection};
 use crate::name::SegmentName;
 
 /// Something protected that agents reach through the gateway.
@@ -22,6 +23,9 @@ pub struct Server {
     /// The segment that it belongs to, if any.
     #[serde(default)]
     pub segment: Option<SegmentName>,
+    /// What is kept of the content of what passes.
+    #[serde(default)]
+    pub record_content: RecordContent,
     /// The program and its arguments, for an MCP server over stdio.
     #[serde(default)]
     pub command: Vec<String>,
@@ -31,6 +35,16 @@ pub struct Server {
     /// The program's environment; nothing else is inherited but `PATH`, `HOME` and `LANG`.
     #[serde(default)]
     pub environment: BTreeMap<String, Secret>,
+    /// What the program's files must be: SHA-256 digests by path, as `sallyport mcp pin` writes them to
+    /// `pins.toml`. They are compared each time before the program starts; empty means that none are.
+    #[serde(default)]
+    pub digests: BTreeMap<PathBuf, String>,
+    /// What becomes of tools of an MCP server that nobody has approved yet.
+    #[serde(default)]
+    pub pins: FirstContact,
+    /// What is done about what is seen in contents, beyond what the configuration says for all servers.
+    #[serde(default)]
+    pub inspection: Inspection,
     /// How the program is confined.
     #[serde(default)]
     pub confine: Confine,
@@ -42,6 +56,9 @@ pub struct Server {
     /// default the public ones.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// Whether an HTTP API, a provider of models or an agent is spoken to over HTTP/2.
+    #[serde(default)]
+    pub http2: Http2,
     /// The credential that the gateway presents to it.
     #[serde(default)]
     pub credential: Option<Credential>,

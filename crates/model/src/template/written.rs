@@ -10,14 +10,18 @@ use super::{DEFAULT_PROOF, FillError, Parameter, Template};
 use crate::agent::Proof;
 use crate::expression;
 use crate::grant::{
-    Budget, CallPermission, Constraint, Grant, OtherArguments, Permission, PermissionKind,
-    ServerRequest, TablePermission,
+    Budget, CallPermission, Constraint, Grant, NeedsApproval, OtherArguments, Permission,
+    PermissionKind, ServerRequest, TablePermission, TrustedInputs,
 };
+use crate::inspection::Inspection;
 use crate::mistake::Mistake;
 use crate::money::Usd;
 use crate::name::{SegmentName, ServerName, TemplateName};
 use crate::pattern::Pattern;
 use crate::statement::TableOperation;
+
+/// Longest purpose, in characters.
+const LONGEST_PURPOSE: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,6 +38,12 @@ struct Written {
     budget: WrittenBudget,
     #[serde(default)]
     parameters: BTreeMap<String, Parameter>,
+    #[serde(default)]
+    purpose: Option<String>,
+    #[serde(default)]
+    purpose_trusted: bool,
+    #[serde(default)]
+    inspection: Inspection,
     #[serde(default)]
     allow: Vec<Allow>,
 }
@@ -98,6 +108,10 @@ struct Allow {
     prompts: Vec<Pattern>,
     #[serde(default)]
     server_requests: Vec<ServerRequest>,
+    #[serde(default)]
+    approval: Option<NeedsApproval>,
+    #[serde(default)]
+    connect: bool,
 }
 
 pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Template, Vec<Mistake>> {
@@ -116,6 +130,20 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
             ]
         })?;
     let budget = written.budget.budget(file)?;
+    if let Some(purpose) = &written.purpose {
+        let fits = (1..=LONGEST_PURPOSE).contains(&purpose.trim().chars().count());
+        if !fits || purpose.chars().any(char::is_control) {
+            let message =
+                format!("`purpose` is 1 to {LONGEST_PURPOSE} characters on one line");
+            return Err(vec![Mistake::new(file, message).hint(
+                "leave it out where whoever opens a task is to say what it is for",
+            )]);
+        }
+        if written.purpose_trusted {
+            let message = "`purpose_trusted` is about purposes that others write, and `purpose` fixes it";
+            return Err(vec![Mistake::new(file, message).hint("keep one of the two")]);
+        }
+    }
     let permissions = written
         .allow
         .into_iter()
@@ -128,10 +156,15 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
         segments: written.segments,
         ttl,
         parameters: written.parameters,
+        purpose: written.purpose.map(|text| text.trim().to_owned()),
+        purpose_trusted: written.purpose_trusted,
+        inspection: written.inspection,
         grant: Grant {
             permissions,
             budget,
             proof: written.proof.unwrap_or(DEFAULT_PROOF),
+            // What they are is known when a task opens: it depends on who opens it.
+            trusted_inputs: TrustedInputs::default(),
         },
     })
 }
@@ -139,16 +172,22 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
 impl Allow {
     /// The permission; what it is about says of which kind it is.
     fn permission(self, file: &Path) -> Result<Permission, Vec<Mistake>> {
+        let http = if self.endpoints.is_empty() {
+            "connect"
+        } else {
+            "endpoints"
+        };
         let kinds = [
-            (PermissionKind::Http, "endpoints", &self.endpoints),
-            (PermissionKind::Llm, "models", &self.models),
-            (PermissionKind::A2a, "skills", &self.skills),
-            (PermissionKind::Postgres, "tables", &self.tables),
+            (
+                PermissionKind::Http,
+                http,
+                self.connect || !self.endpoints.is_empty(),
+            ),
+            (PermissionKind::Llm, "models", !self.models.is_empty()),
+            (PermissionKind::A2a, "skills", !self.skills.is_empty()),
+            (PermissionKind::Postgres, "tables", !self.tables.is_empty()),
         ];
-        let named: Vec<_> = kinds
-            .iter()
-            .filter(|(_, _, names)| !names.is_empty())
-            .collect();
+        let named: Vec<_> = kinds.iter().filter(|(_, _, is_named)| *is_named).collect();
         let is_mcp = !(self.tools.is_empty()
             && self.resources.is_empty()
             && self.prompts.is_empty()
@@ -193,6 +232,8 @@ impl Allow {
             resources: self.resources,
             prompts: self.prompts,
             server_requests: self.server_requests,
+            approval: self.approval,
+            connect: self.connect,
             ..Permission::new(kind, self.server)
         })
     }
@@ -337,6 +378,60 @@ mod tests {
         ] {
             assert!(budget(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_an_agent_says_when_it_opens_a_task_steers_nothing_unless_the_template_says_so() {
+        use crate::template::Opener;
+        let template = |lines: &str, parameter: &str| {
+            let text = TICKET
+                .replace("ttl = \"30m\"", &format!("ttl = \"30m\"\n{lines}"))
+                .replace("pattern =", &format!("{parameter}\npattern ="));
+            let name = TemplateName::parse("ticket").unwrap();
+            Template::parse(name, Path::new("t.toml"), &text)
+        };
+        let given = BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]);
+        let trusts = |lines: &str, parameter: &str, given: &BTreeMap<_, _>, opener| {
+            let trusted = template(lines, parameter).unwrap().trusted_inputs(given, opener);
+            (trusted.purpose, trusted.parameters.contains("ticket"))
+        };
+        assert_eq!(trusts("", "", &given, Opener::Operator), (true, true));
+        assert_eq!(trusts("", "", &given, Opener::Agent), (false, false));
+        assert_eq!(trusts("", "", &given, Opener::Delegating), (false, false));
+        let open = ("purpose_trusted = true", "trusted = true");
+        assert_eq!(trusts(open.0, open.1, &given, Opener::Agent), (true, true));
+        assert_eq!(trusts(open.0, open.1, &given, Opener::Delegating), (false, false));
+        let fixed = ("purpose = \"Answer tickets\"", "default = \"1\"");
+        for opener in [Opener::Agent, Opener::Delegating] {
+            let nothing = BTreeMap::new();
+            assert_eq!(trusts(fixed.0, fixed.1, &nothing, opener), (true, true));
+            assert_eq!(trusts(fixed.0, fixed.1, &given, opener), (true, false));
+        }
+        assert!(template("purpose = \"a\"\npurpose_trusted = true", "").is_err());
+        assert!(template("purpose = \"a\\nb\"", "").is_err());
+    }
+
+    #[test]
+    fn a_tunnel_is_allowed_only_in_so_many_words() {
+        let allowed = |line: &str| {
+            let text = format!(
+                "description = \"x\"\nttl = \"5m\"\n[[allow]]\nserver = \"crm\"\n{line}\n"
+            );
+            let name = TemplateName::parse("t").unwrap();
+            Template::parse(name, Path::new("t.toml"), &text)
+                .map(|read| read.grant.permissions[0].clone())
+        };
+        let tunnel = allowed("connect = true").unwrap();
+        assert_eq!((tunnel.kind, tunnel.connect), (PermissionKind::Http, true));
+        for narrower in [
+            "endpoints = [\"*\"]",
+            "endpoints = [\"CONNECT *\"]",
+            "connect = false",
+        ] {
+            assert!(!allowed(narrower).unwrap().connect, "{narrower}");
+        }
+        assert!(allowed("connect = true\ntools = [\"x\"]").is_err());
+        assert!(allowed("connect = true\nmodels = [\"x\"]").is_err());
     }
 
     #[test]

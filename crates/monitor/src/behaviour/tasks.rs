@@ -23,12 +23,17 @@ pub(super) struct Watched {
     /// Where something sensitive was read, and when.
     pub(super) read: Option<(ServerName, String, Timestamp)>,
     pub(super) added: u32,
-    /// What was told of this task already.
+    /// What was told of this task already: what is odd.
     told: BTreeSet<String>,
+    /// What is bad. It has room of its own, so that no flood of odd things hides it.
+    #[serde(default)]
+    told_bad: BTreeSet<String>,
 }
 
-/// Most things that are told of one task.
-const TOLD: usize = 64;
+/// Most odd things that are told of one task.
+const TOLD: usize = 48;
+/// Most bad things that are told of one task.
+const TOLD_BAD: usize = 48;
 
 impl Watched {
     pub(super) fn new(agent: AgentName, template: String) -> Self {
@@ -40,12 +45,18 @@ impl Watched {
             read: None,
             added: 0,
             told: BTreeSet::new(),
+            told_bad: BTreeSet::new(),
         }
     }
 
-    /// Whether something is to be told: once for each task, and no more than 64 things.
+    /// Whether something odd is to be told: once for each task, and no more than 48 things.
     pub(super) fn tell(&mut self, what: &str) -> bool {
         self.told.len() < TOLD && self.told.insert(what.to_owned())
+    }
+
+    /// The same for something bad.
+    pub(super) fn tell_bad(&mut self, what: &str) -> bool {
+        self.told_bad.len() < TOLD_BAD && self.told_bad.insert(what.to_owned())
     }
 
     /// Remembers a step; the length and the rounds of the loop that it closes, if it does.
@@ -92,5 +103,6 @@ mod tests {
         let mut task = watched();
         assert!(task.tell("x") && !task.tell("x"));
         assert!((0..1_000).filter(|n| task.tell(&n.to_string())).count() < TOLD);
+        assert!(task.tell_bad("x"), "odd things leave room for bad ones");
     }
 }

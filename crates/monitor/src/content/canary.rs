@@ -9,6 +9,7 @@ use aho_corasick::AhoCorasick;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gate::Beginnings;
 use crate::text;
 
 /// Most canary tokens that are watched for.
@@ -66,6 +67,7 @@ impl Canary {
 pub struct Canaries {
     planted: Vec<Canary>,
     finds: Option<AhoCorasick>,
+    beginnings: Option<Beginnings>,
 }
 
 /// Why tokens cannot be watched for.
@@ -102,7 +104,22 @@ impl Canaries {
         } else {
             Some(AhoCorasick::new(&texts).map_err(|_| CanaryError::TooMany)?)
         };
-        Ok(Self { planted, finds })
+        Ok(Self {
+            beginnings: Beginnings::new(&texts),
+            planted,
+            finds,
+        })
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.planted.is_empty()
+    }
+
+    /// What says quickly that a text has none of them.
+    pub(super) fn beginnings(&self) -> Option<&Beginnings> {
+        self.beginnings.as_ref()
     }
 
     /// The tokens in a squeezed text, each once, with where it is there.

@@ -1,26 +1,49 @@
-//! Rules compiled for reading texts: one automaton for all phrases, one for all expressions.
+//! Rules compiled for reading texts: a gate, one automaton for each form of phrases, and the expressions.
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use regex::{RegexSet, RegexSetBuilder};
 
 use super::condition::NEAR_HITS;
+use super::gate::{Beginnings, Builder, Gate, Means, Possible};
 use super::phrase::disguises;
 use super::rules::{Place, Rule, RuleError, RuleSet, Term};
+use super::{secrets, survey::Survey};
 use crate::text::{self, Folded, Squeezed};
 
 /// Phrases with fewer letters are looked for as words, longer ones in any disguise.
 const LONG_PHRASE: usize = 12;
-/// Most memory of the automata for expressions, in bytes.
-const SET_BYTES: usize = 64 << 20;
 
 /// Rules ready for reading.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rules: Vec<Rule>,
+    /// For each rule, the number of its first term among all terms.
+    first_terms: Vec<usize>,
+    gate: Gate,
     words: Automaton,
     letters: Automaton,
-    folded: Expressions,
-    raw: Expressions,
+}
+
+/// A text in the forms that are looked at, made when they are needed.
+pub(super) struct Forms<'a> {
+    pub(super) text: &'a str,
+    folded: Option<Folded>,
+    squeezed: Option<Squeezed>,
+}
+
+impl<'a> Forms<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            folded: None,
+            squeezed: None,
+        }
+    }
+
+    pub(super) fn both(&mut self) -> (&Folded, &Squeezed) {
+        let folded = self.folded.get_or_insert_with(|| text::fold(self.text));
+        let squeezed = self.squeezed.get_or_insert_with(|| text::squeeze(folded));
+        (folded, squeezed)
+    }
 }
 
 /// An automaton for phrases.
@@ -36,12 +59,6 @@ struct Meaning {
     rule: usize,
     term: usize,
     disguise: &'static str,
-}
-
-#[derive(Debug)]
-struct Expressions {
-    set: RegexSet,
-    means: Vec<(usize, usize)>,
 }
 
 /// What was found of one rule: for each term, where in the original.
@@ -63,6 +80,28 @@ impl Hits {
     }
 }
 
+impl Hits {
+    fn of(terms: usize) -> Self {
+        Self {
+            terms: vec![Vec::new(); terms],
+            disguise: "",
+        }
+    }
+
+    fn note(&mut self, term: usize, span: (usize, usize), disguise: &'static str) {
+        if self.terms[term].len() < NEAR_HITS {
+            self.terms[term].push(span);
+            if self.disguise.is_empty() {
+                self.disguise = disguise;
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.terms.iter().all(Vec::is_empty)
+    }
+}
+
 impl Compiled {
     /// Compiles rules.
     ///
@@ -70,12 +109,15 @@ impl Compiled {
     /// [`RuleError`] when together they are too large.
     pub(super) fn new(set: RuleSet) -> Result<Self, RuleError> {
         let rules = set.rules;
+        let mut gate = Builder::default();
         let mut words: Vec<(String, Meaning)> = Vec::new();
         let mut letters: Vec<(String, Meaning)> = Vec::new();
-        let mut folded = Vec::new();
-        let mut raw = Vec::new();
+        let mut first_terms = Vec::with_capacity(rules.len());
+        let mut terms = 0;
         for (rule, of) in rules.iter().enumerate() {
+            first_terms.push(terms);
             for (term, what) in of.terms.iter().enumerate() {
+                let number = terms + term;
                 let meaning = Meaning {
                     rule,
                     term,
@@ -86,84 +128,149 @@ impl Compiled {
                         for phrase in phrases {
                             let squeezed = text::squeeze_phrase(phrase);
                             if squeezed.len() < LONG_PHRASE {
+                                gate.word(phrase, Means::Term(number));
                                 words.push((phrase.clone(), meaning));
                                 continue;
                             }
+                            gate.letters(&squeezed);
                             letters.push((squeezed, meaning));
                             for (disguise, other) in disguises(phrase) {
                                 let meaning = Meaning {
                                     disguise,
                                     ..meaning
                                 };
-                                letters.push((text::squeeze_phrase(&other), meaning));
+                                let squeezed = text::squeeze_phrase(&other);
+                                gate.letters(&squeezed);
+                                letters.push((squeezed, meaning));
                             }
                         }
                     }
-                    Term::Folded(regex) => folded.push((regex.as_str(), (rule, term))),
-                    Term::Raw(regex) => raw.push((regex.as_str(), (rule, term))),
+                    Term::Folded(regex) => gate.folded(regex.as_str(), number),
+                    Term::Raw(regex) => gate.raw(regex.as_str(), number),
                 }
             }
+            terms += of.terms.len();
         }
         Ok(Self {
+            gate: gate.build(terms, &secrets::keywords())?,
             words: Automaton::new(words)?,
             letters: Automaton::new(letters)?,
-            folded: Expressions::new(folded)?,
-            raw: Expressions::new(raw)?,
+            first_terms,
             rules,
         })
     }
 
-    /// What there is of the rules in a text. The result has an entry for each rule.
+    /// What a text could hold.
+    pub(super) fn possible(
+        &self,
+        forms: &mut Forms<'_>,
+        survey: Survey,
+        canaries: Option<&Beginnings>,
+    ) -> Possible {
+        if survey.plain {
+            return self.gate.plain(forms.text, canaries);
+        }
+        let text = forms.text;
+        let (folded, squeezed) = forms.both();
+        self.gate.any(text, folded, squeezed, canaries)
+    }
+
+    /// The rules that hold for a text, by number, with what was found of them.
     pub(super) fn find(
         &self,
-        text: &str,
-        folded: &Folded,
-        squeezed: &Squeezed,
+        forms: &mut Forms<'_>,
+        mut possible: Possible,
         place: Place,
-    ) -> Vec<Hits> {
-        let mut hits: Vec<Hits> = vec![Hits::default(); self.rules.len()];
-        let mut note = |rule: usize, term: usize, span: (usize, usize), disguise: &'static str| {
-            let of = &self.rules[rule];
-            if !of.applies.contains(&place) {
-                return;
-            }
-            let hits = &mut hits[rule];
-            if hits.terms.is_empty() {
-                hits.terms.resize(of.terms.len(), Vec::new());
-            }
-            if hits.terms[term].len() < NEAR_HITS {
-                hits.terms[term].push(span);
-                if hits.disguise.is_empty() {
-                    hits.disguise = disguise;
+    ) -> Vec<(usize, Hits)> {
+        let mut hits: Vec<Option<Hits>> = vec![None; self.rules.len()];
+        if possible.long_phrase {
+            let (_, squeezed) = forms.both();
+            self.letters.each(squeezed.as_str(), |start, end, meaning| {
+                let of = &self.rules[meaning.rule];
+                if of.applies.contains(&place) {
+                    let span = squeezed.span(start, end);
+                    hits[meaning.rule]
+                        .get_or_insert_with(|| Hits::of(of.terms.len()))
+                        .note(meaning.term, span, meaning.disguise);
+                    possible.terms[self.first_terms[meaning.rule] + meaning.term] = true;
                 }
+            });
+        }
+        let mut found = Vec::new();
+        let mut words_read = false;
+        for (rule, of) in self.rules.iter().enumerate() {
+            let first = self.first_terms[rule];
+            let possible_of = &mut possible.terms[first..first + of.terms.len()];
+            if !of.applies.contains(&place)
+                || !possible_of.contains(&true)
+                || !of.condition.may_hold(possible_of)
+            {
+                continue;
             }
-        };
+            if !std::mem::replace(&mut words_read, true) {
+                self.words_in(forms, place, &mut hits);
+            }
+            let mut of_rule = hits[rule].take().unwrap_or_else(|| Hits::of(of.terms.len()));
+            if self.terms_of(rule, forms, possible_of, &mut of_rule) {
+                found.push((rule, of_rule));
+            }
+        }
+        found
+    }
+
+    /// Finds all short phrases.
+    fn words_in(&self, forms: &mut Forms<'_>, place: Place, hits: &mut [Option<Hits>]) {
+        let (folded, _) = forms.both();
         let bytes = folded.as_str().as_bytes();
         self.words.each(folded.as_str(), |start, end, meaning| {
             let apart = |at: Option<&u8>| at.is_none_or(|byte| !byte.is_ascii_alphanumeric());
-            if apart(start.checked_sub(1).and_then(|at| bytes.get(at))) && apart(bytes.get(end)) {
-                note(meaning.rule, meaning.term, folded.span(start, end), "");
+            let of = &self.rules[meaning.rule];
+            if of.applies.contains(&place)
+                && apart(start.checked_sub(1).and_then(|at| bytes.get(at)))
+                && apart(bytes.get(end))
+            {
+                hits[meaning.rule]
+                    .get_or_insert_with(|| Hits::of(of.terms.len()))
+                    .note(meaning.term, folded.span(start, end), "");
             }
         });
-        self.letters.each(squeezed.as_str(), |start, end, meaning| {
-            let span = squeezed.span(start, end);
-            note(meaning.rule, meaning.term, span, meaning.disguise);
-        });
-        for (rule, term) in self.folded.matching(folded.as_str()) {
-            if let Term::Folded(regex) = &self.rules[rule].terms[term] {
-                for found in regex.find_iter(folded.as_str()).take(NEAR_HITS) {
-                    note(rule, term, folded.span(found.start(), found.end()), "");
+    }
+
+    /// Tries the expressions of a rule, as long as it can still hold; whether it does.
+    fn terms_of(
+        &self,
+        rule: usize,
+        forms: &mut Forms<'_>,
+        possible: &mut [bool],
+        hits: &mut Hits,
+    ) -> bool {
+        let of = &self.rules[rule];
+        for (term, what) in of.terms.iter().enumerate() {
+            if possible[term] {
+                match what {
+                    Term::Phrases(_) => {}
+                    Term::Folded(regex) => {
+                        let (folded, _) = forms.both();
+                        for found in regex.find_iter(folded.as_str()).take(NEAR_HITS) {
+                            hits.note(term, folded.span(found.start(), found.end()), "");
+                        }
+                    }
+                    Term::Raw(regex) => {
+                        for found in regex.find_iter(forms.text).take(NEAR_HITS) {
+                            hits.note(term, (found.start(), found.end()), "");
+                        }
+                    }
                 }
             }
-        }
-        for (rule, term) in self.raw.matching(text) {
-            if let Term::Raw(regex) = &self.rules[rule].terms[term] {
-                for found in regex.find_iter(text).take(NEAR_HITS) {
-                    note(rule, term, (found.start(), found.end()), "");
-                }
+            possible[term] = !hits.terms[term].is_empty();
+            if !possible[term] && !of.condition.may_hold(possible) {
+                return false;
             }
         }
-        hits
+        for hits in &mut hits.terms {
+            hits.sort_unstable_by_key(|(start, end)| (*end, *start));
+        }
+        !hits.is_empty() && of.condition.holds(&hits.terms)
     }
 }
 
@@ -191,31 +298,5 @@ impl Automaton {
         for hit in finds.find_overlapping_iter(text) {
             found(hit.start(), hit.end(), self.means[hit.pattern().as_usize()]);
         }
-    }
-}
-
-impl Expressions {
-    fn new(all: Vec<(&str, (usize, usize))>) -> Result<Self, RuleError> {
-        let (patterns, means): (Vec<&str>, Vec<(usize, usize)>) = all.into_iter().unzip();
-        let set = RegexSetBuilder::new(&patterns)
-            .size_limit(SET_BYTES)
-            .dfa_size_limit(SET_BYTES)
-            .build()
-            .map_err(|_| RuleError::Limit {
-                what: "bytes of compiled expressions",
-                most: SET_BYTES,
-            })?;
-        Ok(Self { set, means })
-    }
-
-    fn matching(&self, text: &str) -> Vec<(usize, usize)> {
-        if self.means.is_empty() {
-            return Vec::new();
-        }
-        self.set
-            .matches(text)
-            .into_iter()
-            .map(|at| self.means[at])
-            .collect()
     }
 }

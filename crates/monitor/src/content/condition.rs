@@ -6,8 +6,11 @@ use super::rules::RuleError;
 const LONGEST: usize = 2_048;
 /// Deepest nesting of a condition.
 const DEEPEST: usize = 24;
-/// Most hits of one term that are looked at for nearness.
-pub(super) const NEAR_HITS: usize = 16;
+/// Most hits of one term that are looked at: more than anybody could write to keep the one that matters
+/// from being looked at, without the text being odd for its length alone.
+pub(super) const NEAR_HITS: usize = 1_024;
+/// How many hits are tried that end late enough to be near.
+const NEAR_TRIES: usize = 8;
 
 /// A condition over the terms of a rule, by position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +47,20 @@ impl Condition {
         }
     }
 
-    /// Whether it holds for hits: for each term, the bytes where it was found, in order.
+    /// Whether it could hold when only these terms can have hits.
+    pub(super) fn may_hold(&self, possible: &[bool]) -> bool {
+        let may = |term: &usize| possible.get(*term).copied().unwrap_or(false);
+        match self {
+            Self::Term(term) => may(term),
+            Self::AtLeast(count, terms) => terms.iter().filter(|term| may(term)).count() >= *count,
+            Self::Near(terms, _) => terms.iter().all(may),
+            Self::All(all) => all.iter().all(|one| one.may_hold(possible)),
+            Self::Any(any) => any.iter().any(|one| one.may_hold(possible)),
+            Self::Not(_) => true,
+        }
+    }
+
+    /// Whether it holds for hits: for each term, the bytes where it was found, sorted by their ends.
     pub(super) fn holds(&self, hits: &[Vec<(usize, usize)>]) -> bool {
         let found = |term: &usize| hits.get(*term).is_some_and(|hits| !hits.is_empty());
         match self {
@@ -60,21 +76,18 @@ impl Condition {
     }
 }
 
+/// The hits are sorted by where they end, so that each search for a near one is short.
 fn near(terms: &[usize], within: usize, hits: &[Vec<(usize, usize)>]) -> bool {
     let Some((first, others)) = terms.split_first() else {
         return false;
     };
     let of = |term: &usize| hits.get(*term).map_or(&[][..], Vec::as_slice);
-    of(first).iter().take(NEAR_HITS).any(|(start, end)| {
+    of(first).iter().any(|(start, end)| {
         others.iter().all(|other| {
-            of(other).iter().take(NEAR_HITS).any(|(from, to)| {
-                let gap = if from >= end {
-                    from - end
-                } else {
-                    start.saturating_sub(*to)
-                };
-                gap <= within
-            })
+            let hits = of(other);
+            let late = hits.partition_point(|(_, to)| to.saturating_add(within) < *start);
+            let latest = end.saturating_add(within);
+            hits[late..].iter().take(NEAR_TRIES).any(|(from, _)| *from <= latest)
         })
     })
 }
@@ -321,7 +334,26 @@ mod tests {
         assert!(Condition::parse(&format!("{}a1", "not ".repeat(100)), &terms()).is_err());
     }
 
+    #[test]
+    fn many_hits_of_one_term_do_not_hide_the_near_one() {
+        let mut many: Vec<(usize, usize)> = (0..900).map(|n| (n * 10, n * 10 + 4)).collect();
+        many.push((50_000, 50_004));
+        assert!(holds("near(a1, b, 20)", &[&many, &[], &[(50_010, 50_012)]]));
+        assert!(holds("near(b, a1, 20)", &[&many, &[], &[(50_010, 50_012)]]));
+        assert!(!holds("near(a1, b, 20)", &[&many, &[], &[(40_000, 40_002)]]));
+    }
+
     proptest! {
+        #[test]
+        fn what_holds_was_possible(
+            text in "(a1|a2|b|not a1|near\\(a1, b, 5\\)|2 of them)( (and|or) (a1|a2|b|not b)){0,3}",
+            found in prop::collection::vec(any::<bool>(), 3),
+        ) {
+            let condition = Condition::parse(&text, &terms()).unwrap();
+            let hits: Vec<Vec<_>> = found.iter().map(|yes| yes.then_some((1, 2)).into_iter().collect()).collect();
+            prop_assert!(!condition.holds(&hits) || condition.may_hold(&found));
+        }
+
         #[test]
         fn nothing_makes_it_panic(text in "[a-z0-9(),* ]{0,80}") {
             if let Ok(condition) = Condition::parse(&text, &terms()) {

@@ -5,12 +5,19 @@
 //! read by four readers: the [`rules`], the [`secrets`], [`personal`] data and planted [`canary`] tokens.
 //! A [`Policy`] says what follows from what was seen.
 //!
-//! Time is linear in the text: phrases are found by one Aho-Corasick automaton, expressions by automata
+//! Most texts hold nothing, and that is seen first: one pass over the bytes says whether anything is
+//! wrapped, hidden or not ASCII, and one more, through two automata, which terms of rules the text could
+//! have at all. Only for what is possible then is the text brought into its other forms, and read for
+//! exactly that.
+//!
+//! Time is linear in the text: phrases are found by Aho-Corasick automata, expressions by automata
 //! without backtracking, and nothing is ever decompressed.
 
+mod anchors;
 pub mod canary;
 mod compiled;
 mod condition;
+mod gate;
 pub mod invisible;
 pub mod personal;
 mod phrase;
@@ -18,9 +25,11 @@ mod policy;
 pub mod rules;
 mod scanner;
 pub mod secrets;
+mod spans;
+mod survey;
 pub mod unwrap;
 
 pub use canary::{Canaries, Canary};
 pub use policy::{Policy, Response};
 pub use rules::{Place, Rule, RuleError, RuleSet};
-pub use scanner::{Limits, Scan, Scanner};
+pub use scanner::{BrokenExample, Limits, Scan, Scanner};

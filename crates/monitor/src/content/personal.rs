@@ -2,41 +2,13 @@
 
 use std::sync::LazyLock;
 
+pub use model::inspection::PersonalData as Kind;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
+
+use super::spans::Spans;
 
 /// Most data that is reported of one text.
-const MOST: usize = 256;
-
-/// A kind of personal data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// An address for mail (RFC 5321, without quotes and literals).
-    Email,
-    /// A telephone number, written internationally (E.164) or in the North American form.
-    Phone,
-    /// A bank account (ISO 13616, with its length and check digits).
-    Iban,
-    /// A payment card (ISO/IEC 7812, with its issuer, length and check digit).
-    CreditCard,
-    /// A social security number of the United States.
-    Ssn,
-}
-
-impl Kind {
-    /// The word in policies and findings.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Email => "email",
-            Self::Phone => "phone",
-            Self::Iban => "iban",
-            Self::CreditCard => "credit-card",
-            Self::Ssn => "ssn",
-        }
-    }
-}
+const MOST: usize = 16_384;
 
 /// Personal data in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,18 +29,17 @@ macro_rules! expression {
     }};
 }
 
-/// The personal data in a text, at most 256, in order and without overlap.
+/// The personal data in a text, at most [`MOST`], in order and without overlap.
 #[must_use]
 pub fn find(text: &str) -> Vec<Personal> {
     let mut found: Vec<Personal> = Vec::new();
+    let mut spans = Spans::default();
     let mut note = |kind, expression: &Regex, sound: fn(&str) -> bool| {
-        for hit in expression.find_iter(text).take(MOST) {
+        for hit in expression.find_iter(text) {
             let (start, end) = (hit.start(), hit.end());
             let alone = is_alone(text, start, end);
-            let overlaps = found
-                .iter()
-                .any(|other| start < other.end && other.start < end);
-            if alone && !overlaps && sound(hit.as_str()) {
+            let full = found.len() == MOST;
+            if !full && alone && sound(hit.as_str()) && spans.take(start, end) {
                 found.push(Personal { kind, start, end });
             }
         }
@@ -92,7 +63,6 @@ pub fn find(text: &str) -> Vec<Personal> {
         note(Kind::Phone, phone, is_phone);
     }
     found.sort_unstable_by_key(|one| one.start);
-    found.truncate(MOST);
     found
 }
 

@@ -2,31 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+pub use model::inspection::Response;
+use model::inspection::{Inspection, PersonalData};
 
-use super::personal;
 use crate::finding::Severity;
 
-/// What is done about something in a text. The later is the stronger.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Response {
-    /// Nothing, not even a finding.
-    Ignore,
-    /// It is reported, and passes.
-    #[default]
-    Report,
-    /// It is taken out, the rest passes.
-    Redact,
-    /// The text does not pass.
-    Block,
-}
-
-/// What an operator wants done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What an operator wants done, with nothing left open.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Texts with a finding of a rule of at least this severity do not pass; by default all pass.
     pub block_from: Option<Severity>,
@@ -35,24 +17,72 @@ pub struct Policy {
     /// What is done about a planted canary token; by default the text does not pass.
     pub canaries: Response,
     /// What is done about personal data, by kind; by default nothing.
-    pub personal: BTreeMap<personal::Kind, Response>,
+    pub personal: BTreeMap<PersonalData, Response>,
     /// What is done about a text that is too large to be looked at as a whole; by default it is reported.
     pub unscanned: Response,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self {
-            block_from: None,
-            secrets: Response::Redact,
-            canaries: Response::Block,
-            personal: BTreeMap::new(),
-            unscanned: Response::Report,
-        }
+        Self::of(&Inspection::default())
     }
 }
 
 impl Policy {
+    /// What was written, with the defaults for what was not.
+    #[must_use]
+    pub fn of(written: &Inspection) -> Self {
+        Self {
+            block_from: written.block_from,
+            secrets: written.secrets.unwrap_or(Response::Redact),
+            canaries: written.canaries.unwrap_or(Response::Block),
+            personal: written.personal.clone(),
+            unscanned: written.unscanned.unwrap_or(Response::Report),
+        }
+    }
+
+    /// This policy, with everything that another states made at least as strong.
+    #[must_use]
+    pub fn strengthened(&self, other: &Inspection) -> Self {
+        let mut personal = self.personal.clone();
+        for (kind, response) in &other.personal {
+            let known = personal.entry(*kind).or_insert(Response::Ignore);
+            *known = (*known).max(*response);
+        }
+        let block_from = match (self.block_from, other.block_from) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let stronger = |one: Response, other: Option<Response>| other.map_or(one, |o| o.max(one));
+        Self {
+            block_from,
+            secrets: stronger(self.secrets, other.secrets),
+            canaries: stronger(self.canaries, other.canaries),
+            personal,
+            unscanned: stronger(self.unscanned, other.unscanned),
+        }
+    }
+
+    /// The policy for what an agent itself says: what it passes on can be reported or refused, but
+    /// nothing can be taken out of it unnoticed, since it would do something else than it says.
+    #[must_use]
+    pub fn for_what_agents_say(&self) -> Self {
+        let unaltered = |response: Response| match response {
+            Response::Redact => Response::Report,
+            other => other,
+        };
+        Self {
+            block_from: self.block_from,
+            secrets: unaltered(self.secrets),
+            canaries: match self.canaries {
+                Response::Redact => Response::Block,
+                other => other,
+            },
+            personal: BTreeMap::new(),
+            unscanned: unaltered(self.unscanned),
+        }
+    }
+
     /// What is done about a finding of a rule.
     #[must_use]
     pub fn for_rule(&self, severity: Severity) -> Response {
@@ -64,10 +94,50 @@ impl Policy {
 
     /// What is done about personal data of a kind.
     #[must_use]
-    pub fn for_personal(&self, kind: personal::Kind) -> Response {
+    pub fn for_personal(&self, kind: PersonalData) -> Response {
         self.personal
             .get(&kind)
             .copied()
             .unwrap_or(Response::Ignore)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strengthening_never_weakens() {
+        let strong = Policy::of(&Inspection {
+            block_from: Some(Severity::High),
+            secrets: Some(Response::Block),
+            personal: BTreeMap::from([(PersonalData::Iban, Response::Redact)]),
+            ..Inspection::default()
+        });
+        let weak = Inspection {
+            block_from: Some(Severity::Critical),
+            secrets: Some(Response::Ignore),
+            canaries: Some(Response::Report),
+            personal: BTreeMap::from([
+                (PersonalData::Iban, Response::Ignore),
+                (PersonalData::Email, Response::Report),
+            ]),
+            unscanned: Some(Response::Block),
+        };
+        let both = strong.strengthened(&weak);
+        assert_eq!(both.block_from, Some(Severity::High));
+        assert_eq!(
+            (both.secrets, both.canaries, both.unscanned),
+            (Response::Block, Response::Block, Response::Block)
+        );
+        assert_eq!(both.for_personal(PersonalData::Iban), Response::Redact);
+        assert_eq!(both.for_personal(PersonalData::Email), Response::Report);
+    }
+
+    #[test]
+    fn nothing_is_taken_out_of_what_agents_say() {
+        let own = Policy::default().for_what_agents_say();
+        assert_eq!(own.secrets, Response::Report);
+        assert_eq!(own.canaries, Response::Block);
     }
 }

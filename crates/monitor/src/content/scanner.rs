@@ -1,11 +1,13 @@
 //! One text, looked at with everything there is.
 
 use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use super::canary::Canaries;
-use super::compiled::Compiled;
+use super::compiled::{Compiled, Forms};
 use super::policy::{Policy, Response};
-use super::rules::{Place, RuleError, RuleSet};
+use super::rules::{Place, Rule, RuleError, RuleSet};
+use super::survey::Survey;
 use super::unwrap::{self, Bounds, Layer};
 use super::{invisible, personal, secrets};
 use crate::finding::{Asi, Atlas, Evidence, Finding, Severity, Subject};
@@ -38,7 +40,6 @@ impl Default for Limits {
 pub struct Scanner {
     compiled: Compiled,
     limits: Limits,
-    policy: Policy,
 }
 
 /// What was seen in a text.
@@ -52,6 +53,8 @@ pub struct Scan {
     pub redactions: Vec<(usize, usize, String)>,
     /// Whether all of it was looked at.
     pub complete: bool,
+    /// The first rule that does not let it pass, when the response is to block it.
+    pub blocked_by: Option<String>,
 }
 
 impl Scan {
@@ -78,36 +81,73 @@ impl Scanner {
     ///
     /// # Errors
     /// [`RuleError`] when together they are too large.
-    pub fn new(rules: RuleSet, limits: Limits, policy: Policy) -> Result<Self, RuleError> {
+    pub fn new(rules: RuleSet, limits: Limits) -> Result<Self, RuleError> {
         Ok(Self {
             compiled: Compiled::new(rules)?,
             limits,
-            policy,
         })
     }
 
-    /// A scanner with the rules that come with the program, and the usual limits and policy.
+    /// A scanner with the rules that come with the program, and the usual limits.
     ///
     /// # Panics
     /// Never: a test makes one.
     #[must_use]
     pub fn built_in() -> Self {
-        Self::new(RuleSet::built_in(), Limits::default(), Policy::default())
+        Self::new(RuleSet::built_in(), Limits::default())
             .expect("the rules that come with the program are sound")
     }
 
-    /// Looks at a text.
+    /// The same, made once for the whole process.
     #[must_use]
-    pub fn scan(&self, text: &str, place: Place, canaries: &Canaries) -> Scan {
+    pub fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Scanner>> = LazyLock::new(|| Arc::new(Scanner::built_in()));
+        Arc::clone(&SHARED)
+    }
+
+    /// The examples of rules that do not come out as the rules say.
+    #[must_use]
+    pub fn broken_examples(&self) -> Vec<BrokenExample<'_>> {
+        let canaries = Canaries::default();
+        let policy = Policy::default();
+        let mut broken = Vec::new();
+        for rule in self.rules() {
+            let place = rule.applies.first().copied().unwrap_or(Place::Result);
+            let expected = rule.matches.iter().map(|text| (text, true));
+            for (text, found) in expected.chain(rule.ignores.iter().map(|text| (text, false))) {
+                let findings = self.scan(text, place, &canaries, &policy).findings;
+                if findings.iter().any(|finding| finding.rule == rule.id) != found {
+                    broken.push(BrokenExample {
+                        rule: &rule.id,
+                        text,
+                        found: !found,
+                    });
+                }
+            }
+        }
+        broken
+    }
+
+    /// The rules that it reads by.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.compiled.rules
+    }
+
+    /// Looks at a text, and says what follows by a policy.
+    #[must_use]
+    pub fn scan(&self, text: &str, place: Place, canaries: &Canaries, policy: &Policy) -> Scan {
         let mut seen = Seen {
             scanner: self,
             place,
             canaries,
+            policy,
             scan: Scan {
                 findings: Vec::new(),
                 response: Response::Ignore,
                 redactions: Vec::new(),
                 complete: true,
+                blocked_by: None,
             },
         };
         if text.len() <= self.limits.bytes {
@@ -132,24 +172,39 @@ impl Scanner {
     }
 }
 
+/// An example of a rule that does not come out as the rule says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenExample<'a> {
+    /// The rule.
+    pub rule: &'a str,
+    /// The text.
+    pub text: &'a str,
+    /// Whether the rule was found in it.
+    pub found: bool,
+}
+
 struct Seen<'a> {
     scanner: &'a Scanner,
     place: Place,
     canaries: &'a Canaries,
+    policy: &'a Policy,
     scan: Scan,
 }
 
 impl Seen<'_> {
     /// Looks at a part of the text that begins at a byte of it.
     fn part(&mut self, text: &str, begin: usize) {
-        for finding in invisible::scan(self.place.as_str(), text) {
-            let response = self.scanner.policy.for_rule(finding.severity);
-            self.add(finding, response);
+        let survey = Survey::of(text);
+        if !survey.plain {
+            for finding in invisible::scan(self.place.as_str(), text) {
+                let response = self.policy.for_rule(finding.severity);
+                self.add(finding, response);
+            }
         }
         let shift = |(start, end): (usize, usize)| (start + begin, end + begin);
         let whole = |span| shift(span);
-        self.layer(text, self.place.as_str(), false, &whole);
-        let layers = unwrap::unwrap(text, self.scanner.limits.unwrap);
+        self.layer(text, survey, self.place.as_str(), false, &whole);
+        let layers = unwrap::unwrap_surveyed(text, survey, self.scanner.limits.unwrap);
         for Layer {
             path,
             text,
@@ -158,7 +213,7 @@ impl Seen<'_> {
         } in &layers.layers
         {
             let path = format!("{} > {path}", self.place.as_str());
-            self.layer(text, &path, *concealed, &|_| shift(*outer));
+            self.layer(text, Survey::of(text), &path, *concealed, &|_| shift(*outer));
         }
         if layers.cut {
             self.incomplete(
@@ -172,18 +227,19 @@ impl Seen<'_> {
     fn layer(
         &mut self,
         text: &str,
+        survey: Survey,
         path: &str,
         concealed: bool,
         outer: &dyn Fn((usize, usize)) -> (usize, usize),
     ) {
-        let folded = text::fold(text);
-        let squeezed = text::squeeze(&folded);
-        let scanner = self.scanner;
-        let hits = scanner.compiled.find(text, &folded, &squeezed, self.place);
-        for (rule, hits) in scanner.compiled.rules.iter().zip(&hits) {
-            if hits.terms.is_empty() || !rule.condition.holds(&hits.terms) {
-                continue;
-            }
+        let compiled = &self.scanner.compiled;
+        let mut forms = Forms::of(text);
+        let beginnings = self.canaries.beginnings();
+        let possible = compiled.possible(&mut forms, survey, beginnings);
+        let canary = possible.canary;
+        let secrets = possible.secrets.clone();
+        for (rule, hits) in compiled.find(&mut forms, possible, self.place) {
+            let rule = &compiled.rules[rule];
             let (start, end) = hits.span();
             let disguised = concealed || !hits.disguise.is_empty();
             let severity = if disguised {
@@ -208,8 +264,22 @@ impl Seen<'_> {
                     rule.explanation.clone()
                 },
             };
-            self.add(finding, scanner.policy.for_rule(severity));
+            self.add(finding, self.policy.for_rule(severity));
         }
+        if canary {
+            self.canaries(&mut forms, path, outer);
+        }
+        self.secrets(text, &secrets, path, outer);
+        self.personal(text, path, outer);
+    }
+
+    fn canaries(
+        &mut self,
+        forms: &mut Forms<'_>,
+        path: &str,
+        outer: &dyn Fn((usize, usize)) -> (usize, usize),
+    ) {
+        let (_, squeezed) = forms.both();
         for (canary, start, end) in self.canaries.find(squeezed.as_str()) {
             let span = outer(squeezed.span(start, end));
             let finding = Finding {
@@ -224,24 +294,23 @@ impl Seen<'_> {
                     text::escaped(&canary.label, 120)
                 ),
             };
-            self.take_out(scanner.policy.canaries, span, "canary");
-            self.add(finding, scanner.policy.canaries);
+            self.take_out(self.policy.canaries, span, "canary");
+            self.add(finding, self.policy.canaries);
         }
-        self.secrets(text, path, outer);
-        self.personal(text, path, outer);
     }
 
     fn secrets(
         &mut self,
         text: &str,
+        possible: &[bool],
         path: &str,
         outer: &dyn Fn((usize, usize)) -> (usize, usize),
     ) {
-        let response = self.scanner.policy.secrets;
+        let response = self.policy.secrets;
         if response == Response::Ignore {
             return;
         }
-        for secret in secrets::find(text) {
+        for secret in secrets::find_of(text, possible) {
             let span = outer((secret.start, secret.end));
             self.take_out(response, span, secret.kind);
             let finding = Finding {
@@ -266,7 +335,7 @@ impl Seen<'_> {
         path: &str,
         outer: &dyn Fn((usize, usize)) -> (usize, usize),
     ) {
-        let policy = &self.scanner.policy;
+        let policy = self.policy;
         if policy.personal.is_empty() {
             return;
         }
@@ -292,7 +361,7 @@ impl Seen<'_> {
 
     fn incomplete(&mut self, explanation: String) {
         self.scan.complete = false;
-        let response = self.scanner.policy.unscanned;
+        let response = self.policy.unscanned;
         let finding = Finding {
             rule: "not-all-scanned".to_owned(),
             severity: Severity::Low,
@@ -309,6 +378,9 @@ impl Seen<'_> {
     fn add(&mut self, finding: Finding, response: Response) {
         if response == Response::Ignore {
             return;
+        }
+        if response == Response::Block && self.scan.blocked_by.is_none() {
+            self.scan.blocked_by = Some(finding.rule.clone());
         }
         self.scan.response = self.scan.response.max(response);
         let findings = &mut self.scan.findings;

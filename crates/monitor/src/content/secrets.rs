@@ -8,9 +8,10 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::rules;
+use super::spans::Spans;
 
-/// Most credentials that are reported of one text.
-const MOST: usize = 64;
+/// Most credentials that are found in one text: more than that is a list of them.
+const MOST: usize = 4_096;
 /// Parts of values that are examples, not secrets.
 const PLACEHOLDERS: [&str; 14] = [
     "example",
@@ -56,71 +57,171 @@ struct WrittenForm {
 }
 
 struct Forms {
-    keywords: AhoCorasick,
-    /// For each keyword, the form that it is of.
-    of: Vec<usize>,
-    forms: Vec<(&'static str, Regex, f64)>,
+    /// The keywords in lower case, each with the form that it is of.
+    keywords: Vec<(String, usize)>,
+    finds: AhoCorasick,
+    forms: Vec<Form>,
+}
+
+struct Form {
+    kind: &'static str,
+    regex: Regex,
+    entropy: f64,
+}
+
+/// How much before a keyword of a generic form is read with it, in bytes.
+const BEFORE: usize = 64;
+/// How much after it, in bytes.
+const AFTER: usize = 320;
+/// How much is read at once, so that keywords beside each other are not each read with all the others.
+const WINDOW: usize = 1_024;
+
+impl Form {
+    /// Whether it knows a credential only by what stands around it. Such expressions begin with anything,
+    /// so they are tried only around their keywords.
+    fn is_generic(&self) -> bool {
+        is_generic(self.kind)
+    }
+}
+
+fn is_generic(kind: &str) -> bool {
+    matches!(kind, "assigned-secret" | "password-in-url")
 }
 
 static FORMS: LazyLock<Forms> = LazyLock::new(|| {
     let written: Written = toml::from_str(include_str!("../../rules/secrets.toml"))
         .expect("the forms that come with the program are sound");
     let mut keywords = Vec::new();
-    let mut of = Vec::new();
     let mut forms = Vec::new();
     for (at, form) in written.secret.into_iter().enumerate() {
-        of.extend(form.keyword.iter().map(|_| at));
-        keywords.extend(form.keyword);
+        let of_form = form.keyword.iter().map(|word| (word.to_ascii_lowercase(), at));
+        keywords.extend(of_form);
         let regex =
             rules::compile(&form.regex).expect("the forms that come with the program are sound");
-        // Read once, and there as long as the process.
-        forms.push((&*form.id.leak(), regex, form.entropy));
+        forms.push(Form {
+            // Read once, and there as long as the process.
+            kind: &*form.id.leak(),
+            regex,
+            entropy: form.entropy,
+        });
     }
     Forms {
-        keywords: AhoCorasick::builder()
+        finds: AhoCorasick::builder()
             .ascii_case_insensitive(true)
-            .build(&keywords)
+            .build(keywords.iter().map(|(word, _)| word))
             .expect("the forms that come with the program are few"),
-        of,
+        keywords,
         forms,
     }
 });
 
-/// The credentials in a text, at most 64, in order and without overlap.
+/// The words of which one stands beside each credential, in lower case, with the number of its form.
+pub(super) fn keywords() -> Vec<(String, usize)> {
+    FORMS.keywords.clone()
+}
+
+/// The credentials in a text, at most [`MOST`], in order and without overlap.
 #[must_use]
 pub fn find(text: &str) -> Vec<Secret> {
+    find_of(text, &vec![true; FORMS.forms.len()])
+}
+
+/// The credentials of some forms, by their number.
+pub(super) fn find_of(text: &str, possible: &[bool]) -> Vec<Secret> {
     let forms = &*FORMS;
     let mut wanted = vec![false; forms.forms.len()];
-    for hit in forms.keywords.find_overlapping_iter(text) {
-        wanted[forms.of[hit.pattern().as_usize()]] = true;
+    let mut around: Vec<(usize, usize)> = Vec::new();
+    if !possible.contains(&true) {
+        return Vec::new();
     }
-    let mut found: Vec<Secret> = Vec::new();
-    let wanted = forms.forms.iter().zip(wanted).filter(|(_, wanted)| *wanted);
-    for ((kind, regex, least), _) in wanted {
-        for captures in regex.captures_iter(text).take(MOST) {
-            let Some(value) = captures.get(1).or_else(|| captures.get(0)) else {
-                continue;
-            };
-            let (start, end) = (value.start(), value.end());
-            let overlaps = found
-                .iter()
-                .any(|other| start < other.end && other.start < end);
-            if !overlaps
-                && entropy(value.as_str()) >= *least
-                && !is_placeholder(value.as_str(), kind)
-            {
-                found.push(Secret { kind, start, end });
-            }
+    for hit in forms.finds.find_overlapping_iter(text) {
+        let (_, form) = forms.keywords[hit.pattern().as_usize()];
+        if !possible.get(form).copied().unwrap_or(false) {
+            continue;
+        }
+        wanted[form] = true;
+        if forms.forms[form].is_generic() {
+            around.push((form, hit.start()));
         }
     }
-    found.sort_unstable_by_key(|secret| secret.start);
-    found.truncate(MOST);
-    found
+    let mut found = Found::default();
+    for (form, wanted) in forms.forms.iter().zip(wanted) {
+        if wanted && !form.is_generic() {
+            look(form, text, (0, text.len()), &mut found);
+        }
+    }
+    let mut done = vec![0; forms.forms.len()];
+    for (form, at) in around {
+        if (at + AFTER).min(text.len()) > done[form] {
+            let start = boundary(text, at.saturating_sub(BEFORE));
+            let end = boundary(text, (at + WINDOW).min(text.len()));
+            look(&forms.forms[form], text, (start, end), &mut found);
+            done[form] = end;
+        }
+    }
+    let mut all = found.all;
+    all.sort_unstable_by_key(|secret| secret.start);
+    all
+}
+
+#[derive(Default)]
+struct Found {
+    all: Vec<Secret>,
+    spans: Spans,
+}
+
+/// Looks for one form in a part of a text.
+fn look(form: &Form, text: &str, (from, to): (usize, usize), found: &mut Found) {
+    for captures in form.regex.captures_iter(&text[from..to]) {
+        let Some(value) = captures.get(1).or_else(|| captures.get(0)) else {
+            continue;
+        };
+        if entropy(value.as_str()) < form.entropy
+            || is_placeholder(value.as_str(), form.kind)
+            || (form.is_generic() && is_position(&text[from..from + value.start()]))
+        {
+            continue;
+        }
+        let (start, end) = (from + value.start(), from + value.end());
+        if found.all.len() < MOST && found.spans.take(start, end) {
+            found.all.push(Secret {
+                kind: form.kind,
+                start,
+                end,
+            });
+        }
+    }
+}
+
+fn boundary(text: &str, mut at: usize) -> usize {
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+/// Whether what a value is assigned to, which the text before it ends with, is a place in a list, which is
+/// called a token too.
+fn is_position(before: &str) -> bool {
+    let name: String = before
+        .chars()
+        .rev()
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        .take(60)
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let name: String = name.chars().rev().collect();
+    [
+        "page", "next", "prev", "cursor", "continu", "sync", "resume", "start", "progress", "upload",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
 }
 
 fn is_placeholder(value: &str, kind: &str) -> bool {
     let lower = value.to_ascii_lowercase();
-    let generic = matches!(kind, "assigned-secret" | "password-in-url");
+    let generic = is_generic(kind);
     // A word with signs is no random value: `os.environ.get`, `config/secret-name`.
     let is_code = generic
         && (!value.bytes().any(|byte| byte.is_ascii_digit())
@@ -219,10 +320,19 @@ mod tests {
             "secret: ${{ secrets.DEPLOY_TOKEN_FOR_PRODUCTION }}",
             "api_key=your_api_key_goes_here_0123",
             "postgres://user:password@localhost",
+            "nextPageToken: CiAKGjBpNDd2Nmp2Zml2cXRwYjBpOXA2hbc8",
             "sk-learn-is-a-library-for-machine-learning-in-python",
         ] {
             assert_eq!(kinds(text), Vec::<&str>::new(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_crowd_of_examples_does_not_hide_one() {
+        let letters = "a8Kd02LmQpZx7Vn4Rt6Yb1Wc9Hs3Jf5Ge0Uo";
+        let crowd = "AKIAIOSFODNN7EXAMPLE password: changeme-changeme-changeme1 ".repeat(500);
+        let text = format!("{crowd}DB_PASSWORD={} {crowd}", &letters[..24]);
+        assert_eq!(kinds(&text), ["assigned-secret"]);
     }
 
     #[test]

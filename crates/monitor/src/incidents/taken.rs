@@ -1,16 +1,17 @@
 //! All incidents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use model::{AgentName, ServerName};
+use model::config::Scoring;
+use model::{AgentName, TaskId};
 use serde::{Deserialize, Serialize};
 
 use super::incident::{Incident, IncidentStatus};
-use super::risk::Risk;
+use super::known::{Known, alarm_key};
+use super::risk::{Floor, Origin, TaskRisk, points, whole};
 use super::suppression::{Suppression, SuppressionError};
-use crate::Capped;
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 
 /// A finding joins an incident whose last one is at most this many seconds ago.
 pub const WINDOW_SECONDS: i64 = 1_800;
@@ -18,14 +19,8 @@ pub const WINDOW_SECONDS: i64 = 1_800;
 const LONGEST_SECONDS: i64 = 86_400;
 /// Most findings that an incident holds; more are counted.
 pub const FINDINGS: usize = 64;
-/// Most incidents that are kept.
-pub const INCIDENTS: usize = 10_000;
-/// Most suppressions at once.
-const SUPPRESSIONS: usize = 1_000;
-/// Most agents with a score.
-const AGENTS: usize = 20_000;
-/// Most rules, agents and servers with false alarms.
-const FALSE_ALARMS: usize = 10_000;
+/// Most incidents that are held in memory.
+pub const INCIDENTS: usize = 2_000;
 /// False alarms after which a finding comes in one step lower.
 const ALARMS_PER_STEP: u32 = 2;
 /// Steps that false alarms can lower a finding by: it never disappears by them.
@@ -44,71 +39,163 @@ pub enum Taken {
     Suppressed,
 }
 
-type AlarmKey = (String, Option<AgentName>, Option<ServerName>);
+impl Taken {
+    /// The incident that it is in.
+    #[must_use]
+    pub fn incident(self) -> Option<u64> {
+        match self {
+            Self::Begun(id) | Self::Joined(id) | Self::Counted(id) => Some(id),
+            Self::Suppressed => None,
+        }
+    }
+
+    /// Whether it added to the scores: what is only counted does not, since repeating is no second deed.
+    #[must_use]
+    pub fn is_scored(self) -> bool {
+        matches!(self, Self::Begun(_) | Self::Joined(_))
+    }
+}
+
+/// What came of a finding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Receipt {
+    /// Where it went.
+    pub taken: Taken,
+    /// Its severity, after what people said about such findings.
+    pub severity: Severity,
+    /// Whether it is the first of its rule in the incident.
+    pub first_of_rule: bool,
+    /// Whether the incident matters more than before.
+    pub raised: bool,
+}
 
 /// The incidents, suppressions and scores. It can be kept as JSON and read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incidents {
     next: u64,
+    #[serde(default)]
+    revision: u64,
     incidents: BTreeMap<u64, Incident>,
-    suppressions: Vec<Suppression>,
-    suppressed: u64,
-    risks: Capped<AgentName, Risk>,
-    alarms: Capped<AlarmKey, u32>,
+    known: Known,
+    #[serde(skip)]
+    scoring: Scoring,
 }
 
 impl Default for Incidents {
     fn default() -> Self {
         Self {
             next: 1,
+            revision: 0,
             incidents: BTreeMap::new(),
-            suppressions: Vec::new(),
-            suppressed: 0,
-            risks: Capped::new(AGENTS),
-            alarms: Capped::new(FALSE_ALARMS),
+            known: Known::default(),
+            scoring: Scoring::default(),
         }
     }
 }
 
 impl Incidents {
-    /// Takes in a finding.
-    pub fn take(&mut self, mut finding: Finding, now: Timestamp) -> Taken {
-        if self
-            .suppressions
-            .iter()
-            .any(|one| one.covers(&finding, now))
-        {
-            self.suppressed = self.suppressed.saturating_add(1);
-            return Taken::Suppressed;
+    /// Goes on from what was kept: everything but the incidents, and those that are still of interest.
+    /// `last` is the highest number of an incident so far, `revision` that of a change.
+    #[must_use]
+    pub fn restored(last: u64, revision: u64, known: Known, incidents: Vec<Incident>) -> Self {
+        let mut restored = Self {
+            next: last.saturating_add(1),
+            revision,
+            known,
+            ..Self::default()
+        };
+        for incident in incidents {
+            restored.adopt(incident);
         }
-        let alarms = self.alarms.get(&alarm_key(&finding)).copied().unwrap_or(0);
+        restored
+    }
+
+    /// Takes in an incident that was kept elsewhere.
+    pub fn adopt(&mut self, incident: Incident) {
+        self.make_room();
+        self.next = self.next.max(incident.id.saturating_add(1));
+        self.revision = self.revision.max(incident.revision);
+        self.incidents.insert(incident.id, incident);
+    }
+
+    /// What there is to keep besides the incidents.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// Lets findings become scores in another way, from now on.
+    pub fn set_scoring(&mut self, scoring: Scoring) {
+        self.scoring = scoring;
+    }
+
+    /// Takes in a finding about what an agent did.
+    pub fn take(&mut self, finding: Finding, now: Timestamp) -> Taken {
+        self.receive(finding, Origin::Done, now).taken
+    }
+
+    /// Takes in a finding.
+    pub fn receive(&mut self, mut finding: Finding, origin: Origin, now: Timestamp) -> Receipt {
+        if self.known.suppresses(&finding, now) {
+            return Receipt {
+                taken: Taken::Suppressed,
+                severity: finding.severity,
+                first_of_rule: false,
+                raised: false,
+            };
+        }
+        let alarms = self.known.alarms(&finding);
         for _ in 0..(alarms / ALARMS_PER_STEP).min(STEPS) {
             finding.severity = finding.severity.lowered();
         }
-        let (agent, points) = (finding.subject.agent.clone(), finding.severity.points());
-        let taken = match self.belongs_to(&finding, now) {
-            Some(id) => {
-                let incident = self.incidents.get_mut(&id);
-                let new = incident.is_some_and(|incident| incident.add(finding, now));
-                if new {
-                    Taken::Joined(id)
-                } else {
-                    Taken::Counted(id)
+        let severity = finding.severity;
+        let subject = finding.subject.clone();
+        let (taken, first_of_rule, raised) = match self.belongs_to(&finding, now) {
+            Some(id) => match self.incidents.get_mut(&id) {
+                Some(incident) => {
+                    let before = incident.severity;
+                    let first = !incident.rules.contains(&finding.rule);
+                    let new = incident.add(finding, origin, now);
+                    let taken = if new {
+                        Taken::Joined(id)
+                    } else {
+                        Taken::Counted(id)
+                    };
+                    (taken, first, incident.severity > before)
                 }
-            }
+                None => (Taken::Suppressed, false, false),
+            },
             None => {
                 self.make_room();
                 let id = self.next;
                 self.next += 1;
-                self.incidents.insert(id, Incident::begin(id, finding, now));
-                Taken::Begun(id)
+                let incident = Incident::begin(id, finding, origin, now);
+                self.incidents.insert(id, incident);
+                (Taken::Begun(id), true, false)
             }
         };
-        // What is only counted adds nothing: repeating is no second deed.
-        if let (Some(agent), Taken::Begun(_) | Taken::Joined(_)) = (agent, taken) {
-            self.risks.at(agent, || Risk::new(now)).add(points, now);
+        if (taken.is_scored() || raised)
+            && let Some(id) = taken.incident()
+        {
+            self.revise(id);
         }
-        taken
+        if taken.is_scored() {
+            let points = points(&self.scoring, severity);
+            self.known.score(
+                subject.agent,
+                subject.task,
+                points,
+                origin,
+                &self.scoring,
+                now,
+            );
+        }
+        Receipt {
+            taken,
+            severity,
+            first_of_rule,
+            raised,
+        }
     }
 
     /// The open incident that a finding belongs to.
@@ -197,44 +284,107 @@ impl Incidents {
     /// How many findings were suppressed, ever.
     #[must_use]
     pub fn suppressed(&self) -> u64 {
-        self.suppressed
+        self.known.suppressed()
     }
 
     /// Closes an incident. False when there is none of that number.
-    pub fn close(&mut self, id: u64, note: &str) -> bool {
-        self.end(id, IncidentStatus::Closed, note)
+    pub fn close(&mut self, id: u64, note: &str, now: Timestamp) -> bool {
+        self.end(id, IncidentStatus::Closed, note, now)
     }
 
-    /// Closes an incident that was nothing. Its kinds of findings about the same agent and server come in
-    /// one step lower after two such alarms, and two steps after four. False when there is none.
-    pub fn false_alarm(&mut self, id: u64, note: &str) -> bool {
-        let fresh = self
-            .get(id)
-            .is_some_and(|one| one.status != IncidentStatus::FalseAlarm);
-        let keys: Vec<AlarmKey> = self
-            .get(id)
-            .filter(|_| fresh)
-            .map(|one| {
-                one.findings
-                    .iter()
-                    .map(|seen| alarm_key(&seen.finding))
-                    .collect()
-            })
-            .unwrap_or_default();
-        for key in keys {
-            let count = self.alarms.at(key, || 0);
-            *count = count.saturating_add(1);
+    /// Closes an incident that was nothing: what it added to the scores is taken back. Its kinds of
+    /// findings about the same agent and server come in one step lower after two such alarms, and two
+    /// steps after four. False when there is none.
+    pub fn false_alarm(&mut self, id: u64, note: &str, now: Timestamp) -> bool {
+        let Some(incident) = self.incidents.get(&id) else {
+            return false;
+        };
+        if incident.status != IncidentStatus::FalseAlarm {
+            // Once for each kind, however many things of a kind there were.
+            let mut kinds = BTreeSet::new();
+            for seen in &incident.findings {
+                let key = alarm_key(&seen.finding);
+                if kinds.insert(key.clone()) {
+                    self.known.alarm(key);
+                }
+                let points = points(&self.scoring, seen.finding.severity);
+                self.known.take_back(
+                    &seen.finding.subject,
+                    points,
+                    seen.origin,
+                    &self.scoring,
+                    seen.first,
+                    now,
+                );
+            }
         }
-        self.end(id, IncidentStatus::FalseAlarm, note)
+        self.end(id, IncidentStatus::FalseAlarm, note, now)
     }
 
-    fn end(&mut self, id: u64, status: IncidentStatus, note: &str) -> bool {
-        let incident = self.incidents.get_mut(&id);
-        incident.is_some_and(|incident| {
-            incident.status = status;
-            incident.note = note.chars().take(2_000).collect();
-            true
-        })
+    /// What somebody says about one finding. A false alarm counts as in [`Self::false_alarm`], and what
+    /// it added to the scores is taken back when it is `scored`; one that was right makes such findings
+    /// count in full again.
+    pub fn feedback(
+        &mut self,
+        finding: &Finding,
+        scored: Option<(Origin, Timestamp)>,
+        right: bool,
+        now: Timestamp,
+    ) {
+        let key = alarm_key(finding);
+        if right {
+            self.known.no_alarm(&key);
+            return;
+        }
+        self.known.alarm(key);
+        if let Some((origin, seen)) = scored {
+            let points = points(&self.scoring, finding.severity);
+            self.known.take_back(
+                &finding.subject,
+                points,
+                origin,
+                &self.scoring,
+                seen,
+                now,
+            );
+        }
+    }
+
+    /// Writes a note on an incident, below what stands there. False when there is none.
+    pub fn note(&mut self, id: u64, note: &str) -> bool {
+        let Some(incident) = self.incidents.get_mut(&id) else {
+            return false;
+        };
+        incident.write(note);
+        self.revise(id);
+        true
+    }
+
+    fn end(&mut self, id: u64, status: IncidentStatus, note: &str, now: Timestamp) -> bool {
+        let Some(incident) = self.incidents.get_mut(&id) else {
+            return false;
+        };
+        incident.status = status;
+        incident.ended = Some(now);
+        incident.write(note);
+        self.revise(id);
+        true
+    }
+
+    /// Counts a change that is worth telling.
+    fn revise(&mut self, id: u64) {
+        self.revision = self.revision.saturating_add(1);
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.revision = self.revision;
+        }
+    }
+
+    /// Whether something may be suppressed.
+    ///
+    /// # Errors
+    /// [`SuppressionError`] as for [`Self::suppress`].
+    pub fn may_suppress(&self, what: &Suppression, now: Timestamp) -> Result<(), SuppressionError> {
+        self.known.may_suppress(what, now)
     }
 
     /// Suppresses findings for a time.
@@ -242,34 +392,82 @@ impl Incidents {
     /// # Errors
     /// [`SuppressionError`] when it has no end within 90 days, no reason, or there are too many.
     pub fn suppress(&mut self, what: Suppression, now: Timestamp) -> Result<(), SuppressionError> {
-        what.check(now)?;
-        self.suppressions.retain(|one| now < one.until);
-        if self.suppressions.len() >= SUPPRESSIONS {
-            return Err(SuppressionError::TooMany { most: SUPPRESSIONS });
-        }
-        self.suppressions.push(what);
-        Ok(())
+        self.known.suppress(what, now)
+    }
+
+    /// Ends the suppressions of exactly this rule, agent and server; how many there were.
+    pub fn unsuppress(&mut self, what: &Suppression, now: Timestamp) -> usize {
+        self.known.unsuppress(what, now)
     }
 
     /// The suppressions that are in force.
     pub fn suppressions(&self, now: Timestamp) -> impl Iterator<Item = &Suppression> {
-        self.suppressions.iter().filter(move |one| now < one.until)
+        self.known.suppressions(now)
     }
 
     /// How bad an agent looks at a time: 0 to 100.
     #[must_use]
     pub fn risk(&self, agent: &AgentName, now: Timestamp) -> f64 {
-        self.risks.get(agent).map_or(0.0, |risk| risk.score(now))
+        let risk = self.known.agent(agent);
+        risk.map_or(0.0, |risk| risk.score(&self.scoring, now))
     }
-}
 
-fn alarm_key(finding: &Finding) -> AlarmKey {
-    let subject = &finding.subject;
-    (
-        finding.rule.clone(),
-        subject.agent.clone(),
-        subject.server.clone(),
-    )
+    /// The same as decisions take it.
+    #[must_use]
+    pub fn agent_score(&self, agent: &AgentName, now: Timestamp) -> u8 {
+        whole(self.risk(agent, now))
+    }
+
+    /// How bad a task looks, as decisions take it.
+    #[must_use]
+    pub fn task_score(&self, task: &TaskId) -> u8 {
+        whole(self.known.task(task).map_or(0.0, TaskRisk::score))
+    }
+
+    /// The tasks of an agent that have a score.
+    pub fn tasks_of(&self, agent: &AgentName) -> impl Iterator<Item = (TaskId, u8)> {
+        let tasks = self.known.tasks();
+        tasks
+            .filter(move |(_, risk)| risk.agent.as_ref() == Some(agent))
+            .map(|(id, risk)| (*id, whole(risk.score())))
+    }
+
+    /// What an operator set for an agent, while it holds.
+    #[must_use]
+    pub fn floor(&self, agent: &AgentName, now: Timestamp) -> Option<&Floor> {
+        self.known.agent(agent).and_then(|risk| risk.floor(now))
+    }
+
+    /// Sets the least score of an agent, until it is cleared.
+    pub fn set_floor(&mut self, agent: AgentName, floor: Floor, now: Timestamp) {
+        self.known.set_floor(agent, floor, now);
+    }
+
+    /// Forgets what an agent and its tasks did, and what an operator set for it. Their scores are 0 then.
+    pub fn clear_risk(&mut self, agent: &AgentName) {
+        self.known.clear(agent);
+    }
+
+    /// A task is over: its score is of no interest any more.
+    pub fn forget_task(&mut self, task: &TaskId) {
+        self.known.forget_task(task);
+    }
+
+    /// The scores of all agents that have one, as decisions take them. Those that have faded are
+    /// forgotten after this.
+    pub fn agent_scores(&mut self, now: Timestamp) -> Vec<(AgentName, u8)> {
+        let scoring = &self.scoring;
+        self.known
+            .fade(scoring, now)
+            .map(|(agent, risk)| (agent.clone(), whole(risk.score(scoring, now))))
+            .collect()
+    }
+
+    /// The scores of all tasks that have one, as decisions take them.
+    pub fn task_scores(&self) -> Vec<(TaskId, u8)> {
+        let tasks = self.known.tasks();
+        tasks.map(|(id, risk)| (*id, whole(risk.score()))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -379,7 +577,8 @@ mod tests {
                 panic!("a new incident");
             };
             severities.push(incidents.get(id).unwrap().severity);
-            assert!(incidents.false_alarm(id, "a test") && incidents.false_alarm(id, "again"));
+            assert!(incidents.false_alarm(id, "a test", at(round * 10_000))
+                    && incidents.false_alarm(id, "again", at(round * 10_000)));
         }
         use Severity::{High, Low, Medium};
         assert_eq!(severities[..5], [High, High, Medium, Medium, Low]);

@@ -5,6 +5,9 @@
 //! and white space is one blank. *Squeezing* goes on: nothing but letters and digits is left, and letters
 //! are one with the digits and signs that stand for them (`1gn0re`). Both remember where everything was.
 
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
 use super::hidden;
@@ -111,32 +114,97 @@ pub fn fold(text: &str) -> Folded {
             }
             continue;
         }
-        if hidden(c).is_some() {
-            continue;
-        }
-        decompose_compatible(c, |part| {
-            for lower in part.to_lowercase() {
-                if is_combining_mark(lower) || hidden(lower).is_some() {
-                    continue;
+        match &*folds_to(c) {
+            FoldsTo::Nothing => {}
+            FoldsTo::Blank => {
+                if !blank {
+                    map.note(out.len(), at);
+                    out.push(' ');
                 }
-                if lower.is_whitespace() {
-                    if !blank {
-                        map.note(out.len(), at);
-                        out.push(' ');
-                    }
-                    blank = true;
-                    continue;
-                }
+                blank = true;
+            }
+            FoldsTo::Char(other) => {
                 map.note(out.len(), at);
-                match ascii_prototype(lower) {
-                    Some(prototype) => out.extend(prototype.iter().map(char::to_ascii_lowercase)),
-                    None => out.push(lower),
-                }
+                out.push(*other);
                 blank = false;
             }
-        });
+            FoldsTo::Chars(others) => {
+                for other in others.chars() {
+                    if other != ' ' || !blank {
+                        map.note(out.len(), at);
+                        out.push(other);
+                    }
+                    blank = other == ' ';
+                }
+            }
+        }
     }
     Folded { text: out, map }
+}
+
+/// What one character outside ASCII folds to.
+#[derive(Debug, Clone)]
+enum FoldsTo {
+    Nothing,
+    Blank,
+    Char(char),
+    Chars(Box<str>),
+}
+
+/// How many characters are looked up together.
+const BLOCK: usize = 256;
+/// How many blocks are remembered: of the first two planes, where all scripts in use are. The others, at
+/// up to 24 bytes for each of a million characters, are not worth it.
+const BLOCKS: usize = 0x2_0000 / BLOCK;
+
+/// What characters fold to: found out for a block of them when the first one of it is met, since that takes
+/// a microsecond for each.
+static FOLDS: [OnceLock<Box<[FoldsTo]>>; BLOCKS] = [const { OnceLock::new() }; BLOCKS];
+
+fn folds_to(c: char) -> Cow<'static, FoldsTo> {
+    let code = c as usize;
+    let Some(block) = FOLDS.get(code / BLOCK) else {
+        return Cow::Owned(find_out(c));
+    };
+    let block = block.get_or_init(|| {
+        let begin = code / BLOCK * BLOCK;
+        (begin..begin + BLOCK)
+            .map(|code| {
+                let c = u32::try_from(code).ok().and_then(char::from_u32);
+                c.map_or(FoldsTo::Nothing, find_out)
+            })
+            .collect()
+    });
+    Cow::Borrowed(&block[code % BLOCK])
+}
+
+fn find_out(c: char) -> FoldsTo {
+    if hidden(c).is_some() {
+        return FoldsTo::Nothing;
+    }
+    let mut to = String::new();
+    decompose_compatible(c, |part| {
+        for lower in part.to_lowercase() {
+            if is_combining_mark(lower) || hidden(lower).is_some() {
+                continue;
+            }
+            if lower.is_whitespace() {
+                to.push(' ');
+                continue;
+            }
+            match ascii_prototype(lower) {
+                Some(prototype) => to.extend(prototype.iter().map(char::to_ascii_lowercase)),
+                None => to.push(lower),
+            }
+        }
+    });
+    let mut chars = to.chars();
+    match (chars.next(), chars.next()) {
+        (None, _) => FoldsTo::Nothing,
+        (Some(' '), None) => FoldsTo::Blank,
+        (Some(one), None) => FoldsTo::Char(one),
+        _ => FoldsTo::Chars(to.into_boxed_str()),
+    }
 }
 
 /// Squeezes a folded text.
@@ -148,10 +216,7 @@ pub fn squeeze(folded: &Folded) -> Squeezed {
     let bytes = text.as_bytes();
     for (at, c) in text.char_indices() {
         let kept = if c.is_ascii() {
-            let word = |at: Option<usize>| {
-                let byte = at.and_then(|at| bytes.get(at));
-                byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'$' | b'@'))
-            };
+            let word = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(is_of_word);
             match stands_for(c, word(at.checked_sub(1)), word(Some(at + 1))) {
                 Some(kept) => kept,
                 None => continue,
@@ -165,6 +230,56 @@ pub fn squeeze(folded: &Folded) -> Squeezed {
         out.push(kept);
     }
     Squeezed { text: out, map }
+}
+
+/// What stands for nothing in squeezed texts.
+const DROPPED: u8 = 0;
+/// What stands for a letter only within a word.
+const SIGN: u8 = 1;
+
+/// For each byte of printable ASCII, what is left of it in a squeezed text.
+const SQUEEZED: [u8; 256] = squeezed_bytes();
+
+const fn squeezed_bytes() -> [u8; 256] {
+    let mut bytes = [DROPPED; 256];
+    let mut at = 0;
+    while at < 128 {
+        let byte = (at as u8).to_ascii_lowercase();
+        bytes[at] = match byte {
+            b'l' | b'1' | b'i' => b'i',
+            b'0' | b'o' => b'o',
+            b'3' | b'e' => b'e',
+            b'4' | b'a' => b'a',
+            b'5' | b's' => b's',
+            b'7' | b't' => b't',
+            b'!' | b'|' | b'@' | b'$' => SIGN,
+            b'a'..=b'z' | b'0'..=b'9' => byte,
+            _ => DROPPED,
+        };
+        at += 1;
+    }
+    bytes
+}
+
+/// What the byte at a place of a text of printable ASCII becomes in its squeezed form; `None` when nothing
+/// is left of it.
+#[inline]
+pub(crate) fn squeezed_byte(text: &[u8], at: usize) -> Option<u8> {
+    match SQUEEZED[usize::from(text[at])] {
+        DROPPED => None,
+        SIGN => {
+            let word = |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(is_of_word);
+            let sign = char::from(text[at]);
+            let letter = stands_for(sign, word(at.checked_sub(1)), word(Some(at + 1)))?;
+            u8::try_from(letter).ok()
+        }
+        kept => Some(kept),
+    }
+}
+
+/// Whether a byte makes what stands beside it stand within a word.
+fn is_of_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'$' | b'@')
 }
 
 /// Squeezes a phrase that is searched for in squeezed texts.
@@ -279,6 +394,15 @@ mod tests {
                     prop_assert!(first <= text.len() + 4);
                 }
             }
+        }
+
+        #[test]
+        fn the_table_squeezes_as_the_long_way_does(text in "[ -~\\t\\n]{0,80}") {
+            let bytes: Vec<u8> = (0..text.len())
+                .filter_map(|at| squeezed_byte(text.as_bytes(), at))
+                .collect();
+            let squeezed = squeeze(&fold(&text));
+            prop_assert_eq!(std::str::from_utf8(&bytes).unwrap(), squeezed.as_str());
         }
 
         #[test]

@@ -4,6 +4,7 @@ mod fold;
 mod hidden;
 mod names;
 
+pub(crate) use fold::squeezed_byte;
 pub use fold::{Folded, Squeezed, fold, squeeze, squeeze_phrase};
 pub use hidden::{Hidden, hidden};
 pub use names::{skeleton, words};

@@ -10,7 +10,7 @@ use crate::text;
 
 /// Largest definition, as canonical JSON, in bytes.
 const DEFINITION_BYTES: usize = 256 << 10;
-/// The members that a definition is made of; a model sees no others.
+/// The members that a definition is usually made of, in the order in which they are shown.
 const MEMBERS: [&str; 6] = [
     "name",
     "title",
@@ -20,8 +20,11 @@ const MEMBERS: [&str; 6] = [
     "annotations",
 ];
 
+/// Members that are no part of it: no model sees them.
+const OTHERS: [&str; 2] = ["_meta", "icons"];
+
 /// The definition of a tool, as a server lists it (MCP `tools/list`): its name, title, description, schemas
-/// and annotations. Everything else of the listing (`_meta`, `icons`, `execution`) is no part of it.
+/// and annotations, and whatever else a client might show to a model: all of it but `_meta` and `icons`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub struct Definition {
@@ -61,10 +64,8 @@ impl Definition {
         let object = item.as_object().ok_or(NotADefinition::NoName)?;
         let name = object.get("name").and_then(Value::as_str);
         let name = name.ok_or(NotADefinition::NoName)?.to_owned();
-        let members: Map<String, Value> = MEMBERS
-            .iter()
-            .filter_map(|member| Some(((*member).to_owned(), object.get(*member)?.clone())))
-            .collect();
+        let mut members = object.clone();
+        members.retain(|member, _| !OTHERS.contains(&member.as_str()));
         let canonical = serde_json_canonicalizer::to_string(&members)
             .map_err(|error| NotADefinition::NotCanonical(error.to_string()))?;
         if canonical.len() > DEFINITION_BYTES {
@@ -112,10 +113,18 @@ impl Definition {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for member in MEMBERS {
-            let Some(value) = self.member(member) else {
-                continue;
-            };
+        let usual = MEMBERS
+            .iter()
+            .filter_map(|member| Some((*member, self.member(member)?)));
+        let mut unusual: Vec<(&str, &Value)> = self
+            .members
+            .iter()
+            .map(|(member, value)| (member.as_str(), value))
+            .filter(|(member, _)| !MEMBERS.contains(member))
+            .collect();
+        unusual.sort_unstable_by_key(|(member, _)| *member);
+        for (member, value) in usual.chain(unusual) {
+            let member = text::escaped(member, 80);
             match value {
                 Value::String(text) => {
                     lines.push(format!("{member}:"));
@@ -231,6 +240,18 @@ impl TryFrom<String> for Hash {
     }
 }
 
+impl From<Hash> for [u8; 32] {
+    fn from(hash: Hash) -> Self {
+        hash.0
+    }
+}
+
+impl From<[u8; 32]> for Hash {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl From<Hash> for String {
     fn from(hash: Hash) -> String {
         hash.to_string()
@@ -260,7 +281,7 @@ mod tests {
         let base = json!({"name": "t", "title": "T", "description": "d", "inputSchema": {"type": "object"},
             "outputSchema": {"type": "object"}, "annotations": {"readOnlyHint": true}});
         let hash = Definition::of(&base).unwrap().hash();
-        for member in MEMBERS {
+        for member in MEMBERS.into_iter().chain(["instructions", "Description"]) {
             let mut other = base.clone();
             other[member] = json!("other");
             assert_ne!(Definition::of(&other).unwrap().hash(), hash, "{member}");

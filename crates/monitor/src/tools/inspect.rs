@@ -7,7 +7,7 @@ use model::ServerName;
 use super::annotations;
 use super::definition::Definition;
 use super::names::{Known, subject};
-use crate::content::{Canaries, Place, Scanner};
+use crate::content::{Canaries, Place, Policy, Scanner};
 use crate::finding::{Asi, Atlas, Evidence, Finding, Severity};
 
 /// Longest description that is still one, in bytes.
@@ -45,9 +45,10 @@ impl<'a> Inspector<'a> {
             }
         };
         let canaries = Canaries::default();
+        let policy = Policy::default();
         let texts = definition.texts();
         for (place, text) in &texts {
-            for mut finding in self.scanner.scan(text, Place::Tool, &canaries).findings {
+            for mut finding in self.scanner.scan(text, Place::Tool, &canaries, &policy).findings {
                 if let Some(evidence) = &mut finding.evidence {
                     evidence.place =
                         format!("{place}{}", evidence.place.trim_start_matches("tool"));
@@ -66,7 +67,7 @@ impl<'a> Inspector<'a> {
             .join("\n");
         for mut finding in self
             .scanner
-            .scan(&together, Place::Tool, &canaries)
+            .scan(&together, Place::Tool, &canaries, &policy)
             .findings
         {
             if let Some(evidence) = &mut finding.evidence {

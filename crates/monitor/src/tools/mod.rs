@@ -14,4 +14,4 @@ mod pins;
 pub use definition::{Definition, Hash, NotADefinition};
 pub use inspect::Inspector;
 pub use names::Known;
-pub use pins::{Comparison, Pin, PinError, Pins, Standing};
+pub use pins::{Comparison, Pin, PinError, Pins, Standing, difference};

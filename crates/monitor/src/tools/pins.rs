@@ -139,7 +139,7 @@ impl Pins {
                 None => Standing::New,
                 Some(pin) if pin.hash == definition.hash() => Standing::Unchanged,
                 Some(pin) => Standing::Changed {
-                    diff: diff(&pin.definition, definition),
+                    diff: difference(&pin.definition, definition),
                 },
             };
             tools.insert(name, standing);
@@ -153,8 +153,9 @@ impl Pins {
     }
 }
 
-/// The difference of two definitions, as a unified diff of their lines.
-fn diff(before: &Definition, after: &Definition) -> String {
+/// The difference of two definitions, as a unified diff of their lines in which nothing acts or hides.
+#[must_use]
+pub fn difference(before: &Definition, after: &Definition) -> String {
     let shown = |definition: &Definition| {
         let mut lines = definition.lines();
         lines.truncate(DIFF_LINES * 4);

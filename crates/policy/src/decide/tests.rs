@@ -26,6 +26,7 @@ struct Scene {
     agent: AgentName,
     instance: InstanceId,
     proof: Proof,
+    risk: u8,
     now: Timestamp,
 }
 
@@ -87,6 +88,7 @@ impl Scene {
             agent,
             instance: instance(1),
             proof: Proof::Dpop,
+            risk: 0,
             now: Timestamp::from_second(1).unwrap(),
         }
     }
@@ -96,6 +98,7 @@ impl Scene {
             agent: &self.agent,
             instance: &self.instance,
             proof: self.proof,
+            risk: self.risk,
         }
     }
 
@@ -114,6 +117,7 @@ impl Scene {
                 grant: &self.grant,
                 usage: &self.usage,
                 action: &action,
+                caution: crate::Caution::default(),
                 now: self.now,
                 id: DecisionId::new(self.now, [0; 10]),
             },
@@ -122,7 +126,7 @@ impl Scene {
 
     fn denial(&self, server: &str, operation: Operation) -> Denial {
         match self.decide(server, operation).outcome {
-            Outcome::Deny(denial) => denial,
+            Outcome::Deny(denial) | Outcome::Ask { denial, .. } => denial,
             permit => panic!("{permit:?}"),
         }
     }
@@ -154,7 +158,7 @@ impl Scene {
         self.usage.charge(&action, &decision.outcome);
         match decision.outcome {
             Outcome::Permit { permission, tool } => (permission, tool),
-            Outcome::Deny(denial) => panic!("{denial:?}"),
+            Outcome::Deny(denial) | Outcome::Ask { denial, .. } => panic!("{denial:?}"),
         }
     }
 }
@@ -495,6 +499,36 @@ fn a_compiled_grant_keeps_nothing_of_another_task() {
     );
     scene.task.purpose = "ticket 1".to_owned();
     assert!(scene.decide("files", Operation::Converse).is_permit());
+}
+
+#[test]
+fn policies_see_how_bad_the_caller_looks_on_each_call() {
+    let mut scene = Scene::new(
+        "permit(principal, action, resource);\n\
+         @id(\"risky\") forbid(principal, action, resource in Sallyport::Segment::\"core\") \
+         when { context.risk > 70 };",
+    );
+    let read = || call("write", json!({}));
+    for (risk, permitted) in [(0, true), (70, true), (71, false), (100, false), (1, true)] {
+        scene.risk = risk;
+        let decision = scene.decide("files", read());
+        assert_eq!(decision.is_permit(), permitted, "with a risk of {risk}");
+        let again = scene.decide("files", read());
+        assert_eq!(again.outcome, decision.outcome, "it is reproducible");
+        if !permitted {
+            assert_eq!(decision.policies, ["org/risky"]);
+        }
+        let listed = may_list(
+            &scene.world,
+            &scene.caller(),
+            &scene.task,
+            &scene.grant,
+            &name("files"),
+            Listed::Tool("write"),
+            scene.now,
+        );
+        assert_eq!(listed, permitted, "listings say the same");
+    }
 }
 
 #[test]

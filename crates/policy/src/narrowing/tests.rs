@@ -431,11 +431,13 @@ impl Working {
                 agent: &self.task.agent,
                 instance: &instance,
                 proof,
+                risk: 0,
             },
             task: &self.task,
             grant: &self.grant,
             usage: &self.usage,
             action,
+            caution: crate::Caution::default(),
             now: Timestamp::UNIX_EPOCH,
             id: DecisionId::new(Timestamp::UNIX_EPOCH, [0; 10]),
         };

@@ -10,7 +10,7 @@ use miette::Diagnostic;
 use model::Mistake;
 use sha2::{Digest, Sha256};
 
-use super::SCHEMA;
+use super::{APPROVAL, SCHEMA};
 
 pub(super) static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     let (schema, _warnings) =
@@ -88,6 +88,15 @@ impl Compiling {
         }
         let mut named = Vec::new();
         for policy in set.policies() {
+            if let Some(when) = policy.annotation(APPROVAL)
+                && when != "always"
+            {
+                let message = format!("`@approval({when:?})` says nothing that is known");
+                let hint = "write `@approval(\"always\")`, or leave it out";
+                let span = span_of(text, policy.to_cedar());
+                self.mistakes
+                    .push(Mistake::new(file, message).at(span).hint(hint));
+            }
             let id = match policy.annotation("id") {
                 Some(id) if !is_plain_id(id) => {
                     let hint = "use 1 to 100 letters, digits and `-_.` without spaces";

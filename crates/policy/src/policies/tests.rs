@@ -141,7 +141,7 @@ fn every_construct_of_the_schema_can_be_written() {
 
 const SERVERS: [(&str, Option<&str>); 3] = [("x", Some("s0")), ("y", Some("s1")), ("z", None)];
 const AGENTS: [(&str, Option<&str>); 3] = [("a0", Some("s0")), ("a1", Some("s1")), ("a2", None)];
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "call_tool",
     "read_resource",
     "get_prompt",
@@ -154,6 +154,7 @@ const VERBS: [&str; 12] = [
     "insert",
     "update",
     "delete",
+    "connect",
 ];
 
 /// All entities that there are, made without the code under test.
@@ -307,10 +308,10 @@ proptest! {
                         Verb::Generate => ("Model", &["t0"][..]),
                         Verb::Message => ("Skill", &["t1"][..]),
                         Verb::Select | Verb::Insert | Verb::Update | Verb::Delete => ("Table", &["t0", "t1"][..]),
-                        Verb::Converse | Verb::Answer => ("Server", &[""][..]),
+                        Verb::Converse | Verb::Answer | Verb::Connect => ("Server", &[""][..]),
                     };
                     for target in targets {
-                        let context = || context(&task(&purpose), proof, None);
+                        let context = || context(&task(&purpose), proof, 0, None);
                         let id = if target.is_empty() { server.to_owned() } else { format!("{server}/{target}") };
                         let request = Request::new(
                             uid("Agent", agent), uid("Action", word), uid(kind, &id), context(), None,
@@ -348,7 +349,7 @@ fn an_agent_that_changed_is_not_taken_for_its_former_self() {
     let server = Arc::new(Known::server(&server_name, None));
     let task = task("p");
     let ask = |agent: &Arc<Known>| {
-        let context = context(&task, Proof::Dpop, None);
+        let context = context(&task, Proof::Dpop, 0, None);
         policies
             .ask(agent, (&server_name, &server), Verb::Converse, "", context)
             .answer
@@ -390,7 +391,7 @@ fn the_entities_handed_over_fit_the_schema() {
         let entities: Vec<Entity> = store(&agent, &server, &touched).into_iter().collect();
         Entities::from_entities(entities, Some(schema)).unwrap();
         let request = (verb == Verb::Answer).then_some("roots");
-        let context = context(&task("p"), Proof::Dpop, request);
+        let context = context(&task("p"), Proof::Dpop, 0, request);
         Request::new(
             agent.uid().clone(),
             verb.uid().clone(),

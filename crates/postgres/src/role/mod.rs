@@ -8,6 +8,8 @@ mod rules;
 pub(crate) use catalog::catalog;
 pub use plan::{Plan, PlanError, RowRule, plan};
 
+use std::time::{Duration, Instant};
+
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use zeroize::Zeroizing;
 
@@ -18,6 +20,10 @@ const PREFIX: &str = "sallyport_";
 /// How long a role's password may be used, in seconds: just long enough to log in with it. A role whose
 /// time is over and that nobody is logged in with is left over, whoever made it.
 const LOGIN_SECONDS: u32 = 20;
+/// How long making a role is tried when it collides with others.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The first pause between two tries, and the longest one.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(500));
 /// Most roles that one look for left-over ones drops.
 const SWEPT: usize = 50;
 
@@ -68,7 +74,8 @@ impl Role {
             ));
         }
         sql.push_str(&plan.sql(&name));
-        database.admin.run(database, &sql).await?;
+        // Another gateway may be granting at the same tables.
+        patiently(PATIENCE, || database.admin.run(database, &sql)).await?;
         Ok(Self { name, password })
     }
 
@@ -79,8 +86,30 @@ impl Role {
     pub(crate) async fn drop(database: &Database, name: &str) -> Result<(), UpstreamError> {
         let role = escape_identifier(name);
         let role = role.trim();
-        let sql = format!("DROP OWNED BY {role}; DROP ROLE {role};");
+        let sql = format!("{} DROP OWNED BY {role}; DROP ROLE {role};", rules::LOCK);
         database.admin.run(database, &sql).await.map(drop)
+    }
+}
+
+/// Tries something again for a while when others are in its way.
+async fn patiently<T, F>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, UpstreamError>
+where
+    F: Future<Output = Result<T, UpstreamError>>,
+{
+    let until = Instant::now() + patience;
+    let (mut pause, longest) = PAUSES;
+    loop {
+        match attempt().await {
+            Err(error) if error.is_passing() && Instant::now() + pause < until => {
+                tracing::debug!(%error, "tried again in a moment");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+            }
+            done => return done,
+        }
     }
 }
 

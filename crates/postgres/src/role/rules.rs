@@ -1,24 +1,47 @@
 //! Keeping the rules on rows in the database.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::plan::RowRule;
-use super::search_path;
+use super::{patiently, search_path};
 use crate::upstream::{Database, UpstreamError};
 
 /// How long a rule that no session uses is kept, in the database's own words.
 const KEPT: &str = "1 day";
 
+/// How long one try to make rules waits for their tables. While it waits, whoever comes next at such a table
+/// waits behind it, so it is short, and tried again.
+pub(super) const LOCK: &str = "SET LOCAL lock_timeout = '200ms';\n";
+/// How long making them is tried in all.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// Makes the rules that are not there, and keeps the others from being swept.
 ///
 /// # Errors
-/// [`UpstreamError`]; among them that a table is in use for longer than a rule on it is waited for.
+/// [`UpstreamError`]; among them [`UpstreamError::InUse`] when a table was never free.
 pub(super) async fn keep(database: &Database, rules: &[RowRule]) -> Result<(), UpstreamError> {
     if rules.is_empty() {
         return Ok(());
     }
+    // Each try asks anew: another session may have made them meanwhile.
+    let kept = patiently(PATIENCE, || kept(database, rules)).await;
+    kept.map_err(|error| match error {
+        UpstreamError::Refused { code, .. } if code == "55P03" => {
+            let tables: BTreeSet<String> = rules
+                .iter()
+                .map(|RowRule { table, .. }| format!("{}.{}", table.0, table.1))
+                .collect();
+            let tables: Vec<_> = tables.into_iter().collect();
+            UpstreamError::InUse(tables.join(", "))
+        }
+        other => other,
+    })
+}
+
+async fn kept(database: &Database, rules: &[RowRule]) -> Result<(), UpstreamError> {
     let literal = |text: &str| escape_literal(text).trim_start().to_owned();
     let names: Vec<String> = rules.iter().map(|rule| literal(&rule.role)).collect();
     // A rule is there when the very table has its policy, and the policy is for the rule's own role.
@@ -46,6 +69,7 @@ pub(super) async fn keep(database: &Database, rules: &[RowRule]) -> Result<(), U
     });
     let missing: Vec<&RowRule> = missing.collect();
     if !missing.is_empty() {
+        sql.push_str(LOCK);
         // The names in conditions mean what they mean to sessions.
         sql.push_str(&format!(
             "SET LOCAL search_path = {};\n",

@@ -283,11 +283,11 @@ impl Relay<'_> {
         let mut running = VecDeque::with_capacity(statements.len());
         if statements.is_empty() {
             let permit = self.attempt(None, text, "").await?;
-            running.push_back(Running::new(permit, &self.caller));
+            running.push_back(Running::new(permit));
         }
         for one in &statements {
             let permit = self.attempt(Some(one), text, "").await?;
-            running.push_back(Running::new(permit, &self.caller));
+            running.push_back(Running::new(permit));
         }
         for one in &statements {
             self.name(one);
@@ -328,7 +328,7 @@ impl Relay<'_> {
             text: text.to_owned(),
         });
         self.names.prepare(name, Arc::clone(&prepared));
-        let running = Running::new(permit, &self.caller);
+        let running = Running::new(permit);
         self.unspent.push((prepared, running));
         self.expected.push_back(Expected::Parse(name.to_owned()));
         self.forward(message);
@@ -386,7 +386,7 @@ impl Relay<'_> {
                 let permit = self
                     .attempt(analysed.as_ref(), &prepared.text, &found.parameters)
                     .await?;
-                Running::new(permit, &self.caller)
+                Running::new(permit)
             }
         };
         running.returned = 0;

@@ -11,7 +11,7 @@ use gateway::resource::Route;
 use gateway::slots::Slot;
 use model::config::ServerKind;
 use model::{Action, Denial, Operation, Proof, Rule, ServerName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
@@ -21,12 +21,9 @@ use crate::door::Endpoint;
 use crate::listen::{Client, Greeted};
 use crate::role::{self, Plan, Role, search_path};
 use crate::sql::{Catalog, may_set};
-use crate::upstream::{Database, Login, Ready, dial, login};
-use crate::wire::backend::{ErrorResponse, put, put_text};
-use crate::wire::startup::NEWEST_MINOR;
-
-/// Longest password, in bytes: a token and a proof.
-const PASSWORD: usize = 24 << 10;
+use crate::upstream::{Database, Login, Ready, UpstreamError, dial, login};
+use crate::wire::backend::{ErrorResponse, put};
+use crate::wire::{password, startup};
 
 /// One of all sessions.
 pub(super) struct Counted(Arc<Endpoint>);
@@ -84,44 +81,13 @@ async fn read_password(
                 .hint("connect with sslmode=verify-full"),
         ));
     }
-    let mut out = BytesMut::new();
-    let unknown: Vec<_> = parameters
-        .iter()
-        .filter(|(name, _)| name.starts_with("_pq_."))
-        .collect();
-    if minor > NEWEST_MINOR || !unknown.is_empty() {
-        // NegotiateProtocolVersion.
-        put(&mut out, b'v', |body| {
-            body.put_u32(0x0003_0000 | u32::from(minor.min(NEWEST_MINOR)));
-            body.put_u32(u32::try_from(unknown.len()).unwrap_or(0));
-            for (name, _) in &unknown {
-                put_text(body, name);
-            }
-        });
-    }
-    put(&mut out, b'R', |body| body.put_u32(3));
-    client.write_all(&out).await.map_err(gone)?;
-    client.flush().await.map_err(gone)?;
-    let tag = client.read_u8().await.map_err(gone)?;
-    let length = usize::try_from(client.read_u32().await.map_err(gone)?).unwrap_or(usize::MAX);
-    let length = length.checked_sub(4).filter(|l| (1..=PASSWORD).contains(l));
-    let (b'p', Some(length)) = (tag, length) else {
-        return Err(Some(ErrorResponse::fatal(
-            "08P01",
-            "a password was expected",
-        )));
-    };
-    let mut password = Zeroizing::new(vec![0; length]);
-    client.read_exact(&mut password).await.map_err(gone)?;
-    if password.pop() != Some(0) {
-        return Err(Some(ErrorResponse::fatal(
-            "08P01",
-            "the password is malformed",
-        )));
-    }
-    let text = std::str::from_utf8(&password).map(str::to_owned);
-    text.map(Zeroizing::new)
-        .map_err(|_| Some(wrong_password("the password is no token")))
+    let negotiation = startup::negotiation(minor, parameters);
+    password::ask(client, negotiation).await.map_err(gone)?;
+    let asked = password::receive(client).await.map_err(gone)?;
+    asked.ok_or_else(|| {
+        let why = "a password of at most 24 KiB was expected";
+        Some(ErrorResponse::fatal("08P01", why))
+    })
 }
 
 fn wrong_password(why: &str) -> ErrorResponse {
@@ -210,9 +176,14 @@ async fn admit(
         .database(&server)
         .ok_or_else(|| ErrorResponse::fatal("3D000", "the server is not a database"))?;
     let dispatch = permit.dispatch().map_err(fatal)?;
-    let failed = |error: &dyn std::fmt::Display| {
+    let failed = |error: &UpstreamError| {
         tracing::warn!(server = %server, %error, "a session could not be begun");
-        ErrorResponse::fatal("08006", format!("the session cannot be begun: {error}"))
+        let what = format!("the session cannot be begun: {error}");
+        let told = ErrorResponse::fatal(error.sqlstate(), what);
+        match error.remedy() {
+            Some(remedy) => told.hint(remedy),
+            None => told,
+        }
     };
     let mut catalog = role::catalog(&database)
         .await
@@ -281,7 +252,7 @@ fn session_parameters(
         let lower = name.to_ascii_lowercase();
         match lower.as_str() {
             "user" | "database" => {}
-            _ if lower.starts_with("_pq_.") => {}
+            known if startup::is_option(known) => {}
             "options" if value.trim().is_empty() => {}
             "client_encoding" => {
                 let auto = value.eq_ignore_ascii_case("auto");
@@ -311,7 +282,7 @@ async fn log_in(
     role: &Role,
     plan: &Plan,
     session: &[(String, String)],
-) -> Result<Ready, crate::upstream::UpstreamError> {
+) -> Result<Ready, UpstreamError> {
     let about = &database.server.postgres;
     let millis = |seconds: u64| seconds.saturating_mul(1_000).min(2_147_483_647).to_string();
     let (statement, idle) = (

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use gateway::caller::Caller;
 use gateway::pipeline::{Denied, Digest, Permit};
 use model::Rule;
 use model::record::Ended;
@@ -39,10 +38,10 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(permit: Permit, caller: &Caller) -> Self {
+    pub(super) fn new(permit: Permit) -> Self {
         Self {
+            digest: permit.digest(),
             permit,
-            digest: Digest::new(&caller.task),
             returned: 0,
         }
     }

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{Database, UpstreamError};
+use super::tls::Tls;
+use super::{Address, Database, UpstreamError};
 
 /// How long a connection may take to be made.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -18,16 +17,23 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// A connection.
 pub(crate) type Stream = Either<TcpStream, TlsStream<TcpStream>>;
 
-/// Connects.
+/// Connects to a database.
 ///
 /// # Errors
 /// [`UpstreamError`]
 pub(crate) async fn dial(database: &Database) -> Result<Stream, UpstreamError> {
+    connect(&database.address, database.tls.as_ref()).await
+}
+
+/// Connects to something that speaks PostgreSQL, with TLS if there is any.
+///
+/// # Errors
+/// [`UpstreamError`]
+pub(crate) async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Stream, UpstreamError> {
     let connecting = async {
-        let address = &database.address;
         let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
-        let Some((config, name)) = &database.tls else {
+        let Some(tls) = tls else {
             return Ok(Either::Left(stream));
         };
         // SSLRequest (§55.2.10).
@@ -35,11 +41,7 @@ pub(crate) async fn dial(database: &Database) -> Result<Stream, UpstreamError> {
         if stream.read_u8().await? != b'S' {
             return Err(UpstreamError::NoTls);
         }
-        let name: ServerName<'static> = name.clone();
-        let stream = TlsConnector::from(config.clone())
-            .connect(name, stream)
-            .await?;
-        Ok(Either::Right(stream))
+        Ok(Either::Right(tls.connect(stream).await?))
     };
     tokio::time::timeout(CONNECTING, connecting)
         .await
@@ -47,9 +49,9 @@ pub(crate) async fn dial(database: &Database) -> Result<Stream, UpstreamError> {
 }
 
 /// Asks a database to cancel what a session carries out (§55.2.8). Whether it did is not told.
-pub(crate) async fn cancel(database: &Database, process: u32, secret: &[u8]) {
+pub(crate) async fn cancel(address: &Address, tls: Option<&Tls>, process: u32, secret: &[u8]) {
     let asking = async {
-        let mut stream = dial(database).await?;
+        let mut stream = connect(address, tls).await?;
         let mut message = BytesMut::with_capacity(16);
         message.put_u32(u32::try_from(12 + secret.len()).unwrap_or(16));
         message.put_u32(80_877_102);

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Stream, UpstreamError};
 use crate::wire::backend::{put, put_text, read_error};
-use crate::wire::{self, Message};
+use crate::wire::{self, Message, startup};
 
 /// How long a login may take.
 const LOGIN: Duration = Duration::from_secs(15);
@@ -47,18 +47,9 @@ pub(crate) async fn login(stream: Stream, login: &Login<'_>) -> Result<Ready, Up
 }
 
 async fn log_in(mut stream: Stream, login: &Login<'_>) -> Result<Ready, UpstreamError> {
-    let mut out = BytesMut::new();
-    out.put_u32(0);
-    out.put_u32(0x0003_0000);
     let named = [("user", login.user), ("database", login.database)];
-    for (name, value) in named.iter().chain(login.parameters) {
-        put_text(&mut out, name);
-        put_text(&mut out, value);
-    }
-    out.put_u8(0);
-    let length = u32::try_from(out.len()).unwrap_or(0);
-    out[..4].copy_from_slice(&length.to_be_bytes());
-    stream.write_all(&out).await?;
+    let parameters = named.iter().chain(login.parameters).copied();
+    stream.write_all(&startup::session(0, parameters)).await?;
     stream.flush().await?;
     let mut buffer = BytesMut::with_capacity(8 << 10);
     let mut scram: Option<ScramSha256> = None;
@@ -150,7 +141,7 @@ fn authentication(
 }
 
 /// The next message.
-pub(super) async fn receive(
+pub(crate) async fn receive(
     stream: &mut Stream,
     buffer: &mut BytesMut,
     longest: usize,
@@ -166,7 +157,7 @@ pub(super) async fn receive(
 }
 
 /// What an error of the database says.
-pub(super) fn refused(message: &Message) -> UpstreamError {
+pub(crate) fn refused(message: &Message) -> UpstreamError {
     let (code, message) = read_error(message.body());
     UpstreamError::Refused { code, message }
 }

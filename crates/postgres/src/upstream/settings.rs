@@ -3,17 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
-use std::sync::Arc;
 
 use model::ServerName;
 use model::config::{PostgresTls, Secret, Server};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName as TlsName};
-use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use super::Admin;
+use super::tls::Tls;
+use super::{Admin, tls};
 
 /// Longest password, in bytes.
 const PASSWORD: usize = 1_024;
@@ -46,13 +42,15 @@ pub struct Database {
     /// Where it is.
     pub(crate) address: Address,
     /// How TLS is spoken with it; none where it is not.
-    pub(crate) tls: Option<(Arc<ClientConfig>, TlsName<'static>)>,
+    pub(crate) tls: Option<Tls>,
     /// The user that makes roles.
     pub(crate) user: String,
     /// Its password.
     pub(crate) password: Zeroizing<Vec<u8>>,
     /// Functions that statements may call besides the harmless ones.
     pub(crate) functions: BTreeSet<String>,
+    /// The certification authorities that it is verified with, as their file has them.
+    authorities: Option<Vec<u8>>,
     /// What else is configured.
     pub(crate) server: Server,
     /// The connection that makes roles.
@@ -101,7 +99,8 @@ impl Address {
         })
     }
 
-    fn is_loopback(&self) -> bool {
+    /// Whether it is this machine itself.
+    pub(crate) fn is_loopback(&self) -> bool {
         self.host == "localhost"
             || self
                 .host
@@ -141,8 +140,9 @@ impl Database {
             PostgresTls::Off => false,
             PostgresTls::Auto => server.ca.is_some() || !address.is_loopback(),
         };
+        let authorities = server.ca.as_deref().map(tls::read).transpose()?;
         let tls = match encrypted {
-            true => Some((client(server.ca.as_deref())?, tls_name(&address.host)?)),
+            true => Some(Tls::new(&address.host, authorities.as_deref())?),
             false => None,
         };
         Ok(Self {
@@ -152,6 +152,7 @@ impl Database {
             user: about.user.clone(),
             password,
             functions: about.functions.clone(),
+            authorities,
             server: server.clone(),
             admin: Admin::default(),
         })
@@ -159,40 +160,10 @@ impl Database {
 
     /// Whether another reading of the configuration says the same.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.server == other.server && self.password == other.password
+        self.server == other.server
+            && self.password == other.password
+            && self.authorities == other.authorities
     }
-}
-
-fn tls_name(host: &str) -> Result<TlsName<'static>, String> {
-    TlsName::try_from(host.to_owned()).map_err(|_| format!("`{host}` cannot be verified by TLS"))
-}
-
-fn client(ca: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let roots = match ca {
-        Some(path) => authorities(path)?,
-        None => return Err("give the certification authority of the database as `ca`".to_owned()),
-    };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
-        let certificate = certificate.map_err(|error| failed(&error))?;
-        store.add(certificate).map_err(|error| failed(&error))?;
-    }
-    if store.is_empty() {
-        return Err(failed(&"it holds no certificate"));
-    }
-    Ok(store)
 }
 
 fn read_secret(secret: &Secret) -> Result<Zeroizing<Vec<u8>>, String> {

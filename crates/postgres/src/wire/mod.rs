@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod frontend;
+pub(crate) mod password;
 pub mod startup;
 
 use bytes::{Buf, Bytes, BytesMut};

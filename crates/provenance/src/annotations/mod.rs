@@ -5,6 +5,7 @@ use std::path::Path;
 
 use model::Mistake;
 use regex::Regex;
+use sha2::{Digest, Sha256};
 
 use crate::place::Place;
 
@@ -13,11 +14,12 @@ mod written;
 
 pub use draft::draft;
 
-/// What is known about the tools of one server. Read from `annotations/<server>.toml`; the file
+/// What is known about the tools or endpoints of one server. Read from `annotations/<server>.toml`; the file
 /// format is described in `docs/provenance.md`.
 #[derive(Debug, Clone, Default)]
 pub struct Annotations {
     pub(crate) tools: BTreeMap<String, Tool>,
+    version: String,
 }
 
 /// What is known about one tool.
@@ -154,7 +156,32 @@ impl Annotations {
     /// # Errors
     /// Every mistake in the text, each with its place.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Mistake>> {
-        written::parse(file, text)
+        let tools = written::parse(file, text)?;
+        let hash = Sha256::digest(text.as_bytes());
+        Ok(Self {
+            tools,
+            version: hash[..16].iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+
+    /// Names what they say: 32 hexadecimal digits of a SHA-256 hash over the text.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether a tool or endpoint changes nothing, as far as they say.
+    #[must_use]
+    pub fn reads(&self, tool: &str) -> bool {
+        self.tool(tool).is_some_and(|tool| tool.reads)
+    }
+
+    /// Whether an argument of a tool or endpoint affects no one, whatever it says.
+    #[must_use]
+    pub fn is_content(&self, tool: &str, argument: &str) -> bool {
+        self.tool(tool)
+            .and_then(|tool| tool.content.get(argument))
+            .is_some_and(|inside| *inside == Inside::default())
     }
 
     /// The tools that are annotated.

@@ -8,7 +8,7 @@ use model::Mistake;
 use regex::RegexBuilder;
 use serde::Deserialize;
 
-use super::{Annotations, Beside, Choose, Inside, Kind, Listing, Sink, Tool, Trusted, When};
+use super::{Beside, Choose, Inside, Kind, Listing, Sink, Tool, Trusted, When};
 use crate::place::Place;
 
 #[derive(Deserialize)]
@@ -16,6 +16,8 @@ use crate::place::Place;
 struct Written {
     #[serde(default)]
     tools: BTreeMap<String, toml::Spanned<WrittenTool>>,
+    #[serde(default)]
+    endpoints: BTreeMap<String, toml::Spanned<WrittenTool>>,
 }
 
 #[derive(Deserialize)]
@@ -185,7 +187,7 @@ struct FullListing {
 /// Longest file, in bytes.
 const LONGEST: usize = 1 << 20;
 
-pub(super) fn parse(file: &Path, text: &str) -> Result<Annotations, Vec<Mistake>> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, Tool>, Vec<Mistake>> {
     if text.len() > LONGEST {
         let message = format!("annotations are at most {LONGEST} bytes long");
         return Err(vec![Mistake::new(file, message)]);
@@ -199,14 +201,17 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Annotations, Vec<Mistake>
         tool: String::new(),
     };
     let mut tools = BTreeMap::new();
-    for (name, spanned) in written.tools {
+    let named = |what| move |(name, tool)| (what, name, tool);
+    let all = (written.tools.into_iter().map(named("tool")))
+        .chain(written.endpoints.into_iter().map(named("endpoint")));
+    for (what, name, spanned) in all {
         reader.span = spanned.span();
-        reader.tool.clone_from(&name);
+        reader.tool = format!("{what} `{name}`");
         let tool = reader.tool(spanned.into_inner());
         tools.insert(name, tool);
     }
     if reader.mistakes.is_empty() {
-        Ok(Annotations { tools })
+        Ok(tools)
     } else {
         Err(reader.mistakes)
     }
@@ -221,7 +226,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn mistake(&mut self, message: impl std::fmt::Display, hint: &str) {
-        let message = format!("tool `{}`: {message}", self.tool);
+        let message = format!("{}: {message}", self.tool);
         self.mistakes.push(
             Mistake::new(self.file, message)
                 .at(Some(self.span.clone()))
@@ -430,15 +435,15 @@ mod tests {
             [tools.rename]
             sinks = ["from", "to"]
         "#;
-        let annotations = parse(Path::new("mail.toml"), text).unwrap();
-        let send = annotations.tool("send").unwrap();
+        let tools = parse(Path::new("mail.toml"), text).unwrap();
+        let send = &tools["send"];
         assert_eq!(send.sinks[0].0.to_string(), "/files/*/id");
         assert!(send.content["body"].urls && !send.content["subject"].urls);
-        assert!(matches!(
-            annotations.tool("today").unwrap().trusted,
-            Trusted::All
-        ));
-        assert_eq!(annotations.tool("rename").unwrap().sinks.len(), 2);
+        assert!(matches!(tools["today"].trusted, Trusted::All));
+        assert_eq!(tools["rename"].sinks.len(), 2);
+        let api = "[endpoints.\"POST /mails\"]\nsinks = { \"body.to\" = \"address\" }\n";
+        let endpoints = parse(Path::new("api.toml"), api).unwrap();
+        assert_eq!(endpoints["POST /mails"].sinks[0].0.to_string(), "body.to");
     }
 
     #[test]

@@ -6,12 +6,14 @@ use super::{Ledger, Level};
 use crate::annotations::{Annotations, Inside, Sink};
 use crate::text;
 use crate::value::{address, url};
-use crate::verdict::{Asked, Derivation, Origin, Reason, Verdict, shorten};
+use crate::verdict::{Asked, Derivation, Origin, Reason, Verdict, visible};
 
 /// Most values in the arguments of one call that are checked; more are asked about.
 const MOST_VALUES: usize = 4_096;
 /// Most values that one verdict asks about.
 const MOST_ASKED: usize = 32;
+/// Longest value that a verdict quotes, in characters.
+const QUOTED: usize = 120;
 
 impl Ledger {
     /// Checks a call before it is forwarded: whether each argument that decides who or what is
@@ -26,11 +28,16 @@ impl Ledger {
         let annotated = annotations.tool(tool);
         let Some(leaves) = leaves(arguments) else {
             let asked = self.asked(&[], &Value::Null, Reason::TooMany);
-            return Verdict::Ask { asked: vec![asked] };
+            return Verdict::Ask {
+                asked: vec![asked],
+                more: true,
+                derivations: Vec::new(),
+            };
         };
         let any = Sink::default();
         let mut derivations = Vec::new();
         let mut asked = Vec::new();
+        let mut more = false;
         let mut judge = |steps: &[String], value: &Value, sink: &Sink| {
             let level = if sink.only_from_task {
                 Level::Task
@@ -49,7 +56,7 @@ impl Ledger {
                 None if asked.len() < MOST_ASKED => {
                     asked.push(self.asked(steps, value, self.why(value, sink)))
                 }
-                None => {}
+                None => more = true,
             }
         };
         for (steps, value) in &leaves {
@@ -86,7 +93,11 @@ impl Ledger {
         if asked.is_empty() {
             Verdict::Accepted { derivations }
         } else {
-            Verdict::Ask { asked }
+            Verdict::Ask {
+                asked,
+                more,
+                derivations,
+            }
         }
     }
 
@@ -125,10 +136,11 @@ impl Ledger {
         let shown = shown(value);
         Asked {
             argument: pointer(steps),
-            value: shorten(&shown, 120),
+            value: visible(&shown, QUOTED),
             reason,
             seen: self.where_seen(&shown),
-            ledger_full: self.chain().any(Ledger::is_full),
+            incomplete: self.chain().any(Ledger::is_full),
+            exact: value.clone(),
         }
     }
 }

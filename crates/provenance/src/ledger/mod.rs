@@ -9,6 +9,8 @@ mod notes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use notes::Called;
+
 use jiff::civil::Date;
 
 use crate::verdict::Origin;
@@ -106,12 +108,7 @@ impl Ledger {
             parent,
             ..Self::default()
         };
-        let source = child.source(Origin::Delegation);
-        if let Some(source) = source {
-            for input in inputs {
-                child.note_untrusted(input, source);
-            }
-        }
+        child.note_handed_on(inputs);
         child
     }
 

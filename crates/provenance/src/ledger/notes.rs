@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::Timestamp;
 use jiff::civil::Date;
+use model::DecisionId;
 use serde_json::{Map, Value};
 
 use super::known::Listed;
@@ -10,8 +12,39 @@ use super::{Ledger, Level};
 use crate::annotations::{Annotations, Beside, Choose, Kind, Listing, Sink, Tool, Trusted, When};
 use crate::text;
 use crate::value::address;
-use crate::verdict::{Origin, shorten};
+use crate::verdict::{Origin, visible};
 
+/// A call that was forwarded.
+#[derive(Debug, Clone, Copy)]
+pub struct Called<'a> {
+    /// The server.
+    pub server: &'a str,
+    /// The tool or endpoint.
+    pub tool: &'a str,
+    /// The arguments.
+    pub arguments: &'a Map<String, Value>,
+    /// When it was decided.
+    pub at: Option<Timestamp>,
+    /// The decision that permitted it.
+    pub decision: Option<DecisionId>,
+}
+
+impl<'a> Called<'a> {
+    /// A call of which nobody said when it was.
+    #[must_use]
+    pub fn new(server: &'a str, tool: &'a str, arguments: &'a Map<String, Value>) -> Self {
+        Self {
+            server,
+            tool,
+            arguments,
+            at: None,
+            decision: None,
+        }
+    }
+}
+
+/// Longest text of others in an origin, in characters.
+const QUOTED: usize = 120;
 /// Most fields of one result that are noted one by one.
 const MOST_FIELDS: usize = 8_192;
 
@@ -37,16 +70,36 @@ impl Ledger {
         }
     }
 
+    /// Notes what an agent said when it opened the task. It steers nothing, and is kept only to say where a
+    /// value was seen.
+    pub fn note_handed_on(&mut self, inputs: &[&str]) {
+        if let Some(source) = self.source(Origin::Delegation) {
+            for input in inputs {
+                self.note_untrusted(input, source);
+            }
+        }
+    }
+
+    /// Says that the task has read what is not known here, as after a restart: what cannot be derived is
+    /// asked about all the same, and the person who is asked is told.
+    pub fn miss_some(&mut self) {
+        self.full = true;
+    }
+
     /// Notes the result of a call that was forwarded: a `CallToolResult` of MCP, or any JSON value.
     /// Without annotations nothing in it is trusted.
     pub fn note_result(
         &mut self,
         annotations: Option<&Annotations>,
-        server: &str,
-        tool: &str,
-        arguments: &Map<String, Value>,
+        called: &Called<'_>,
         result: &Value,
     ) {
+        let Called {
+            server,
+            tool,
+            arguments,
+            ..
+        } = *called;
         self.calls = self.calls.saturating_add(1);
         let failed = result.get("isError").and_then(Value::as_bool) == Some(true);
         let document = plain(result);
@@ -58,7 +111,9 @@ impl Ledger {
             server,
             tool,
             call: self.calls,
-            arguments: shorten(&Value::Object(arguments.clone()).to_string(), 120),
+            arguments: visible(&Value::Object(arguments.clone()).to_string(), QUOTED),
+            at: called.at,
+            decision: called.decision,
         };
         let trust = match (annotated, chosen) {
             (Some(tool), Some(_)) => self.trusted_places(&tool.trusted, &document),
@@ -300,6 +355,8 @@ struct Reading<'a> {
     tool: &'a str,
     call: u32,
     arguments: String,
+    at: Option<Timestamp>,
+    decision: Option<DecisionId>,
 }
 
 impl Reading<'_> {
@@ -309,7 +366,9 @@ impl Reading<'_> {
             tool: self.tool.to_owned(),
             call: self.call,
             arguments: self.arguments.clone(),
-            place: shorten(place, 120),
+            place: visible(place, QUOTED),
+            at: self.at,
+            decision: self.decision,
         }
     }
 }

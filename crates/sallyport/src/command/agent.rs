@@ -5,7 +5,7 @@ use control::api::{Agent, Because, Changed, Enrolment, Instance, MakeEnrolment, 
 use model::{AgentName, InstanceId, SegmentName};
 use serde_json::json;
 
-use super::enroll;
+use super::{enroll, risk};
 use crate::client::{Client, ControlArgs};
 use crate::failure::Failure;
 use crate::output::{self, CODE, FAINT, GOOD, instant, paint, state};
@@ -37,6 +37,8 @@ enum Command {
     Release(Change),
     /// Retire an agent for good; its name is not used again
     Retire(Change),
+    /// See, set or clear how bad an agent looks
+    Risk(risk::Args),
     /// Make a new enrolment token for a further instance
     Enrolment(NewEnrolment),
     /// Enrol this machine as an instance of an agent
@@ -148,6 +150,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Command::Quarantine(args) => change(args, "quarantine"),
         Command::Release(args) => change(args, "release"),
         Command::Retire(args) => change(args, "retire"),
+        Command::Risk(args) => risk::run(args),
         Command::Enrolment(args) => enrolment(args),
         Command::Enroll(args) => enroll::run(args),
         Command::Instances(args) => instances(args),

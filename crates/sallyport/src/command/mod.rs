@@ -2,17 +2,25 @@
 
 pub(crate) mod agent;
 pub(crate) mod annotate;
+pub(crate) mod approvals;
 pub(crate) mod audit;
+pub(crate) mod canary;
 pub(crate) mod check;
 pub(crate) mod enroll;
+pub(crate) mod findings;
+pub(crate) mod incidents;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod mcp;
+pub(crate) mod risk;
+pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod shell;
 pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod template;
+pub(crate) mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,12 +54,19 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Agent(args) => agent::run(&args),
         Command::Task(args) => task::run(&args),
         Command::Template(args) => template::run(&args),
+        Command::Approvals(args) => approvals::run(&args),
         Command::Annotate(args) => annotate::run(&args),
+        Command::Mcp(args) => mcp::run(&args),
+        Command::Rules(args) => rules::run(&args),
+        Command::Canary(args) => canary::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Status(args) => status::status(&args),
         Command::Reload(args) => status::reload(&args),
+        Command::Findings(args) => findings::run(&args),
+        Command::Incidents(args) => incidents::run(&args),
         Command::Audit(args) => audit::run(&args),
+        Command::Vault(args) => vault::run(&args),
         Command::Completion(args) => shell::completion(&args),
         Command::Man(args) => shell::man(&args),
         Command::Demo(args) => demo::run(&args),

@@ -291,6 +291,13 @@ fn sheet(task: &Task) -> Result<(), Failure> {
     ));
     let urls: Vec<&str> = task.urls.values().map(String::as_str).collect();
     rows.push(("urls", urls.join("\n")));
+    let databases: Vec<&str> = task.databases.values().map(String::as_str).collect();
+    if !databases.is_empty() {
+        rows.push(("databases", databases.join("\n")));
+    }
+    if let Some(proxy) = &task.proxy {
+        rows.push(("proxy", proxy.clone()));
+    }
     output::sheet(&rows)
 }
 
@@ -319,6 +326,9 @@ fn permission(permission: &Permission) -> Vec<String> {
             ));
         }
         lines.push(line);
+    }
+    if permission.connect {
+        lines.push(format!("{server}: open tunnels that nobody looks into"));
     }
     for table in &permission.tables {
         let ways: Vec<&str> = table.operations.iter().map(|way| way.as_str()).collect();

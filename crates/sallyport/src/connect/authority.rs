@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use gateway::{Body, full};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use identity::InstanceKey;
 use jiff::Timestamp;
 use model::{ServerName, TaskId};
@@ -67,6 +67,12 @@ pub(super) struct Opened {
     /// Where the servers that it grants are reached, each with the task in the URL.
     #[serde(default)]
     pub(super) urls: BTreeMap<ServerName, String>,
+    /// Where the databases among them are reached.
+    #[serde(default)]
+    pub(super) databases: BTreeMap<ServerName, String>,
+    /// The forward proxy to the HTTP APIs among them, if the gateway has one.
+    #[serde(default)]
+    pub(super) proxy: Option<String>,
 }
 
 /// What a task is opened with.
@@ -146,13 +152,42 @@ impl Authority {
         let mut url = request.uri().to_string();
         // A proof is for the URL without its query (RFC 9449 §4.2).
         url.truncate(url.find('?').unwrap_or(url.len()));
-        let proof = self.proof(request.method(), &url, Some(&token.text), nonce)?;
+        self.authorise_at(&url, AUTHORIZATION, request, token, nonce)
+    }
+
+    /// The same where the URL of the proof is not the request's, or the token goes elsewhere.
+    ///
+    /// # Errors
+    /// As of [`Self::authorise`].
+    pub(super) fn authorise_at<B>(
+        &self,
+        url: &str,
+        header: HeaderName,
+        request: &mut Request<B>,
+        token: &Token,
+        nonce: Option<&str>,
+    ) -> Result<(), Trouble> {
+        let proof = self.proof(request.method(), url, Some(&token.text), nonce)?;
         let mut value = HeaderValue::try_from(format!("DPoP {}", token.text.as_str()))
             .map_err(|error| unexpected("the access token", &error))?;
         value.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, value);
+        request.headers_mut().insert(header, value);
         request.headers_mut().insert("dpop", proof);
         Ok(())
+    }
+
+    /// The password of one database session at this resource: the token, and a proof made for the session
+    /// alone.
+    ///
+    /// # Errors
+    /// [`Trouble::Unexpected`] when no proof can be made.
+    pub(super) fn password(
+        &self,
+        resource: &str,
+        token: &Token,
+    ) -> Result<zeroize::Zeroizing<String>, Trouble> {
+        let proof = self.sign("CONNECT", resource, Some(&token.text), None)?;
+        Ok(format!("{}~{proof}", token.text.as_str()).into())
     }
 
     /// One request of the management API, authorised by a token of its own: a POST with a body, or a
@@ -230,18 +265,21 @@ impl Authority {
         token: Option<&str>,
         nonce: Option<&str>,
     ) -> Result<HeaderValue, Trouble> {
-        let proof = self
-            .key
-            .sign_dpop(
-                method.as_str(),
-                url,
-                token,
-                nonce,
-                Timestamp::now(),
-                &random(),
-            )
-            .map_err(|error| unexpected("the instance's key", &error))?;
+        let proof = self.sign(method.as_str(), url, token, nonce)?;
         HeaderValue::try_from(proof).map_err(|error| unexpected("the proof", &error))
+    }
+
+    /// A proof of possession (RFC 9449 §4.2).
+    fn sign(
+        &self,
+        method: &str,
+        url: &str,
+        token: Option<&str>,
+        nonce: Option<&str>,
+    ) -> Result<String, Trouble> {
+        self.key
+            .sign_dpop(method, url, token, nonce, Timestamp::now(), &random())
+            .map_err(|error| unexpected("the instance's key", &error))
     }
 }
 

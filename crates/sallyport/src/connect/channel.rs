@@ -125,6 +125,49 @@ impl Channel {
         Ok(answer)
     }
 
+    /// Adds a token and a proof to one request for a proxy, whose URL is the resource. `rest` is the
+    /// rest of the proof's URL, from its `/` on, without the query. Gives back the token.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn authorise_proxy<B>(
+        &self,
+        request: &mut Request<B>,
+        rest: &str,
+    ) -> Result<Token, Trouble> {
+        let token = self.token().await?;
+        let nonce = self.nonce();
+        let url = format!("{}{rest}", self.resource);
+        let header = http::header::PROXY_AUTHORIZATION;
+        self.authority
+            .authorise_at(&url, header, request, &token, nonce.as_deref())?;
+        Ok(token)
+    }
+
+    /// Takes note of an answer that refuses a token: a newer one is wanted, or a nonce in the proof.
+    pub(super) async fn refused<B>(&self, token: &Token, answer: &Response<B>) {
+        if let Some(wanted) = wanted_nonce(answer) {
+            self.set_nonce(Some(wanted));
+        }
+        self.discard(token).await;
+    }
+
+    /// The password of one database session; `again` when the last one was refused, so that a newer token is
+    /// wanted.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn password(
+        &self,
+        again: bool,
+    ) -> Result<zeroize::Zeroizing<String>, Trouble> {
+        if again {
+            *self.token.lock().await = None;
+        }
+        let token = self.token().await?;
+        self.authority.password(&self.resource, &token)
+    }
+
     /// Says that the work of the task is done.
     ///
     /// # Errors

@@ -79,10 +79,23 @@ impl Http {
         what: &'static str,
         request: Request<Body>,
     ) -> Result<Response<Bytes>, Trouble> {
+        self.ask_for(CONTROL_BYTES, what, request).await
+    }
+
+    /// The same, for an answer of at most so many bytes.
+    ///
+    /// # Errors
+    /// [`Trouble::Unreachable`] or [`Trouble::BrokenOff`]
+    pub(crate) async fn ask_for(
+        &self,
+        bytes: usize,
+        what: &'static str,
+        request: Request<Body>,
+    ) -> Result<Response<Bytes>, Trouble> {
         let url = request.uri().to_string();
         let whole = async {
             let (head, body) = self.send(what, request).await?.into_parts();
-            let body = read(body, CONTROL_BYTES).await?;
+            let body = read(body, bytes).await?;
             Ok(Response::from_parts(head, body))
         };
         tokio::time::timeout(CONTROL, whole)
@@ -136,7 +149,13 @@ pub(crate) fn check_url(what: &str, url: &str) -> Result<(), Failure> {
     }
 }
 
-fn tls(authorities: Option<&std::path::Path>) -> Result<rustls::ClientConfig, Failure> {
+/// TLS of this client: with the public certification authorities, or those in a PEM file instead.
+///
+/// # Errors
+/// [`Failure`] when the file cannot be read or holds no certificate.
+pub(crate) fn tls(
+    authorities: Option<&std::path::Path>,
+) -> Result<rustls::ClientConfig, Failure> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -31,11 +31,11 @@ use crate::failure::Failure;
 use crate::output;
 
 /// Most connections of clients at once.
-const CONNECTIONS: usize = 256;
+pub(super) const CONNECTIONS: usize = 256;
 /// How long a client may take for a request's head.
-const HEAD: Duration = Duration::from_secs(30);
+pub(super) const HEAD: Duration = Duration::from_secs(30);
 /// How long what is in flight may take at the end.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 
 /// What of a request stays here: credentials that are none for the gateway, and what is between two
 /// neighbours only. SDKs insist on an API key; whatever it is, it is not the token.
@@ -207,7 +207,7 @@ fn onward_headers(mut headers: HeaderMap, upgrade: bool) -> HeaderMap {
 }
 
 /// Passes bytes both ways after an upgrade, until one side ends.
-async fn join(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
+pub(super) async fn join(client: hyper::upgrade::OnUpgrade, server: hyper::upgrade::OnUpgrade) {
     let Ok((client, server)) = tokio::try_join!(client, server) else {
         return;
     };

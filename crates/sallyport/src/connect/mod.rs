@@ -1,15 +1,18 @@
 //! `sallyport connect`: carries every message of a client that knows nothing of Sallyport to a
 //! protected server, with a token and a proof made for that message alone. For MCP clients it is a
 //! server over standard input and output; for everything that speaks HTTP it listens on this machine
-//! (`local`).
+//! (`local`), and for clients of databases too (`database`); `proxy` is for programs that cannot be told
+//! another URL.
 //!
 //! The path of a message: `stdio` reads a line, `message` says what it is, `in_flight` keeps count,
 //! `carrier` sends it over the `channel`, which gets tokens from the `authority`, and writes back
 //! what comes. `session` and `listener` are the legacy era's, `mirror` is that of 2026-07-28.
 
+mod at;
 pub(crate) mod authority;
 mod carrier;
 mod channel;
+mod database;
 pub(crate) mod http;
 mod in_flight;
 pub(crate) mod instance;
@@ -17,6 +20,7 @@ mod listener;
 mod local;
 mod message;
 mod mirror;
+mod proxy;
 mod session;
 mod stdio;
 mod stream;
@@ -24,9 +28,7 @@ mod stream;
 pub(crate) mod tests;
 pub(crate) mod trouble;
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +40,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use authority::{Authority, Wanted};
+use at::At;
+use authority::{Authority, Opened, Wanted};
 use carrier::Carrier;
 use channel::Channel;
 use http::Http;
@@ -58,18 +61,39 @@ const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long each of the farewells may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Arguments of `sallyport connect`.
+/// The command line of `sallyport connect`.
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Invocation {
+    #[command(subcommand)]
+    to: Option<To>,
+    #[command(flatten)]
+    server: Option<Args>,
+}
+
+/// What is connected to, if not one server.
+#[derive(clap::Subcommand)]
+enum To {
+    /// All HTTP APIs of a task, for programs that know of nothing but HTTPS_PROXY
+    Proxy(proxy::Args),
+}
+
+const EXAMPLES: &str = "\
 Examples:
   sallyport connect files --template read-notes
   sallyport connect crm --template triage --param customer=c-17 --purpose \"ticket 4711\"
   sallyport connect files --task task_0190b6a0000070008000000000000000
   sallyport connect billing --template invoices --listen 127.0.0.1:9000
+  sallyport connect crm-db --template analyst --listen ~/.sallyport/run
+  sallyport connect proxy --template refund --param invoice=4711 -- python agent.py
 
 In the configuration of an MCP client:
   { \"mcpServers\": { \"files\": {
-      \"command\": \"sallyport\", \"args\": [\"connect\", \"files\", \"--template\", \"read-notes\"] } } }")]
+      \"command\": \"sallyport\", \"args\": [\"connect\", \"files\", \"--template\", \"read-notes\"] } } }";
+
+/// Arguments for one server.
+#[derive(clap::Args)]
 pub(crate) struct Args {
     /// The protected server's name
     server: ServerName,
@@ -85,9 +109,9 @@ pub(crate) struct Args {
     /// Work under this open task instead, and leave it open
     #[arg(long, value_name = "TASK", conflicts_with = "template")]
     task: Option<TaskId>,
-    /// Listen here for plain HTTP clients of the server, and print the URL to give them; port 0 is any
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
+    /// Listen here for plain HTTP or PostgreSQL clients, and print the URL to give them; port 0 is any
+    #[arg(long, value_name = "ADDRESS|DIR", value_parser = At::parse)]
+    listen: Option<At>,
     /// The instance's folder, by default ~/.sallyport/instance
     #[arg(long, value_name = "DIR", env = "SALLYPORT_INSTANCE")]
     instance: Option<PathBuf>,
@@ -104,7 +128,15 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 }
 
 /// Runs it, until the client goes away or a signal comes.
-pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
+    match (&invocation.to, &invocation.server) {
+        (Some(To::Proxy(args)), _) => proxy::run(args),
+        (None, Some(args)) => to_server(args),
+        (None, None) => Err(Failure::usage("name a server, or say `proxy`")),
+    }
+}
+
+fn to_server(args: &Args) -> Result<(), Failure> {
     let dir = args
         .instance
         .clone()
@@ -122,22 +154,44 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("the connector cannot be started: {error}")))?;
     let ended = runtime.block_on(async {
         let signal = signal()?;
-        let (channel, opened) = tokio::select! {
+        let Way {
+            channel,
+            complete,
+            kind,
+            database,
+        } = tokio::select! {
             opened = open(args, http, authority, &gateway) => opened?,
             () = signal => return Ok(()),
         };
-        if let Some(address) = args.listen {
-            return local::serve(channel, opened, address, self::signal()?).await;
+        let signal = self::signal()?;
+        match (&args.listen, database) {
+            (Some(at), Some(url)) => {
+                let about = (args.server.clone(), url.as_str());
+                let ca = args.ca.as_deref();
+                return database::serve(channel, complete, about, at.clone(), ca, signal).await;
+            }
+            (Some(At::Address(address)), None) => {
+                return local::serve(channel, complete, *address, signal).await;
+            }
+            (Some(At::Folder(_)), None) => {
+                if complete {
+                    farewell("the task", channel.complete_task()).await;
+                }
+                let why = format!("`{}` is of the kind `{}`", args.server, kind.as_str());
+                return Err(Failure::usage(format!("{why}: only databases have sockets"))
+                    .hint("listen on an address, such as 127.0.0.1:0"));
+            }
+            (None, _) => {}
         }
         let lines = stdio::read_lines(std::io::stdin());
         let (out, out_ended) = stdio::write_lines(std::io::stdout());
         connect(
             channel,
-            opened,
+            complete,
             lines,
             out,
             async { drop(out_ended.await) },
-            self::signal()?,
+            signal,
         )
         .await;
         Ok(())
@@ -147,38 +201,56 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     ended
 }
 
-/// Opens a task where none was named. Tells whether it did.
+/// The way to a server.
+struct Way {
+    channel: Channel,
+    /// Whether the task was opened here, and is completed at the end.
+    complete: bool,
+    /// What the server speaks.
+    kind: ServerKind,
+    /// Where the gateway has it, if it is a database.
+    database: Option<String>,
+}
+
+/// Opens a task where none was named.
 async fn open(
     args: &Args,
     http: Http,
     authority: Authority,
     gateway: &str,
-) -> Result<(Channel, bool), Failure> {
-    let (task, ends_at, urls) = match (&args.task, &args.template) {
-        (Some(task), _) if args.listen.is_none() => (*task, None, BTreeMap::new()),
-        (Some(task), _) => {
-            let shown = authority.show(*task).await?;
-            (shown.id, Some(shown.expires_at), shown.urls)
-        }
+) -> Result<Way, Failure> {
+    let (task, opened) = match (&args.task, &args.template) {
+        (Some(task), _) if args.listen.is_none() => (*task, None),
+        (Some(task), _) => (*task, Some(authority.show(*task).await?)),
         (None, Some(template)) => {
+            let client = match args.listen {
+                None => "MCP client",
+                Some(_) => "client",
+            };
             let purpose = args.purpose.clone();
             let wanted = Wanted {
                 template: template.to_string(),
                 parameters: args.parameters.iter().cloned().collect(),
-                purpose: purpose.unwrap_or_else(|| format!("MCP client of {}", args.server)),
+                purpose: purpose.unwrap_or_else(|| format!("{client} of {}", args.server)),
             };
             let opened = authority.open(&wanted).await?;
             output::note(format_args!(
                 "task {} is open until {}",
                 opened.id, opened.expires_at
             ));
-            (opened.id, Some(opened.expires_at), opened.urls)
+            (opened.id, Some(opened))
         }
         (None, None) => return Err(Failure::usage("name a template or a task")),
     };
-    let kind = match args.listen {
-        None => ServerKind::Mcp,
-        Some(_) => kind_of(&args.server, &urls, gateway)?,
+    let complete = args.task.is_none();
+    let kind = match kind_of(args, opened.as_ref(), gateway) {
+        Ok(kind) => kind,
+        Err(failure) => {
+            if complete {
+                farewell("the task", authority.complete(task)).await;
+            }
+            return Err(failure);
+        }
     };
     let route = Route {
         kind,
@@ -186,25 +258,44 @@ async fn open(
         task: None,
     };
     let resource = route.resource(gateway);
-    Ok((
-        Channel::new(http, authority, resource, task, ends_at),
-        args.task.is_none(),
-    ))
+    let ends_at = opened.as_ref().map(|opened| opened.expires_at);
+    let database = opened.and_then(|mut opened| opened.databases.remove(&args.server));
+    Ok(Way {
+        channel: Channel::new(http, authority, resource, task, ends_at),
+        complete,
+        kind,
+        database,
+    })
 }
 
-/// What a server of a task speaks, as its URL says.
-fn kind_of(
-    server: &ServerName,
-    urls: &BTreeMap<ServerName, String>,
-    gateway: &str,
-) -> Result<ServerKind, Failure> {
-    let route = urls
-        .get(server)
+/// What the server speaks, as the task's URL for it says.
+fn kind_of(args: &Args, opened: Option<&Opened>, gateway: &str) -> Result<ServerKind, Failure> {
+    let server = &args.server;
+    let route = opened
+        .and_then(|opened| opened.urls.get(server))
         .and_then(|url| Route::of_resource(gateway, url));
-    route.map(|route| route.kind).ok_or_else(|| {
-        Failure::new(format!("the task does not grant the server `{server}`"))
-            .hint("name a template that allows it")
-    })
+    match (route.map(|route| route.kind), &args.listen) {
+        (None, None) => Ok(ServerKind::Mcp),
+        (Some(ServerKind::Mcp), _) => Ok(ServerKind::Mcp),
+        (Some(ServerKind::Postgres), Some(_))
+            if opened.is_none_or(|opened| !opened.databases.contains_key(server)) =>
+        {
+            Err(Failure::new(format!(
+                "`{server}` is a database, and the gateway does not say where its databases are"
+            ))
+            .hint("update the gateway"))
+        }
+        (Some(kind), Some(_)) => Ok(kind),
+        (Some(kind), None) => Err(Failure::usage(format!(
+            "`{server}` is of the kind `{}`: its clients do not speak over standard input",
+            kind.as_str()
+        ))
+        .hint("add `--listen 127.0.0.1:0`, and give the client the URL that is printed")),
+        (None, Some(_)) => Err(Failure::new(format!(
+            "the task does not grant the server `{server}`"
+        ))
+        .hint("name a template that allows it")),
+    }
 }
 
 /// Carries messages until the input ends, nobody reads the output any more, or the signal comes;

@@ -83,6 +83,16 @@ impl DataDir {
         self.path.join("log.key")
     }
 
+    /// The vault, where content is kept.
+    pub(super) fn vault(&self) -> PathBuf {
+        self.path.join("vault")
+    }
+
+    /// The key that the keys of the vault's tasks are sealed with.
+    pub(super) fn vault_key(&self) -> PathBuf {
+        self.path.join("vault.key")
+    }
+
     /// The audit log.
     pub(super) fn log(&self) -> PathBuf {
         log_dir(&self.path)

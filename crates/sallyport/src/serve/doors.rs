@@ -25,8 +25,12 @@ pub(super) struct Built {
     pub(super) http: Vec<Arc<dyn HttpDoor>>,
     /// The one for agents, which opens parts of tasks.
     pub(super) a2a: Arc<a2a::Endpoint>,
+    /// The one for providers of models, which remembers whose answers they keep.
+    pub(super) llm: Arc<llm::Endpoint>,
     /// The one for databases, which has a listener of its own.
     pub(super) databases: Arc<postgres::Endpoint>,
+    /// The forward proxy to HTTP APIs, which has a listener of its own.
+    pub(super) proxy: Option<Arc<web::proxy::Proxy>>,
 }
 
 /// Builds all enforcement points.
@@ -54,6 +58,8 @@ pub(super) fn all(
     let a2a = Arc::new(a2a.map_err(failed)?);
     let web = web::Endpoint::new(config, Arc::clone(pipeline), Arc::clone(keys), settings);
     let web = Arc::new(web.map_err(failed)?);
+    let proxy = config.proxy.as_ref();
+    let proxy = proxy.map(|proxy| Arc::new(web.proxy(Arc::clone(settings), proxy.base_url())));
     let databases = postgres::Endpoint::new(config, Arc::clone(pipeline), Arc::clone(settings));
     let databases = Arc::new(databases.map_err(failed)?);
     let doors: [Arc<dyn Door>; 5] = [
@@ -63,12 +69,14 @@ pub(super) fn all(
         a2a.clone(),
         databases.clone(),
     ];
-    let http: Vec<Arc<dyn HttpDoor>> = vec![mcp, web, llm, a2a.clone()];
+    let http: Vec<Arc<dyn HttpDoor>> = vec![mcp, web, llm.clone(), a2a.clone()];
     Ok(Built {
         doors: Arc::new(doors),
         http,
         a2a,
+        llm,
         databases,
+        proxy,
     })
 }
 
@@ -80,6 +88,8 @@ pub(crate) fn launcher(file: &Path) -> Launcher {
         file.to_owned(),
         folder.join("templates"),
         folder.join("annotations"),
+        folder.join("rules"),
+        folder.join(crate::setup::rules::PINS),
         folder.join("policies"),
     ];
     fixed.extend(std::env::current_exe());

@@ -5,7 +5,10 @@
 //! accept connections. At the end: stop accepting, let what is in flight finish, save what tasks
 //! have used, end the servers' programs, and sign the last checkpoint.
 
+mod answers;
+mod asked;
 mod data;
+mod databases;
 mod delegation;
 mod doors;
 mod logging;
@@ -32,11 +35,12 @@ use gateway::redaction::Redactor;
 use gateway::serve::Options;
 use identity::{KeyRing, dpop};
 use jiff::Timestamp;
-use model::config::{Config, Listener};
+use model::config::{Config, Listener, TlsFiles};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use vault::Vault;
 
 pub(crate) use data::log_dir;
 pub(crate) use doors::launcher;
@@ -47,15 +51,18 @@ use crate::output;
 use crate::report;
 use crate::setup::{self, Read, Setup, Severity};
 use data::DataDir;
+use databases::Databases;
 use doors::Doors;
 use reload::Reload;
-use tls::Certificate;
+use tls::{Certificate, Renewable};
 
 /// Proofs of possession that are remembered against replay, at up to 40 bytes each: enough for 13,000
 /// calls a second by one key.
 const PROOFS: usize = 1 << 22;
 /// How long an orderly end waits for what is in flight.
 const GRACE: Duration = Duration::from_secs(20);
+/// How long the start waits for the watch to follow what was recorded before.
+const CATCH_UP: Duration = Duration::from_secs(3);
 /// Threads for work that blocks: the disk, and reading the setup.
 const BLOCKING_THREADS: usize = 32;
 
@@ -120,6 +127,7 @@ fn refused(file: &Path, read: &Read) -> Failure {
 struct Running {
     config: Config,
     audit: Arc<AuditLog>,
+    vault: Arc<Vault>,
     store: Store,
     engine: Arc<Engine>,
     doors: Doors,
@@ -127,7 +135,9 @@ struct Running {
     control: Arc<Control>,
     reload: Arc<Reload>,
     listeners: [Bound; 2],
-    databases: Option<(Arc<postgres::Endpoint>, Bound)>,
+    databases: Arc<Databases>,
+    database_listener: Option<Bound>,
+    proxy: Option<(Arc<web::proxy::Proxy>, Bound)>,
     signals: Signals,
 }
 
@@ -157,6 +167,11 @@ impl Bound {
             listener: bound,
             certificate,
         })
+    }
+
+    /// Its certificate, with the files that it is read from.
+    fn renewable(&self, files: Option<&TlsFiles>) -> Option<Renewable> {
+        Some((files?.clone(), Arc::clone(self.certificate.as_ref()?)))
     }
 
     fn options(&self, config: &Config) -> Result<Options, Failure> {
@@ -202,9 +217,18 @@ impl Running {
             Bound::new("control", &mut config.control).await?,
             Bound::new("gateway", &mut config.gateway).await?,
         ];
-        let databases = match postgres::Endpoint::is_wanted(&config) {
+        let database_listener = match postgres::Endpoint::is_wanted(&config) {
             true => Some(Bound::new("postgres", &mut config.postgres).await?),
             false => None,
+        };
+        let proxy_listener = match &mut config.proxy {
+            Some(proxy) => {
+                let mut listener = proxy.listener();
+                let bound = Bound::new("proxy", &mut listener).await?;
+                proxy.listen = listener.listen;
+                Some(bound)
+            }
+            None => None,
         };
         let audit = open_log(&config, data).await?;
         let keys = KeyRing::open(&data.keys(), Timestamp::now())
@@ -218,6 +242,7 @@ impl Running {
         let world = policy::World::new(Arc::clone(&setup.policies));
         let live = Arc::new(Live::new(world, Arc::clone(&audit)));
         live.set_annotated(setup.annotations.clone());
+        live.approvals().configure(config.approvals.clone());
         let authenticator = Authenticator::new(
             Arc::clone(&keys),
             config.control.base_url(),
@@ -232,13 +257,20 @@ impl Running {
             redactor,
             Arc::new(Metrics::default()),
         ));
+        let vault = open_vault(&config, data).await?;
+        pipeline.contents().keep_in(Arc::clone(&vault));
+        pipeline.contents().configure(&config);
+        pipeline.inspection().set_rules(inspection_rules(&setup));
         let settings = Arc::new(ArcSwap::from_pointee(FrontSettings::of(&config)));
         let doors::Built {
             doors,
             http,
             a2a,
+            llm,
             databases: database_door,
+            proxy,
         } = doors::all(&setup.file, &config, &pipeline, &settings, &keys)?;
+        let databases = Arc::new(Databases::new(database_door));
         let front = Arc::new(Front::new(Arc::clone(&settings), http));
         let swept = doors.clone();
         let engine = Engine::start(EngineParts {
@@ -251,6 +283,8 @@ impl Running {
                 trust_domain: config.trust_domain.clone(),
                 control_url: config.control.base_url(),
                 gateway_url: config.gateway.base_url(),
+                databases: databases.known(),
+                proxy_url: config.proxy.as_ref().map(model::config::Proxy::base_url),
                 confinement_lacks: crate::confined::Kernel::probe().lacks().map(str::to_owned),
                 limits: control::Limits::default(),
             },
@@ -259,6 +293,14 @@ impl Running {
         .await
         .map_err(|error| Failure::new(error.to_string()).hint(error.remedy()))?;
         a2a.delegate_with(delegation::through(&engine));
+        let kept = asked::kept(&store)
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?;
+        a2a.remember(kept, asked::Asked::start(store.clone()));
+        let kept = answers::kept(&store)
+            .await
+            .map_err(|error| Failure::new(error.to_string()))?;
+        llm.remember(kept, answers::Answers::start(store.clone()));
         let reload = Arc::new(Reload::new(
             setup,
             read.texts,
@@ -266,7 +308,13 @@ impl Running {
             Arc::clone(&engine),
             doors.clone(),
             settings,
-            listeners.each_ref().map(|bound| bound.certificate.clone()),
+            certificates(
+                &config,
+                &listeners,
+                database_listener.as_ref(),
+                proxy_listener.as_ref(),
+            ),
+            Arc::clone(&databases),
         ));
         let asked = Arc::clone(&reload);
         let control = Arc::new(Control::new(
@@ -283,6 +331,7 @@ impl Running {
         Ok(Self {
             config,
             audit,
+            vault,
             store,
             engine,
             doors,
@@ -290,7 +339,9 @@ impl Running {
             control,
             reload,
             listeners,
-            databases: databases.map(|bound| (database_door, bound)),
+            databases,
+            database_listener,
+            proxy: proxy.zip(proxy_listener),
             signals,
         })
     }
@@ -300,6 +351,7 @@ impl Running {
         let Self {
             config,
             audit,
+            vault,
             store,
             engine,
             doors,
@@ -308,8 +360,19 @@ impl Running {
             reload,
             listeners,
             databases,
+            database_listener,
+            proxy,
             mut signals,
         } = self;
+        // Agents that looked bad do so from the first request on.
+        let stop_watch = CancellationToken::new();
+        let watch = engine.watch().start(stop_watch.clone());
+        if !engine.watch().caught_up(CATCH_UP).await {
+            tracing::info!(
+                records = engine.watch().lag(),
+                "the log is still being followed; findings about what was recorded before come later"
+            );
+        }
         let stop = CancellationToken::new();
         let options = [
             listeners[0].options(&config)?,
@@ -323,9 +386,20 @@ impl Running {
             gateway_options,
             stop.clone(),
         ));
-        if let Some((door, bound)) = databases {
-            let options = postgres::Options::of(bound.options(&config)?);
-            tokio::spawn(postgres::serve(door, bound.listener, options));
+        if let Some(bound) = database_listener {
+            databases.serve(bound, &config.postgres, &config)?;
+        }
+        if let Some((proxy, bound)) = proxy {
+            let options = bound.options(&config)?;
+            if let Ok(address) = bound.listener.local_addr() {
+                tracing::info!(%address, "HTTP APIs are reached through the forward proxy too");
+            }
+            tokio::spawn(gateway::serve::serve(
+                bound.listener,
+                proxy,
+                options,
+                stop.clone(),
+            ));
         }
         // The control listener ends last of the two: what is in flight may still be cut by hand.
         let stop_control = CancellationToken::new();
@@ -373,6 +447,10 @@ impl Running {
             for door in doors.iter() {
                 door.stop().await;
             }
+            stop_watch.cancel();
+            let _ = watch.await;
+            // Records of results wait for it.
+            vault.close().await;
             audit.close().await;
             store.close().await;
         };
@@ -385,6 +463,27 @@ impl Running {
             _ = signals.interrupt.recv() => Err(Failure::new("ended at once, since a second signal came")),
         }
     }
+}
+
+/// The certificates of listeners, with the files that they are read from.
+fn certificates(
+    config: &Config,
+    listeners: &[Bound; 2],
+    databases: Option<&Bound>,
+    proxy: Option<&Bound>,
+) -> Vec<Renewable> {
+    let [control, gateway] = listeners;
+    let all = [
+        (&config.control.tls, Some(control)),
+        (&config.gateway.tls, Some(gateway)),
+        (&config.postgres.tls, databases),
+    ];
+    let proxy = config.proxy.iter().map(|about| (&about.tls, proxy));
+    let renewable = all
+        .into_iter()
+        .chain(proxy)
+        .filter_map(|(tls, bound)| bound?.renewable(tls.as_ref()));
+    renewable.collect()
 }
 
 /// Takes over changed files until it is aborted.
@@ -432,6 +531,31 @@ async fn open_log(config: &Config, data: &DataDir) -> Result<Arc<AuditLog>, Fail
     Ok(audit)
 }
 
+/// Opens the vault.
+async fn open_vault(config: &Config, data: &DataDir) -> Result<Arc<Vault>, Failure> {
+    let (dir, key) = (data.vault(), data.vault_key());
+    let limits = gateway::content::limits(&config.vault);
+    let opened = tokio::task::spawn_blocking(move || Vault::open(&dir, &key, limits)).await;
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("the vault cannot be used: {error}"))
+            .hint("docs/vault.md says what is in it, and what depends on its key")
+    };
+    opened
+        .map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))
+}
+
+/// What is looked for in contents, and what is done about it.
+fn inspection_rules(setup: &Setup) -> gateway::inspection::Rules {
+    let templates = setup
+        .templates
+        .iter()
+        .filter(|(_, template)| template.inspection != model::inspection::Inspection::default())
+        .map(|(name, template)| (name.clone(), template.inspection.clone()))
+        .collect();
+    gateway::inspection::Rules::new(Arc::clone(&setup.scanner), &setup.config, templates)
+}
+
 /// What the engine takes from the setup.
 fn engine_setup(setup: &Setup) -> control::Setup {
     control::Setup {
@@ -439,5 +563,6 @@ fn engine_setup(setup: &Setup) -> control::Setup {
         templates: setup.templates.clone(),
         servers: setup.config.servers.clone(),
         redaction: setup.config.redaction.clone(),
+        monitor: setup.config.monitor.clone(),
     }
 }

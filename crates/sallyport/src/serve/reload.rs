@@ -9,13 +9,15 @@ use control::api::Reloaded;
 use control::{Actor, Engine, ReloadError};
 use gateway::front::Settings;
 use jiff::Timestamp;
-use model::config::Config;
+use model::config::{Config, Proxy};
 use model::record::Record;
 use tokio::sync::Mutex;
 
+use super::databases::Databases;
 use super::doors::{self, Doors};
-use super::engine_setup;
-use super::tls::Certificate;
+use super::{Bound, engine_setup, inspection_rules};
+use super::tls::Renewable;
+use crate::failure::Failure;
 use crate::setup::{self, Read, Setup, Severity};
 
 /// Most mistakes that are put into one record.
@@ -27,8 +29,7 @@ pub(super) struct Reload {
     engine: Arc<Engine>,
     doors: Doors,
     settings: Arc<ArcSwap<Settings>>,
-    /// Of the control listener and of the gateway.
-    certificates: [Option<Arc<Certificate>>; 2],
+    databases: Arc<Databases>,
     /// One reload at a time.
     state: Mutex<State>,
 }
@@ -40,6 +41,8 @@ struct State {
     started: Config,
     /// The files as they were read last, good or not.
     texts: BTreeMap<PathBuf, String>,
+    /// Those of the listeners that there are.
+    certificates: Vec<Renewable>,
 }
 
 impl Reload {
@@ -51,19 +54,21 @@ impl Reload {
         engine: Arc<Engine>,
         doors: Doors,
         settings: Arc<ArcSwap<Settings>>,
-        certificates: [Option<Arc<Certificate>>; 2],
+        certificates: Vec<Renewable>,
+        databases: Arc<Databases>,
     ) -> Self {
         let state = State {
             config: setup.config,
             started,
             texts,
+            certificates,
         };
         Self {
             file: setup.file,
             engine,
             doors,
             settings,
-            certificates,
+            databases,
             state: Mutex::new(state),
         }
     }
@@ -138,25 +143,44 @@ impl Reload {
         mut setup: Setup,
         actor: Actor,
     ) -> Result<Reloaded, ReloadError> {
+        if !self.databases.is_open() {
+            // Nothing was started with it yet.
+            state.started.postgres = setup.config.postgres.clone();
+        }
         for what in keep_what_is_fixed(&mut setup.config, &state.started) {
             tracing::warn!("`{what}` was changed; that takes effect at the next start");
         }
-        let listeners = [&state.started.control, &state.started.gateway];
-        for (certificate, listener) in self.certificates.iter().zip(listeners) {
-            if let (Some(certificate), Some(files)) = (certificate, &listener.tls) {
-                certificate
-                    .renew(files)
-                    .map_err(|failure| ReloadError::Failed(failure.to_string()))?;
-            }
+        let failed = |failure: Failure| ReloadError::Failed(failure.to_string());
+        for (files, certificate) in &state.certificates {
+            certificate.renew(files).map_err(failed)?;
         }
+        let mut listener = setup.config.postgres.clone();
+        let bound = match postgres::Endpoint::is_wanted(&setup.config) {
+            true if !self.databases.is_open() => {
+                Some(Bound::new("postgres", &mut listener).await.map_err(failed)?)
+            }
+            _ => None,
+        };
         doors::reload(&self.doors, &setup.config).map_err(ReloadError::Mistakes)?;
         match self.engine.reload(actor, engine_setup(&setup)).await {
             Ok(reloaded) => {
+                let rules = inspection_rules(&setup);
+                self.engine.pipeline().inspection().set_rules(rules);
                 self.engine.live().set_annotated(setup.annotations);
+                self.engine
+                    .live()
+                    .approvals()
+                    .configure(setup.config.approvals.clone());
+                self.engine.pipeline().contents().configure(&setup.config);
                 let mut settings = Settings::of(&setup.config);
                 settings.base_url = self.engine.settings().gateway_url.clone();
                 settings.issuer = self.engine.settings().control_url.clone();
                 self.settings.store(Arc::new(settings));
+                if let Some(bound) = bound {
+                    state.certificates.extend(bound.renewable(listener.tls.as_ref()));
+                    let served = self.databases.serve(bound, &listener, &setup.config);
+                    served.map_err(failed)?;
+                }
                 state.config = setup.config;
                 Ok(reloaded)
             }
@@ -231,6 +255,19 @@ fn keep_what_is_fixed(config: &mut Config, started: &Config) -> Vec<&'static str
         }
         *new = same;
     }
+    let (new, old) = (config.proxy.clone(), started.proxy.clone());
+    let fixed = new.zip(old).map(|(new, old)| Proxy {
+        listen: old.listen,
+        public_url: old.public_url,
+        tls: old.tls,
+        ..new
+    });
+    // Whether there is one at all is fixed too.
+    let same = fixed.or_else(|| started.proxy.clone());
+    if config.proxy != same {
+        kept.push("proxy");
+    }
+    config.proxy = same;
     kept
 }
 
@@ -277,6 +314,25 @@ mod tests {
         assert_eq!(changed.gateway.listen, started.gateway.listen);
         assert_eq!(changed.gateway.allowed_origins, ["https://x.example"]);
         assert_eq!(changed.limits.sessions, 7);
+        assert!(changed.proxy.is_none());
         assert!(keep_what_is_fixed(&mut changed, &started).is_empty());
+    }
+
+    #[test]
+    fn of_the_proxy_only_the_listener_is_fixed() {
+        let head = "trust_domain = \"a.example\"\n";
+        let started = config(&format!("{head}[proxy]\n"));
+        let mut changed = config(&format!("{head}[proxy]\ninspect = true\n"));
+        assert!(keep_what_is_fixed(&mut changed, &started).is_empty());
+        assert!(changed.proxy.as_ref().unwrap().inspect);
+        let mut moved = config(&format!("{head}[proxy]\nlisten = \"127.0.0.1:1\"\n"));
+        assert_eq!(keep_what_is_fixed(&mut moved, &started), ["proxy"]);
+        assert_eq!(moved.proxy, started.proxy);
+        let mut gone = config(head);
+        assert_eq!(keep_what_is_fixed(&mut gone, &started), ["proxy"]);
+        assert_eq!(gone.proxy, started.proxy);
+        let mut added = config(&format!("{head}[proxy]\n"));
+        assert_eq!(keep_what_is_fixed(&mut added, &config(head)), ["proxy"]);
+        assert!(added.proxy.is_none());
     }
 }

@@ -14,6 +14,9 @@ use rustls::sign::CertifiedKey;
 
 use crate::failure::Failure;
 
+/// A certificate, with the files that it is read from again.
+pub(super) type Renewable = (TlsFiles, Arc<Certificate>);
+
 /// The certificate of one listener, as it is now.
 #[derive(Debug)]
 pub(super) struct Certificate(ArcSwap<CertifiedKey>);

@@ -14,7 +14,7 @@ const QUIET: Duration = Duration::from_millis(200);
 /// How long a change is waited for at most, when it is never quiet.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The folders beside the configuration file that belong to it.
-const FOLDERS: [&str; 3] = ["templates", "annotations", "policies"];
+const FOLDERS: [&str; 4] = ["templates", "annotations", "rules", "policies"];
 
 /// A watch on a configuration file and the folders beside it.
 pub(super) struct Watch {
@@ -97,9 +97,11 @@ fn concerns(path: &Path, config: Option<&std::ffi::OsStr>) -> bool {
             && path.extension().is_some_and(|end| end == ending)
     };
     Some(name) == config
+        || name == crate::setup::rules::PINS
         || FOLDERS.iter().any(|folder| name == *folder)
         || in_folder("templates", "toml")
         || in_folder("annotations", "toml")
+        || in_folder("rules", "toml")
         || in_folder("policies", "cedar")
 }
 
@@ -139,6 +141,8 @@ mod tests {
             "/x/templates",
             "/x/templates/a.toml",
             "/x/annotations/a.toml",
+            "/x/rules/a.toml",
+            "/x/pins.toml",
             "/x/policies/a.cedar",
         ] {
             assert!(concerns(Path::new(path), config), "{path}");

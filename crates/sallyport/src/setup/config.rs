@@ -8,8 +8,13 @@ use model::config::{Config, Confine, Fallback, Listener, Secret, Server, ServerK
 use model::name::ServerName;
 
 use super::Remark;
+use super::asked;
 use super::confine;
+use super::http2;
+use super::watching;
+use super::proxy;
 use super::remarks::Remarks;
+use super::vault;
 
 /// Checks everything about a configuration that its format cannot say.
 pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Remark> {
@@ -31,6 +36,11 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
         checking.listener("postgres", &config.postgres);
         listeners.push(("postgres", config.postgres.listen));
     }
+    if let Some(proxy) = &config.proxy {
+        checking.listener("proxy", &proxy.listener());
+        listeners.push(("proxy", proxy.listen));
+    }
+    proxy::check(&mut checking.remarks, config);
     for (position, (name, address)) in listeners.iter().enumerate() {
         let same = |(_, other): &&(&str, SocketAddr)| collide(*other, *address);
         if let Some((other, _)) = listeners[..position].iter().find(same) {
@@ -42,6 +52,8 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
         }
     }
     checking.limits(config);
+    watching::check(&mut checking.remarks, config);
+    vault::check(&mut checking.remarks, config);
     for (index, pattern) in config.redaction.patterns.iter().enumerate() {
         if let Err(error) = regex::Regex::new(pattern) {
             checking.remarks.mistake(
@@ -57,6 +69,7 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
     for (name, server) in &config.servers {
         checking.server(name, server);
     }
+    asked::check(&mut checking.remarks, folder, config);
     confine::check(
         &mut checking.remarks,
         folder,
@@ -106,14 +119,17 @@ impl Checking<'_> {
                 "set `public_url` to the URL that clients use",
             );
         }
-        if let Some(url) = &listener.public_url
-            && let Err(wrong) = check_base_url(url)
-        {
-            self.remarks.mistake(
-                &[name, "public_url"],
-                wrong,
-                "write it like `https://gateway.example.org`",
-            );
+        let (checked, like) = match (&listener.public_url, name) {
+            (None, _) => (Ok(()), ""),
+            (Some(url), "postgres") => (
+                check_database_url(url),
+                "postgres://gateway.example.org:8602",
+            ),
+            (Some(url), _) => (check_base_url(url), "https://gateway.example.org"),
+        };
+        if let Err(wrong) = checked {
+            let hint = format!("write it like `{like}`");
+            self.remarks.mistake(&[name, "public_url"], wrong, hint);
         }
         for (index, origin) in listener.allowed_origins.iter().enumerate() {
             if let Err(wrong) = check_base_url(origin) {
@@ -180,6 +196,7 @@ impl Checking<'_> {
         } else {
             self.remote_server(name, server);
         }
+        http2::check(&mut self.remarks, name, server);
         for (variable, secret) in &server.environment {
             let path = ["servers", name.as_str(), "environment", variable.as_str()];
             self.secret(&path, secret);
@@ -421,7 +438,7 @@ impl Checking<'_> {
 }
 
 /// A URL without path, query, fragment, user or trailing slash.
-fn check_base_url(text: &str) -> Result<(), String> {
+pub(super) fn check_base_url(text: &str) -> Result<(), String> {
     let shown = text.escape_debug();
     let uri: http::Uri = text
         .parse()
@@ -439,6 +456,15 @@ fn check_base_url(text: &str) -> Result<(), String> {
             "`{shown}` has more than scheme, host and port, or a trailing slash"
         )),
         _ => Err(format!("`{shown}` is not an http or https URL")),
+    }
+}
+
+/// Whether a text is the URL of a listener for databases, without a database.
+fn check_database_url(text: &str) -> Result<(), String> {
+    let shown = text.escape_debug();
+    match postgres::upstream::Address::parse(&format!("{text}/x")) {
+        Ok(_) if text.starts_with("postgres://") && !text.contains(['?', '#']) => Ok(()),
+        _ => Err(format!("`{shown}` is not a postgres URL with just host and port")),
     }
 }
 
@@ -492,16 +518,20 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         &mut config.gateway,
         &mut config.postgres,
     ];
-    for listener in listeners {
-        if let Some(tls) = &mut listener.tls {
-            fix(&mut tls.cert);
-            fix(&mut tls.key);
-        }
+    let certificates = listeners.map(|listener| &mut listener.tls);
+    let proxy = config.proxy.iter_mut().map(|proxy| &mut proxy.tls);
+    for tls in certificates.into_iter().chain(proxy).flatten() {
+        fix(&mut tls.cert);
+        fix(&mut tls.key);
     }
     for server in config.servers.values_mut() {
         if !server.command.is_empty() {
-            let directory = server.directory.take().unwrap_or_default();
-            server.directory = Some(folder.join(directory));
+            let directory = folder.join(server.directory.take().unwrap_or_default());
+            server.digests = std::mem::take(&mut server.digests)
+                .into_iter()
+                .map(|(path, digest)| (directory.join(path), digest))
+                .collect();
+            server.directory = Some(directory);
             let confine = &mut server.confine;
             let lists = confine.read.iter_mut().chain(&mut confine.write);
             lists.flatten().for_each(fix);
@@ -509,6 +539,9 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         server.secrets_mut().for_each(fix_secret);
         server.ca.iter_mut().for_each(fix);
         server.http.openapi.iter_mut().for_each(fix);
+        for target in &mut server.a2a.push {
+            target.ca.iter_mut().for_each(fix);
+        }
         for fallback in &mut server.llm.fallbacks {
             fallback.ca.iter_mut().for_each(fix);
         }
@@ -562,6 +595,21 @@ mod tests {
     }
 
     #[test]
+    fn http_2_is_asked_for_only_where_it_can_be_spoken() {
+        let found = remarks(
+            "trust_domain = \"a\"\n[servers.x]\nurl = \"https://x.example/mcp\"\nhttp2 = true\n\
+             [servers.y]\nkind = \"http\"\nurl = \"http://127.0.0.1:1\"\nhttp2 = \"auto\"\n\
+             [servers.z]\nkind = \"http\"\nurl = \"http://127.0.0.1:1\"\nhttp2 = true\n",
+        );
+        let about: Vec<usize> = found
+            .iter()
+            .filter(|(_, what)| what.contains("`http2`") || what.contains("HTTP/1.1"))
+            .map(|(line, _)| *line)
+            .collect();
+        assert_eq!(about, [4, 8], "{found:?}");
+    }
+
+    #[test]
     fn base_urls_have_one_form() {
         for good in [
             "https://a.example",
@@ -579,6 +627,18 @@ mod tests {
             "",
         ] {
             assert!(check_base_url(bad).is_err(), "{bad}");
+        }
+        for good in ["postgres://gw.example.org:8602", "postgres://[::1]"] {
+            assert_eq!(check_database_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "https://gw.example.org",
+            "postgresql://gw.example.org",
+            "postgres://gw.example.org/",
+            "postgres://gw.example.org?x",
+            "postgres://a@gw.example.org",
+        ] {
+            assert!(check_database_url(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,13 +1,19 @@
 //! Everything that people write for one gateway: `sallyport.toml`, `templates/*.toml`,
-//! `annotations/*.toml` and `policies/*.cedar`, read as a whole and checked across files. `check` prints what is found
+//! `annotations/*.toml`, `rules/*.toml`, `pins.toml` and `policies/*.cedar`, read as a whole and checked across files. `check` prints what is found
 //! here; `serve` refuses to start, or to reload, when there is a mistake in it.
 
 mod annotations;
+mod asked;
 mod config;
 mod confine;
+mod http2;
+mod proxy;
 mod remarks;
+pub(crate) mod rules;
 mod templates;
 mod toml_text;
+mod watching;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +22,7 @@ use std::sync::Arc;
 use gateway::provenance::Annotated;
 use model::config::Config;
 use model::{Mistake, Template, TemplateName};
+use monitor::content::Scanner;
 use policy::Policies;
 
 use crate::failure::Failure;
@@ -33,6 +40,8 @@ pub(crate) struct Setup {
     pub annotations: Annotated,
     /// The policies, compiled.
     pub policies: Arc<Policies>,
+    /// The rules of the content detectors, compiled.
+    pub scanner: Arc<Scanner>,
 }
 
 /// How bad a remark is.
@@ -95,14 +104,17 @@ impl Read {
 /// Longest file that is read, in bytes.
 const FILE_BYTES: u64 = 4 << 20;
 
-/// Reads the configuration file and the folders `templates`, `annotations` and `policies` beside it.
+/// Reads the configuration file, and beside it `pins.toml` and the folders `templates`, `annotations`,
+/// `rules` and `policies`.
 pub(crate) fn read(file: &Path) -> Read {
     let mut reading = Reading::default();
     let folder = folder_of(file);
-    let config = reading.config(file, &folder);
+    let mut config = reading.config(file, &folder);
+    reading.pins(&folder.join(rules::PINS), config.as_mut());
     let templates = reading.templates(&folder.join("templates"), config.as_ref());
     let annotations = reading.annotations(&folder.join("annotations"), config.as_ref());
     let policies = reading.policies(&folder.join("policies"));
+    let scanner = reading.rules(&folder.join("rules"));
     if let Some(config) = &config {
         reading.remarks.extend(templates::unused_servers(
             file,
@@ -127,6 +139,7 @@ pub(crate) fn read(file: &Path) -> Read {
             templates,
             annotations,
             policies: Arc::new(policies),
+            scanner,
         }),
         _ => None,
     };
@@ -160,8 +173,31 @@ pub(crate) fn config_alone(file: &Path) -> Result<Config, Failure> {
             file.display()
         ))
     })?;
-    config::make_absolute(&mut config, &folder_of(file));
+    let folder = folder_of(file);
+    config::make_absolute(&mut config, &folder);
+    let pins = folder.join(rules::PINS);
+    if let Ok(text) = std::fs::read_to_string(&pins) {
+        let pinned = rules::Pinned::parse(&pins, &text).map_err(|_| {
+            Failure::new(format!("{} has a mistake", pins.display()))
+                .hint(format!("`sallyport check --config {}` shows where", file.display()))
+        })?;
+        pinned.add_to(&mut config);
+    }
     Ok(config)
+}
+
+/// Reads the rules of the content detectors alone, without trying their examples.
+///
+/// # Errors
+/// [`Failure`] with the first mistake in them.
+pub(crate) fn rules_alone(file: &Path) -> Result<Arc<Scanner>, Failure> {
+    let mut reading = Reading::default();
+    let scanner = reading.compiled_rules(&folder_of(file).join("rules"));
+    match reading.remarks.first().map(|remark| &remark.mistake) {
+        None => Ok(scanner),
+        Some(first) => Err(Failure::new(format!("{}: {}", first.file.display(), first.message))
+            .hint("`sallyport check` shows all mistakes")),
+    }
 }
 
 /// The folder that a file is in.

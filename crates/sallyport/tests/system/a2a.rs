@@ -10,6 +10,8 @@ use crate::support::agent::{Agent, Token};
 use crate::support::http::{Answer, Call};
 use crate::support::{Gateway, Setup, free_address, packages};
 
+mod push;
+
 const FRONT: &str = r#"
 description = "Look after a customer"
 agents = ["front", "rival", "desk"]

@@ -17,5 +17,6 @@ mod lifecycle;
 mod llm;
 mod operation;
 mod postgres;
+mod proxy;
 mod support;
 mod web;

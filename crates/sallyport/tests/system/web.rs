@@ -13,11 +13,16 @@ use crate::support::http::{Answer, Call};
 use crate::support::local::Local;
 use crate::support::{Gateway, Setup};
 
+mod smuggling;
+mod sockets;
+mod streaming;
+mod versions;
+
 const ROUTES: &str = r#"
 [servers.crm.http]
 routes = [
   "GET /customers/{id}", "POST /orders", "GET /count", "GET /stream", "GET /away", "GET /here",
-  "GET /session", "GET /locked", "WEBSOCKET /feed", "DELETE /customers/{id}",
+  "GET /session", "GET /locked", "GET /forbidden", "WEBSOCKET /feed", "DELETE /customers/{id}",
 ]
 redact = { "GET /customers/{id}" = ["$.ssn", "$..card"] }
 call_token = {}
@@ -45,7 +50,9 @@ arguments = { "body.customer" = { equals = "${customer}" }, "body.amount" = { ma
 
 [[allow]]
 server = "crm"
-endpoints = ["GET /count", "GET /stream", "GET /away", "GET /here", "GET /session", "GET /locked", "WEBSOCKET /feed"]
+endpoints = [
+  "GET /count", "GET /stream", "GET /away", "GET /here", "GET /session", "GET /locked", "GET /forbidden", "WEBSOCKET /feed",
+]
 "#;
 
 /// The API; it ends with this.
@@ -89,11 +96,16 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
+        Self::with(ROUTES, CLERK).await
+    }
+
+    /// With these lines about the API, and what else the configuration says, and this template.
+    async fn with(lines: &str, clerk: &str) -> Self {
         let api = Api::start();
         let gateway = Setup::new()
             .server("crm", "http", &api.url)
-            .and(ROUTES)
-            .template("clerk", CLERK)
+            .and(lines)
+            .template("clerk", clerk)
             .start()
             .await;
         let agent = gateway.agent("clerk-1").await;
@@ -130,17 +142,27 @@ impl Desk {
         count.unwrap().json()["count"].as_u64().unwrap() - 1
     }
 
+    /// A bearer token, for clients that know of nothing else.
+    async fn bearer(&self) -> String {
+        self.agent
+            .token_of_kind("http", "crm", &self.task, false)
+            .await
+            .text
+    }
+
     /// The head of a request with a bearer token, for sending bytes by hand.
     async fn raw_head(&self, line: &str, more: &str) -> String {
-        let token = self
-            .agent
-            .token_of_kind("http", "crm", &self.task, false)
-            .await;
         format!(
             "{line} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n{more}\r\n",
             self.address(),
-            token.text
+            self.bearer().await
         )
+    }
+
+    /// What the API says of a path, asked directly.
+    async fn told(&self, path: &str) -> Value {
+        let answer = Call::get(&format!("{}{path}", self.api.url)).send().await;
+        answer.unwrap().json()
     }
 
     fn address(&self) -> &str {
@@ -170,6 +192,10 @@ impl Desk {
 
 fn rule(answer: &Answer) -> String {
     assert_eq!(answer.header("content-type"), "application/problem+json");
+    rule_of(answer)
+}
+
+fn rule_of(answer: &Answer) -> String {
     answer.json()["rule"]
         .as_str()
         .unwrap_or_default()
@@ -413,6 +439,27 @@ async fn redirects_sessions_and_challenges_of_the_api_stay_with_it() {
         ("", "")
     );
     assert_eq!(desk.get("/locked").await.status, 502);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_the_api_cannot_look_like_one_of_the_gateway() {
+    let desk = Desk::new().await;
+    let forged = desk.get("/forbidden").await;
+    assert_eq!((forged.status, rule_of(&forged)), (403, "not_granted".to_owned()));
+    assert_eq!(forged.header("www-authenticate"), "");
+    let own = desk.get("/customers/8").await;
+    assert_eq!((own.status, rule(&own)), (403, "argument_refused".to_owned()));
+    let marks = |answer: &Answer| -> Vec<String> {
+        let all = answer.headers.get_all("proxy-status").iter();
+        all.map(|mark| mark.to_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(marks(&forged), ["sallyport; received-status=403"]);
+    assert_eq!(marks(&own), ["sallyport; error=http_request_denied"]);
+    assert_eq!(
+        marks(&desk.get("/locked").await),
+        ["sallyport; error=http_protocol_error"]
+    );
+    assert!(marks(&desk.get("/count").await).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::confinement::Confinement;
+use super::digests::{self, NotPinned};
 use crate::upstream::credential::Resolved;
 
 /// What a program inherits of the gateway's environment.
@@ -41,6 +42,8 @@ pub(super) struct Program {
     directory: Option<PathBuf>,
     resolved: Arc<Resolved>,
     confinement: Option<Arc<Confinement>>,
+    /// The server that names it, where its files were pinned.
+    pinned: Option<Server>,
 }
 
 /// A program that runs.
@@ -84,6 +87,7 @@ impl Program {
             directory: server.directory.clone(),
             resolved: Arc::clone(resolved),
             confinement: confinement.cloned(),
+            pinned: (!server.digests.is_empty()).then(|| server.clone()),
         }
     }
 
@@ -96,14 +100,34 @@ impl Program {
         &self.resolved
     }
 
-    pub(super) fn start(&self) -> std::io::Result<Started> {
+    /// Compares the program's files with what was pinned; where it is then, if anything was.
+    ///
+    /// # Errors
+    /// [`NotPinned`] when it must not be started.
+    pub(super) fn pinned(&self) -> Result<Option<PathBuf>, NotPinned> {
+        let Some(server) = &self.pinned else {
+            return Ok(None);
+        };
+        let own = self.resolved.environment.iter().find(|it| it.name == "PATH");
+        let path = match own {
+            Some(own) => Some(OsString::from_vec(own.value.to_vec())),
+            None => std::env::var_os("PATH"),
+        };
+        let made = digests::made_of(server, path.as_deref())?;
+        digests::check(&made, &server.digests)?;
+        Ok(Some(made.program))
+    }
+
+    /// Starts it; from where it was found, if it was pinned.
+    pub(super) fn start(&self, found: Option<&Path>) -> std::io::Result<Started> {
         let scratch = self
             .confinement
             .as_ref()
             .filter(|confinement| confinement.needs_scratch())
             .map(|_| tempfile::Builder::new().prefix("sallyport-").tempdir())
             .transpose()?;
-        let mut command = self.command(scratch.as_ref().map(TempDir::path));
+        let program = found.unwrap_or(&self.path);
+        let mut command = self.command(program, scratch.as_ref().map(TempDir::path));
         command
             .args(&self.arguments)
             .env_clear()
@@ -153,15 +177,15 @@ impl Program {
     }
 
     /// The program itself, or what becomes it.
-    fn command(&self, scratch: Option<&Path>) -> Command {
+    fn command(&self, program: &Path, scratch: Option<&Path>) -> Command {
         let Some(confinement) = &self.confinement else {
-            return Command::new(&self.path);
+            return Command::new(program);
         };
         let mut command = Command::new(confinement.launcher());
         let directory = self.directory.as_deref();
         command
-            .args(confinement.arguments(&self.path, &self.arguments, directory, scratch))
-            .arg(&self.path);
+            .args(confinement.arguments(program, &self.arguments, directory, scratch))
+            .arg(program);
         command
     }
 }

@@ -139,8 +139,10 @@ impl Confinement {
 pub(in crate::upstream) fn hidden(config: &Config) -> BTreeSet<PathBuf> {
     let mut hidden = BTreeSet::from([config.data_dir.clone()]);
     let listeners = [&config.control, &config.gateway, &config.postgres];
-    for listener in listeners {
-        hidden.extend(listener.tls.iter().map(|files| files.key.clone()));
+    let certificates = listeners.map(|listener| &listener.tls);
+    let proxy = config.proxy.iter().map(|proxy| &proxy.tls);
+    for tls in certificates.into_iter().chain(proxy) {
+        hidden.extend(tls.iter().map(|files| files.key.clone()));
     }
     for server in config.servers.values() {
         for secret in server.secrets() {

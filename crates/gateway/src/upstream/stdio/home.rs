@@ -4,6 +4,7 @@
 //! of one principal. Children are never shared between principals: they may remember.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::config::Limits;
 use model::name::ServerName;
 use parking_lot::Mutex;
+use tokio::runtime::RuntimeFlavor;
 use tokio::sync::OnceCell;
 use tokio_util::task::TaskTracker;
 
@@ -93,7 +95,8 @@ impl Home {
             return Err(UpstreamError::Disabled);
         }
         let place = self.shared.places.take(principal.task)?;
-        let started = self.program.start().map_err(|error| {
+        let found = self.pinned()?;
+        let started = self.program.start(found.as_deref()).map_err(|error| {
             let program = self.program.path().display();
             self.warn(&format!(
                 "its program `{program}` could not be started: {error}"
@@ -112,6 +115,25 @@ impl Home {
             return Err(UpstreamError::Disabled);
         }
         Ok(child)
+    }
+
+    /// Where the program is, if its files were pinned; one that is not what was pinned is not started.
+    fn pinned(&self) -> Result<Option<PathBuf>, UpstreamError> {
+        // Large files take their time to be read the first time.
+        let runtime = tokio::runtime::Handle::current().runtime_flavor();
+        let looked = match runtime {
+            RuntimeFlavor::MultiThread => tokio::task::block_in_place(|| self.program.pinned()),
+            _ => self.program.pinned(),
+        };
+        looked.map_err(|not_pinned| {
+            self.warn(&format!("its program is not started: {not_pinned}"));
+            self.shared.findings.report(&self.name, &not_pinned);
+            UpstreamError::Unreachable(
+                "its program is not the one that was pinned; an operator must look at it \
+                 (`sallyport mcp pin --check`)"
+                    .to_owned(),
+            )
+        })
     }
 
     /// Makes a session of a child: its id, of 192 random bits. `None` when the child has been ended.

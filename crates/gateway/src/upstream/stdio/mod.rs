@@ -2,7 +2,7 @@
 //! streamable HTTP (2025-11-25 and 2026-07-28 `basic/transports`).
 //!
 //! [`home`] knows whose child is whose; [`child`] is one program that runs, with [`command`] to
-//! start and end it and [`confinement`] for what it may touch, [`input`] to write to it, [`lines`] and [`complaints`] to read it; [`router`] says which message belongs
+//! start and end it, [`digests`] for what it must be and [`confinement`] for what it may touch, [`input`] to write to it, [`lines`] and [`complaints`] to read it; [`router`] says which message belongs
 //! to which request; [`outlet`] carries it there, and [`answer`] makes HTTP of it. [`era`] finds out
 //! which revisions a program speaks.
 
@@ -29,6 +29,7 @@ mod child;
 mod command;
 mod complaints;
 mod confinement;
+mod digests;
 mod era;
 mod home;
 mod input;
@@ -46,6 +47,7 @@ use outlet::Parts;
 use router::{Era, Part, Refused, Sink};
 
 pub use confinement::Launcher;
+pub use digests::{Made, NotPinned, digest, made_of};
 pub(super) use confinement::{Confinement, hidden};
 
 /// Error codes as other servers give them for the same; -32000 is none of the modern era's, so that

@@ -50,6 +50,7 @@ pub struct Gateway {
     pub audit: Arc<AuditLog>,
     pub log_dir: PathBuf,
     pub address: SocketAddr,
+    pub pipeline: Arc<Pipeline>,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
@@ -195,7 +196,11 @@ impl Gateway {
             limits,
         };
         let settings = Arc::new(arc_swap::ArcSwap::from_pointee(settings));
-        let endpoint = Arc::new(Endpoint::new(pipeline, upstreams, Arc::clone(&settings)));
+        let endpoint = Arc::new(Endpoint::new(
+            Arc::clone(&pipeline),
+            upstreams,
+            Arc::clone(&settings),
+        ));
         let front = Arc::new(Front::new(settings, vec![endpoint.clone()]));
         let stop = CancellationToken::new();
         let options = serve::Options {
@@ -213,6 +218,7 @@ impl Gateway {
             audit,
             log_dir,
             address,
+            pipeline,
             client: Client::builder(TokioExecutor::new()).build_http(),
             stop,
             _dir: dir,
@@ -224,18 +230,48 @@ impl Gateway {
         self.agent_with(grant(), Duration::from_secs(600))
     }
 
+    /// What detectors and limits found; only once.
+    pub fn findings(&self) -> tokio::sync::mpsc::Receiver<gateway::inspection::Observed> {
+        self.pipeline.inspection().sink().take().unwrap()
+    }
+
     /// An agent with a task that grants this, for so long.
     pub fn agent_with(&self, grant: Grant, lives: Duration) -> Agent {
+        self.opened(grant, lives, None, "a test", &[])
+    }
+
+    /// An agent with a task that was opened with these words.
+    pub fn agent_for(&self, grant: Grant, purpose: &str, parameters: &[(&str, &str)]) -> Agent {
+        self.opened(grant, Duration::from_secs(600), None, purpose, parameters)
+    }
+
+    /// An agent with a task that is a part of another's.
+    pub fn part_of(&self, whole: &Agent, grant: Grant) -> Agent {
+        let parent = Some(whole.task);
+        self.opened(grant, Duration::from_secs(60), parent, "a part", &[])
+    }
+
+    fn opened(
+        &self,
+        grant: Grant,
+        lives: Duration,
+        parent: Option<TaskId>,
+        purpose: &str,
+        parameters: &[(&str, &str)],
+    ) -> Agent {
         let now = Timestamp::now();
         let instance = InstanceId::new(now, random());
         let task = Task {
             id: TaskId::new(now, random()),
             agent: AgentName::parse("triage").unwrap(),
             instance: Some(instance),
-            parent: None,
+            parent,
             template: model::TemplateName::parse("triage").unwrap(),
-            parameters: BTreeMap::new(),
-            purpose: "a test".to_owned(),
+            parameters: parameters
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            purpose: purpose.to_owned(),
             grant,
             opened_at: now,
             expires_at: now.checked_add(lives).unwrap(),

@@ -20,7 +20,7 @@ pub(crate) struct Selection {
     #[arg(long)]
     server: Option<ServerName>,
     /// Records of this kind
-    #[arg(long, value_parser = ["intent", "result", "refusal", "change"])]
+    #[arg(long, value_parser = ["intent", "result", "refusal", "change", "finding", "incident"])]
     event: Option<String>,
     /// What was denied or refused
     #[arg(long)]
@@ -90,6 +90,8 @@ impl Selection {
             Event::Result(_) => "result",
             Event::Refusal(_) => "refusal",
             Event::Change(_) => "change",
+            Event::Finding(_) => "finding",
+            Event::Incident(_) => "incident",
         };
         self.event.as_ref().is_none_or(|wanted| wanted == kind)
     }
@@ -98,7 +100,7 @@ impl Selection {
         let rule = match event {
             Event::Intent(intent) => intent.denial.as_ref().map(|denial| denial.rule),
             Event::Refusal(refusal) => Some(refusal.denial.rule),
-            Event::Result(_) | Event::Change(_) => None,
+            Event::Result(_) | Event::Change(_) | Event::Finding(_) | Event::Incident(_) => None,
         };
         let by = |wanted: &String| rule.map(Rule::as_str) == Some(wanted.as_str());
         (!self.denied || rule.is_some()) && self.rule.as_ref().is_none_or(by)
@@ -121,7 +123,8 @@ impl Selection {
                         .and_then(|task| task.as_str())
                         .is_some_and(is)
             }
-            Event::Refusal(_) => false,
+            Event::Finding(found) => found.task.is_some_and(|task| is(&task.to_string())),
+            Event::Refusal(_) | Event::Incident(_) => false,
         }
     }
 
@@ -143,6 +146,15 @@ impl Selection {
         match event {
             Event::Intent(intent) => agent(intent.agent.as_str()) && server(intent.server.as_str()),
             Event::Result(result) => self.decisions.contains(&result.decision),
+            Event::Finding(found) => {
+                found.agent.as_ref().is_none_or(|name| agent(name.as_str()))
+                    && (self.agent.is_none() || found.agent.is_some())
+                    && found.server.as_ref().is_none_or(|name| server(name.as_str()))
+                    && (self.server.is_none() || found.server.is_some())
+            }
+            Event::Incident(changed) => {
+                self.server.is_none() && changed.agents.iter().any(|name| agent(name.as_str()))
+            }
             Event::Refusal(refusal) => {
                 self.agent.is_none()
                     && refusal

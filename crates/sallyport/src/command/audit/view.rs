@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anstyle::Style;
 use jiff::Timestamp;
-use model::record::{ActionResult, Change, Ended, Event, Intent, Record, Refusal};
-use model::{DecisionId, Denial, TaskId};
+use model::record::{
+    ActionResult, Change, Ended, Event, Found, IncidentChanged, Intent, Record, Refusal,
+};
+use model::{AgentName, DecisionId, Denial, TaskId};
 use serde_json::Value;
 
 use crate::output::{self, BAD, FAINT, GOOD, STRONG, WARN, instant, paint, visible};
@@ -51,6 +53,8 @@ impl View {
             Event::Result(result) => self.result(index, time, result),
             Event::Refusal(refusal) => refused(index, time, refusal),
             Event::Change(change) => changed(index, time, change),
+            Event::Finding(found) => finding(index, time, found),
+            Event::Incident(incident) => incident_changed(index, time, incident),
         }
     }
 
@@ -143,6 +147,36 @@ fn changed(index: u64, time: Option<Timestamp>, change: &Change) -> Row {
             "changed",
             &details.join(" "),
         ],
+        style,
+    )
+}
+
+fn finding(index: u64, time: Option<Timestamp>, found: &Found) -> Row {
+    let who = found.agent.as_ref().map_or("unknown", AgentName::as_str);
+    let task = found.task.as_ref().map(short_task).unwrap_or_default();
+    let what = format!("finding {} {}", found.finding, found.rule);
+    let style = output::severity_style(found.severity);
+    Row::new(
+        index,
+        time,
+        [who, &task, &what, found.severity.as_str(), &found.explanation],
+        style,
+    )
+}
+
+fn incident_changed(index: u64, time: Option<Timestamp>, changed: &IncidentChanged) -> Row {
+    let who = changed.by.as_deref().unwrap_or("sallyport");
+    let what = format!("incident {} {}", changed.incident, changed.change);
+    let agents: Vec<&str> = changed.agents.iter().map(AgentName::as_str).collect();
+    let why = match &changed.note {
+        Some(note) => note.clone(),
+        None => format!("{} {}", agents.join(", "), changed.rules.join(", ")),
+    };
+    let style = output::severity_style(changed.severity);
+    Row::new(
+        index,
+        time,
+        [who, "", &what, changed.severity.as_str(), why.trim()],
         style,
     )
 }
@@ -265,6 +299,9 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
                     None => String::new(),
                 },
             );
+            if intent.risk > 0 {
+                add("risk", format!("{} of 100", intent.risk));
+            }
             add("decision", intent.decision.to_string());
         }
         Event::Result(result) => {
@@ -304,6 +341,39 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
                 .map(|(name, value)| format!("{name}={}", plain(value)))
                 .collect();
             add("details", details.join(" "));
+        }
+        Event::Finding(found) => {
+            let text = |part: &Option<String>| part.clone().unwrap_or_default();
+            add("event", "a detector saw something".to_owned());
+            add("finding", found.finding.to_string());
+            add("rule", found.rule.clone());
+            add("severity", found.severity.to_string());
+            add("what", found.explanation.clone());
+            add("agent", found.agent.as_ref().map(ToString::to_string).unwrap_or_default());
+            add("task", found.task.as_ref().map(ToString::to_string).unwrap_or_default());
+            add("server", found.server.as_ref().map(ToString::to_string).unwrap_or_default());
+            add("target", text(&found.target));
+            add("place", text(&found.place));
+            add("doing", found.origin.clone());
+            add("tags", [text(&found.asi), text(&found.atlas)].join(" ").trim().to_owned());
+            add("about", found.about.map(|index| format!("record {index}")).unwrap_or_default());
+            add("decision", found.decision.as_ref().map(ToString::to_string).unwrap_or_default());
+            add("incident", found.incident.map(|id| id.to_string()).unwrap_or_default());
+            if found.unrecorded > 0 {
+                add("before it", format!("{} findings without a record", found.unrecorded));
+            }
+        }
+        Event::Incident(changed) => {
+            let agents: Vec<&str> = changed.agents.iter().map(AgentName::as_str).collect();
+            add("event", "an incident began or changed".to_owned());
+            add("incident", changed.incident.to_string());
+            add("change", changed.change.clone());
+            add("severity", changed.severity.to_string());
+            add("agents", agents.join(", "));
+            add("rules", changed.rules.join(", "));
+            add("findings", changed.findings.to_string());
+            add("by", changed.by.clone().unwrap_or_default());
+            add("note", changed.note.clone().unwrap_or_default());
         }
     }
     rows
@@ -383,7 +453,7 @@ fn cut(text: &str, most: usize) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use model::{AgentName, InstanceId, Proof, Rule, ServerName};
+    use model::{InstanceId, Proof, Rule, ServerName};
 
     pub(in super::super) fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_795_000_000 + second).unwrap()
@@ -407,7 +477,11 @@ pub(super) mod tests {
             policy_version: "7c".to_owned(),
             permission: Some((0, Some(0))),
             within: Vec::new(),
+            approval: None,
+            approval_level: model::ApprovalLevel::Usual,
+            provenance: None,
             expected: model::Spent::default(),
+            risk: 0,
         };
         Record::new(at(1), Event::Intent(Box::new(intent)))
     }

@@ -38,8 +38,9 @@ impl Running {
             instance: None,
             ca: None,
         };
-        let (channel, opened) = open(&args, http, authority, &gateway).await.unwrap();
-        assert!(opened);
+        let way = open(&args, http, authority, &gateway).await.unwrap();
+        let (channel, complete) = (way.channel, way.complete);
+        assert!(complete);
         let (input, lines) = mpsc::channel(16);
         let (out, output) = mpsc::channel(64);
         let (signal, signalled) = oneshot::channel::<()>();
@@ -51,7 +52,7 @@ impl Running {
             }
         };
         let ended = tokio::spawn(async move {
-            connect(channel, opened, lines, out, out_ended, async {
+            connect(channel, complete, lines, out, out_ended, async {
                 drop(signalled.await)
             })
             .await;

@@ -16,20 +16,31 @@ pub(crate) struct Local {
 impl Local {
     /// Starts it for a server, under a task from a template.
     pub(crate) fn start(agent: &Agent, server: &str, template: &str, parameters: &[&str]) -> Self {
-        let mut command = Command::new(SALLYPORT);
-        command
+        let more: Vec<&str> = parameters.iter().flat_map(|one| ["--param", one]).collect();
+        let this = Self::start_at(agent, (server, template), "127.0.0.1:0", &more);
+        assert!(this.url.starts_with("http://127.0.0.1:"), "{}", this.url);
+        this
+    }
+
+    /// The same, listening somewhere and with further arguments.
+    pub(crate) fn start_at(
+        agent: &Agent,
+        (server, template): (&str, &str),
+        at: &str,
+        more: &[&str],
+    ) -> Self {
+        let mut child = Command::new(SALLYPORT)
             .args(["connect", server, "--template", template])
-            .args(["--listen", "127.0.0.1:0", "--instance"])
-            .arg(agent.folder());
-        for parameter in parameters {
-            command.args(["--param", parameter]);
-        }
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            .args(["--listen", at, "--instance"])
+            .arg(agent.folder())
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut url = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut url)
             .unwrap();
-        assert!(url.starts_with("http://127.0.0.1:"), "{url:?}");
         Self {
             url: url.trim().to_owned(),
             child,

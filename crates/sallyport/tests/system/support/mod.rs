@@ -5,6 +5,7 @@ pub(crate) mod http;
 pub(crate) mod local;
 pub(crate) mod packages;
 pub(crate) mod sdk;
+pub(crate) mod tunnels;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -152,6 +153,11 @@ impl Gateway {
     /// The folder with configuration and data.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The base URL of the control listener.
+    pub(crate) fn control(&self) -> &str {
+        &self.control
     }
 
     /// The configuration file.

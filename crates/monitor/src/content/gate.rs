@@ -1,0 +1,309 @@
+//! The gate: two automata that run over a text once and say which terms of rules it could hold. Of an
+//! ordinary text hardly any, so that nothing else need be done with it.
+//!
+//! One automaton reads the folded text: short phrases, the [`anchors`] of expressions, and the keywords of
+//! credentials. The other reads the squeezed text: the beginnings of long phrases, in all disguises. For
+//! plain ASCII, which most texts are, both forms come out of a table, one byte after the other, and are
+//! never written down.
+
+use std::collections::BTreeMap;
+
+use aho_corasick::automaton::Automaton;
+use aho_corasick::dfa::DFA;
+use aho_corasick::{Anchored, MatchKind};
+
+use super::anchors;
+use super::rules::RuleError;
+use crate::text::{Folded, Squeezed, squeezed_byte};
+
+/// How much of the beginning of a long phrase is looked for, in bytes.
+const BEGINNING: usize = 8;
+
+/// What finding something at the gate means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Means {
+    /// A term of a rule may have a hit, by its number among all terms.
+    Term(usize),
+    /// A long phrase may be there.
+    LongPhrase,
+    /// A form of a credential may be there, by its number.
+    Secret(usize),
+}
+
+/// What a text could hold.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Possible {
+    /// For each term of all rules, whether it can have hits.
+    pub(super) terms: Vec<bool>,
+    /// Whether there may be a long phrase.
+    pub(super) long_phrase: bool,
+    /// For each form of credentials, whether there may be one.
+    pub(super) secrets: Vec<bool>,
+    /// Whether there may be a canary token.
+    pub(super) canary: bool,
+}
+
+/// The gate of a set of rules.
+#[derive(Debug)]
+pub(super) struct Gate {
+    words: Automatic,
+    letters: Automatic,
+    raw: Automatic,
+    /// Terms that cannot be excluded beforehand.
+    always: Vec<bool>,
+    secrets: usize,
+}
+
+/// Collects what is looked for.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    words: BTreeMap<String, Vec<Means>>,
+    letters: BTreeMap<String, Vec<Means>>,
+    raw: BTreeMap<String, Vec<Means>>,
+    always: Vec<usize>,
+}
+
+impl Builder {
+    /// A short phrase, folded.
+    pub(super) fn word(&mut self, phrase: &str, means: Means) {
+        self.words.entry(phrase.to_owned()).or_default().push(means);
+    }
+
+    /// A long phrase, squeezed.
+    pub(super) fn letters(&mut self, phrase: &str) {
+        let mut end = phrase.len().min(BEGINNING);
+        while !phrase.is_char_boundary(end) {
+            end += 1;
+        }
+        self.letters
+            .entry(phrase[..end].to_owned())
+            .or_insert_with(|| vec![Means::LongPhrase]);
+    }
+
+    /// An expression over the folded text.
+    pub(super) fn folded(&mut self, expression: &str, term: usize) {
+        Self::anchored(&mut self.words, &mut self.always, expression, term);
+    }
+
+    /// An expression over the text as it is.
+    pub(super) fn raw(&mut self, expression: &str, term: usize) {
+        Self::anchored(&mut self.raw, &mut self.always, expression, term);
+    }
+
+    fn anchored(
+        into: &mut BTreeMap<String, Vec<Means>>,
+        always: &mut Vec<usize>,
+        expression: &str,
+        term: usize,
+    ) {
+        match anchors::of(expression) {
+            Some(anchors) => {
+                for anchor in anchors {
+                    into.entry(anchor).or_default().push(Means::Term(term));
+                }
+            }
+            None => always.push(term),
+        }
+    }
+
+    /// Builds the gate for so many terms and forms of credentials.
+    ///
+    /// # Errors
+    /// [`RuleError`] when the automata would be too large.
+    pub(super) fn build(mut self, terms: usize, keywords: &[(String, usize)]) -> Result<Gate, RuleError> {
+        for (keyword, form) in keywords {
+            self.word(keyword, Means::Secret(*form));
+        }
+        let mut always = vec![false; terms];
+        for term in self.always {
+            always[term] = true;
+        }
+        Ok(Gate {
+            words: Automatic::new(self.words)?,
+            letters: Automatic::new(self.letters)?,
+            raw: Automatic::new(self.raw)?,
+            always,
+            secrets: keywords.iter().map(|(_, form)| form + 1).max().unwrap_or(0),
+        })
+    }
+}
+
+impl Gate {
+    /// Looks at a text of printable ASCII.
+    pub(super) fn plain(&self, text: &str, canaries: Option<&Beginnings>) -> Possible {
+        let mut possible = self.possible();
+        let mut words = self.words.begin();
+        let mut letters = self.letters.begin();
+        let mut tokens = canaries.map(Beginnings::begin);
+        let bytes = text.as_bytes();
+        let mut blank = true;
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => {
+                    if !blank {
+                        self.words.step(&mut words, b' ', &mut possible);
+                    }
+                    blank = true;
+                    continue;
+                }
+                _ => self.words.step(&mut words, byte.to_ascii_lowercase(), &mut possible),
+            }
+            blank = false;
+            if let Some(kept) = squeezed_byte(bytes, at) {
+                self.letters.step(&mut letters, kept, &mut possible);
+                if let (Some(of), Some(state)) = (canaries, &mut tokens) {
+                    possible.canary |= of.step(state, kept);
+                }
+            }
+        }
+        self.raw_of(text, &mut possible);
+        possible
+    }
+
+    /// Looks at any text, brought into both forms before.
+    pub(super) fn any(
+        &self,
+        text: &str,
+        folded: &Folded,
+        squeezed: &Squeezed,
+        canaries: Option<&Beginnings>,
+    ) -> Possible {
+        let mut possible = self.possible();
+        let mut state = self.words.begin();
+        for byte in folded.as_str().bytes() {
+            self.words.step(&mut state, byte, &mut possible);
+        }
+        let mut state = self.letters.begin();
+        for byte in squeezed.as_str().bytes() {
+            self.letters.step(&mut state, byte, &mut possible);
+        }
+        if let Some(canaries) = canaries {
+            let mut state = canaries.begin();
+            for byte in squeezed.as_str().bytes() {
+                possible.canary |= canaries.step(&mut state, byte);
+            }
+        }
+        // Credentials are of ASCII, and what folds to their keywords need not be: all are looked for.
+        possible.secrets.fill(true);
+        self.raw_of(text, &mut possible);
+        possible
+    }
+
+    fn raw_of(&self, text: &str, possible: &mut Possible) {
+        if self.raw.is_empty() {
+            return;
+        }
+        let mut state = self.raw.begin();
+        for byte in text.bytes() {
+            self.raw.step(&mut state, byte.to_ascii_lowercase(), possible);
+        }
+    }
+
+    fn possible(&self) -> Possible {
+        Possible {
+            terms: self.always.clone(),
+            long_phrase: false,
+            secrets: vec![false; self.secrets],
+            canary: false,
+        }
+    }
+}
+
+/// An automaton, and what its patterns mean.
+#[derive(Debug)]
+struct Automatic {
+    finds: Option<DFA>,
+    means: Vec<Vec<Means>>,
+}
+
+impl Automatic {
+    fn new(patterns: BTreeMap<String, Vec<Means>>) -> Result<Self, RuleError> {
+        let (patterns, means): (Vec<String>, Vec<Vec<Means>>) = patterns.into_iter().unzip();
+        let finds = if patterns.is_empty() {
+            None
+        } else {
+            Some(automaton(&patterns)?)
+        };
+        Ok(Self { finds, means })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.finds.is_none()
+    }
+
+    fn begin(&self) -> State {
+        State::begin(self.finds.as_ref())
+    }
+
+    #[inline]
+    fn step(&self, state: &mut State, byte: u8, possible: &mut Possible) {
+        let Some(finds) = &self.finds else { return };
+        state.0 = finds.next_state(Anchored::No, state.0, byte);
+        if finds.is_special(state.0) && finds.is_match(state.0) {
+            self.note(finds, *state, possible);
+        }
+    }
+
+    #[cold]
+    fn note(&self, finds: &DFA, state: State, possible: &mut Possible) {
+        for hit in 0..finds.match_len(state.0) {
+            for means in &self.means[finds.match_pattern(state.0, hit).as_usize()] {
+                match means {
+                    Means::Term(term) => possible.terms[*term] = true,
+                    Means::LongPhrase => possible.long_phrase = true,
+                    Means::Secret(form) => possible.secrets[*form] = true,
+                }
+            }
+        }
+    }
+}
+
+/// Where an automaton stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State(aho_corasick::automaton::StateID);
+
+impl State {
+    fn begin(finds: Option<&DFA>) -> Self {
+        let start = finds.and_then(|finds| finds.start_state(Anchored::No).ok());
+        Self(start.unwrap_or_default())
+    }
+}
+
+/// The beginnings of canary tokens, squeezed.
+#[derive(Debug, Clone)]
+pub(super) struct Beginnings(DFA);
+
+impl Beginnings {
+    pub(super) fn new(tokens: &[String]) -> Option<Self> {
+        let beginnings: Vec<String> = tokens
+            .iter()
+            .map(|token| token.chars().take(BEGINNING).collect())
+            .collect();
+        (!beginnings.is_empty())
+            .then(|| automaton(&beginnings).ok())
+            .flatten()
+            .map(Self)
+    }
+
+    fn begin(&self) -> State {
+        State::begin(Some(&self.0))
+    }
+
+    #[inline]
+    fn step(&self, state: &mut State, byte: u8) -> bool {
+        state.0 = self.0.next_state(Anchored::No, state.0, byte);
+        self.0.is_special(state.0) && self.0.is_match(state.0)
+    }
+}
+
+fn automaton(patterns: &[String]) -> Result<DFA, RuleError> {
+    DFA::builder()
+        .match_kind(MatchKind::Standard)
+        .start_kind(aho_corasick::StartKind::Unanchored)
+        .prefilter(false)
+        .build(patterns)
+        .map_err(|_| RuleError::Limit {
+            what: "phrases, written out",
+            most: super::rules::PHRASES,
+        })
+}

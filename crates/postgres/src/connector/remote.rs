@@ -1,0 +1,101 @@
+//! The gateway's side: a session there, with credentials of its own.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt as _;
+
+use super::{Credentials, Gateway, Refused};
+use crate::upstream::{Stream, UpstreamError, connect, receive};
+use crate::wire::backend::{ErrorResponse, read_error};
+use crate::wire::{HEADER, password, startup};
+
+/// Longest message before a session begins, in bytes.
+const LONGEST: usize = 64 << 10;
+/// Most messages before it does.
+const MESSAGES: usize = 16;
+/// How long it may take to begin: the gateway makes a role first, and may have to wait for tables.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What came of one try.
+enum Tried {
+    /// The session is open; what the gateway said so far is for the client.
+    Open(Stream, BytesMut),
+    /// The gateway said no, in a message for the client.
+    Refused(Bytes),
+}
+
+/// Opens a session: the connection, and what the client gets first.
+pub(super) async fn open<C: Credentials>(
+    gateway: &Gateway,
+    credentials: &C,
+    minor: u16,
+    parameters: &[(String, String)],
+) -> Result<(Stream, BytesMut), Refused> {
+    let mut again = false;
+    loop {
+        let password = credentials.password(again).await.map_err(|why| {
+            let told = ErrorResponse::fatal("28000", why)
+                .hint("see what `sallyport connect` says, and whether the task is still open");
+            Refused::Told(told)
+        })?;
+        let trying = try_once(gateway, &password, minor, parameters);
+        let tried = tokio::time::timeout(PATIENCE, trying)
+            .await
+            .unwrap_or(Err(UpstreamError::TimedOut));
+        match tried.map_err(|error| Refused::Told(not_reached(&error)))? {
+            Tried::Open(stream, begun) => return Ok((stream, begun)),
+            // A token may have expired, or been revoked, since it was fetched.
+            Tried::Refused(message) if !again && is_about_credentials(&message) => again = true,
+            Tried::Refused(message) => return Err(Refused::Passed(message)),
+        }
+    }
+}
+
+async fn try_once(
+    gateway: &Gateway,
+    password: &str,
+    minor: u16,
+    parameters: &[(String, String)],
+) -> Result<Tried, UpstreamError> {
+    let mut stream = connect(&gateway.address, gateway.tls.as_ref()).await?;
+    let parameters = parameters.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let first = startup::session(minor, parameters);
+    stream.write_all(&first).await?;
+    stream.flush().await?;
+    let mut buffer = BytesMut::with_capacity(8 << 10);
+    let mut sent = false;
+    for _ in 0..MESSAGES {
+        let message = receive(&mut stream, &mut buffer, LONGEST).await?;
+        match (message.tag, message.body()) {
+            (b'R', [0, 0, 0, 3]) if !sent => {
+                sent = true;
+                stream.write_all(&password::message(password)).await?;
+                stream.flush().await?;
+            }
+            (b'R', [0, 0, 0, 0]) if sent => {
+                let mut begun = BytesMut::from(message.bytes);
+                begun.extend_from_slice(&buffer);
+                return Ok(Tried::Open(stream, begun));
+            }
+            (b'E', _) => return Ok(Tried::Refused(message.bytes)),
+            (b'N', _) => {}
+            _ => break,
+        }
+    }
+    Err(UpstreamError::Protocol("an unexpected message"))
+}
+
+fn is_about_credentials(message: &[u8]) -> bool {
+    read_error(message.get(HEADER..).unwrap_or_default()).0 == "28P01"
+}
+
+fn not_reached(error: &UpstreamError) -> ErrorResponse {
+    let what = match error {
+        UpstreamError::Unreachable(error) => format!("the gateway cannot be reached: {error}"),
+        UpstreamError::TimedOut => "the gateway did not answer in time".to_owned(),
+        UpstreamError::NoTls => "the gateway does not offer TLS at this address".to_owned(),
+        _ => "what answers at the gateway's address does not speak as the gateway does".to_owned(),
+    };
+    ErrorResponse::fatal("08001", what)
+}
