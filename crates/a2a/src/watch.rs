@@ -88,6 +88,9 @@ impl Watch {
         let known = ["jsonrpc", "id", "result", "error"];
         let (result, error) = (members.remove("result"), members.get("error"));
         let error = error.filter(|error| !error.is_null());
+        // Some leave a result of nothing out, as that of removing a webhook is.
+        let nothing = self.method == Method::DeletePush && error.is_none();
+        let result = result.or(nothing.then_some(Value::Null));
         match (result, error) {
             (Some(result), None) if members.keys().all(|it| known.contains(&it.as_str())) => {
                 let (changed, over) = self.result(result, owned)?;

@@ -39,15 +39,24 @@ fn waiters(c: &mut Criterion) {
         .build()
         .expect("a runtime");
     let mut group = c.benchmark_group("append");
-    for count in [1u64, 16, 256] {
+    for (count, followed) in [(1u64, false), (16, false), (256, false), (256, true)] {
         let home = tempfile::tempdir_in(".").expect("a folder");
         let options = Options::new("bench.example/audit", home.path().join("log.key"));
         let (log, _) = AuditLog::open(&home.path().join("log"), options).expect("a log");
+        // One who follows, and takes what comes: it must cost those who wait nothing.
+        let tap = followed.then(|| log.tap(16_384, 32 << 20));
+        let following = runtime.spawn(async move {
+            if let Some(tap) = tap {
+                while tap.next(256).await.is_some() {}
+            }
+        });
+        let name = if followed { ", followed" } else { "" };
         group.throughput(Throughput::Elements(count));
-        group.bench_function(format!("{count} waiters"), |b| {
+        group.bench_function(format!("{count} waiters{name}"), |b| {
             b.iter_custom(|rounds| runtime.block_on(append(&log, count, rounds)));
         });
         runtime.block_on(log.close());
+        runtime.block_on(following).expect("no panic");
     }
     group.finish();
 }

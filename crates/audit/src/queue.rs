@@ -73,8 +73,6 @@ const OVERHEAD: usize = 64;
 const LINGER: Duration = Duration::from_millis(10);
 /// How long those who wait may wait for each other; a fraction of what a sync takes.
 const GATHER: Duration = Duration::from_micros(200);
-/// Fewer than this many waiters are not made to wait for each other.
-const COMPANY: usize = 3;
 
 impl Queue {
     pub(crate) fn new(bounds: Bounds) -> Self {
@@ -127,16 +125,14 @@ impl Queue {
     }
 
     /// Waits for records and takes a group of them; `None` once the queue is closed and empty.
-    /// `company` is how many waited for the group before: about as many are soon back.
-    pub(crate) fn take(&self, most: Bounds, company: usize) -> Option<Vec<Entry>> {
+    /// Where somebody waits, others are given a moment to come, until `wanted` wait.
+    pub(crate) fn take(&self, most: Bounds, wanted: usize) -> Option<Vec<Entry>> {
         let mut state = self.state.lock();
         self.wait_for_work(&mut state);
         if state.waiting.is_empty() {
             return None;
         }
-        if company >= COMPANY && state.urgent > 0 {
-            // More than before, so that groups can grow.
-            let wanted = company + company.div_ceil(2);
+        if wanted > 0 && state.urgent > 0 {
             let until = Instant::now() + GATHER;
             while state.urgent < wanted && !state.closed && state.fault.is_none() {
                 state.sleep = Sleep::Urgent(wanted);

@@ -136,10 +136,16 @@ mod tests {
         taps.pour(7, records(6).iter());
         assert_eq!(tap.left_out(), 2);
         let first = tap.next(3).await.unwrap();
-        assert_eq!(first.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [7, 8, 9]);
+        assert_eq!(
+            first.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+            [7, 8, 9]
+        );
         taps.pour(13, records(1).iter());
         let next = tap.next(9).await.unwrap();
-        assert_eq!(next.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [10, 13]);
+        assert_eq!(
+            next.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+            [10, 13]
+        );
         taps.close();
         assert!(tap.next(9).await.is_none());
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::company::Company;
 use crate::disk::Disk;
 use crate::journal::SegmentWriter;
 use crate::log::{Options, Shared};
@@ -46,15 +47,14 @@ impl Writer {
     /// Runs until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         let _finished = Finished(Arc::clone(&self.shared));
-        let mut company = 0;
+        let mut company = Company::default();
         // Nothing is taken out while there is a backlog: whoever waits can still be told then.
         while let Some(group) = {
             self.wait_for_publisher();
-            self.shared.queue.take(GROUP, company)
+            self.shared.queue.take(GROUP, company.wanted())
         } {
             let waiters = group.iter().filter(|entry| entry.ack.is_some()).count();
-            // A single small group does not mean that the others have gone.
-            company = waiters.max(company - company.div_ceil(4));
+            company.came(waiters);
             self.write(group);
         }
     }

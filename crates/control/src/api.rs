@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use model::template::Parameter;
 use model::{
-    AgentName, ApprovalId, ApprovalLevel, ApprovalStatus, DecisionId, Grant, InstanceId, Lifecycle, Pattern, Proof, SegmentName, ServerName, TaskId,
-    TaskStatus, TemplateName,
+    AgentName, ApprovalId, ApprovalLevel, ApprovalStatus, DecisionId, Grant, InstanceId, Lifecycle,
+    Pattern, Proof, SegmentName, ServerName, TaskId, TaskStatus, TemplateName,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,10 +21,19 @@ pub use inspection::{
 };
 
 mod findings;
+mod response;
+mod signals;
+
+pub use self::response::{
+    Acted, AnswerStep, BeginRun, Blast, BlastRadius, ChangeHold, Hold, Holding, Playbook,
+    PlaybookText, Run, TokensRevoked,
+};
+
+pub use signals::{SignalPeers, SignalReceiver, SignalStream, SignalTransmitter};
 
 pub use findings::{
-    CloseIncident, EndSuppression, Ended, Feedback, Finding, GiveFeedback, Incident, IncidentStatus,
-    LONGEST_WAIT, Risk, SetRisk, Suppress, Suppression, TaskScore, WriteNote,
+    CloseIncident, EndSuppression, Ended, Feedback, Finding, GiveFeedback, Incident,
+    IncidentStatus, LONGEST_WAIT, Risk, SetRisk, Suppress, Suppression, TaskScore, WriteNote,
 };
 
 /// Entries of a page when the request does not say.
@@ -428,9 +437,8 @@ pub struct Server {
 pub struct KeptTask {
     /// The task.
     pub task: TaskId,
-    /// The agent whose work it is, as long as the store has the task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent: Option<AgentName>,
+    /// The agent whose work it is.
+    pub agent: AgentName,
     /// How many payloads there are.
     pub payloads: u64,
     /// Their bytes on the disk.

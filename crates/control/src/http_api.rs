@@ -29,6 +29,8 @@ use crate::management::problem::{Refused, refusal};
 use crate::oauth;
 use crate::operator::OperatorToken;
 use crate::probes::{self, Gauges};
+use crate::respond::Responder;
+use crate::signals::{Signals, streams};
 
 /// Longest body of a request, in bytes.
 const BODY_BYTES: usize = 64 << 10;
@@ -67,6 +69,10 @@ pub struct ControlSettings {
     pub loopback: bool,
     /// What `POST /v1/reload` does; without one it is refused.
     pub reload: Option<Reloader>,
+    /// What carries out playbooks; without one there are none.
+    pub responder: Option<Arc<Responder>>,
+    /// Signals to and from other systems; without them there are none.
+    pub signals: Option<Arc<Signals>>,
 }
 
 /// What all handlers share.
@@ -75,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) operator: OperatorToken,
     pub(crate) loopback: bool,
     pub(crate) reload: Option<Reloader>,
+    pub(crate) responder: Option<Arc<Responder>>,
+    pub(crate) signals: Option<Arc<Signals>>,
     pub(crate) assertions: Assertions,
     pub(crate) proofs: Proofs,
     pub(crate) gauges: Gauges,
@@ -107,16 +115,20 @@ impl Control {
             operator: settings.operator,
             loopback: settings.loopback,
             reload: settings.reload,
+            responder: settings.responder,
+            signals: settings.signals,
             assertions: Assertions::new(REMEMBERED).since(start),
             proofs: Proofs::new(REMEMBERED).since(start),
         });
         let closed = Router::new()
             .merge(oauth::routes())
+            .merge(streams::routes())
             .merge(management::routes())
             .merge(probes::routes())
             .layer(middleware::from_fn(no_browser));
         let router = Router::new()
             .merge(oauth::public_routes())
+            .merge(streams::public_routes())
             .merge(closed)
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)

@@ -11,11 +11,16 @@ mod management;
 mod oauth;
 mod operator;
 mod probes;
+mod respond;
+mod signals;
 mod watch;
 
 pub use engine::{
-    Actor, Approve, Databases, Engine, EngineError, EngineParts, Limits, OpenTask, Restricted, Settings, Setup,
+    Actor, Approve, Databases, Engine, EngineError, EngineParts, Hold, Limits, OpenTask,
+    Restricted, Settings, Setup,
 };
 pub use http_api::{Control, ControlSettings, ReloadError, Reloader};
 pub use operator::{OperatorToken, OperatorTokenError};
+pub use respond::{Known, Playbooks, Responder, Teller, TellingError};
+pub use signals::{Prepared as PreparedSignals, Signals, SignalsError};
 pub use watch::Watch;

@@ -629,7 +629,7 @@ async fn probes_and_metrics_answer() {
         (&json!(1), &json!(true))
     );
     assert_eq!(status["agents"], json!({ "active": 1 }));
-    assert_eq!(status["servers"], json!({ "total": 2, "disabled": 0 }));
+    assert_eq!(status["servers"], json!({ "total": 3, "disabled": 0 }));
     plane.break_store().await;
     let ready = plane.call("GET", "/readyz", &[], "").await;
     assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);

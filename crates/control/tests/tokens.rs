@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    ASSERTION_TYPE, CONTROL, GATEWAY, Plane, borrowed, details, encode, jwt, resource, unique,
+    ASSERTION_TYPE, CONTROL, GATEWAY, PROXY, Plane, borrowed, details, encode, jwt, resource,
+    unique,
 };
 use http::StatusCode;
 use identity::InstanceKey;
@@ -67,6 +68,63 @@ async fn a_token_is_bound_to_key_task_and_resource_and_is_recorded() {
         !format!("{issued:?}").contains(token),
         "the log must not hold the token"
     );
+}
+
+#[tokio::test]
+async fn a_token_for_the_proxy_is_for_a_task_with_http_apis() {
+    let plane = Plane::new().await;
+    let instance = plane.instance("support-1").await;
+    let other = plane.instance("support-2").await;
+    let task = plane.task("support-1", "web").await;
+    let without = plane.task("support-1", "open").await;
+    let proxy = |of: &str, details: &str| {
+        [
+            ("resource", of.to_owned()),
+            ("authorization_details", details.to_owned()),
+        ]
+    };
+    for resource in [PROXY.to_owned(), format!("{PROXY}/")] {
+        let asked = proxy(&resource, &details(task));
+        let asked = asked
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let answer = instance.ask(&plane, &asked).await.ok();
+        assert_eq!(answer["scope"], "http");
+        let claims = plane
+            .engine
+            .keys()
+            .verify(
+                answer["access_token"].as_str().unwrap(),
+                CONTROL,
+                Timestamp::now(),
+            )
+            .unwrap();
+        assert_eq!((claims.aud.as_str(), claims.task), (PROXY, Some(task)));
+    }
+    for (who, resource, task) in [
+        (&instance, PROXY.to_owned(), without),
+        (&other, PROXY.to_owned(), task),
+        (&instance, format!("{PROXY}/crm"), task),
+        (&instance, "http://127.0.0.1:8604".to_owned(), task),
+    ] {
+        let asked = proxy(&resource, &details(task));
+        let asked = asked
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let refused = who.ask(&plane, &asked).await;
+        assert_eq!(refused.refusal(), "invalid_target", "{resource}");
+    }
+    let unnamed = instance.ask(&plane, &[("resource", PROXY)]).await;
+    assert_eq!(unnamed.refusal(), "invalid_authorization_details");
+    let shown = |task| {
+        let plane = &plane;
+        async move {
+            let path = format!("/v1/tasks/{task}");
+            plane.operate("GET", &path, Value::Null).await.ok()["proxy"].clone()
+        }
+    };
+    assert_eq!(shown(task).await, PROXY);
+    assert_eq!(shown(without).await, Value::Null);
 }
 
 #[tokio::test]

@@ -230,6 +230,9 @@ impl Authenticator {
         if live.is_revoked(&id) {
             return Err(invalid("the token was revoked"));
         }
+        if live.refuses_issued(&claims.agent, claims.iat) {
+            return Err(invalid("all tokens that the agent had then were revoked"));
+        }
         if live.is_disabled(&claims.client_id) {
             return Err(invalid("the instance was disabled"));
         }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use model::config::{Config, RecordContent, WhenFull};
-use model::{Denial, Rule, ServerName, TaskId};
+use model::{Denial, Rule, ServerName, Task};
 use serde_json::{Value, json};
 use vault::{Capture, Kept, Limits, Payload, Vault};
 
@@ -52,6 +52,7 @@ pub fn limits(config: &model::config::Vault) -> Limits {
     Limits {
         payload_bytes: config.payload_bytes,
         task_bytes: config.task_bytes,
+        agent_bytes: config.agent_bytes,
         total_bytes: config.total_bytes,
     }
 }
@@ -99,16 +100,17 @@ impl Contents {
     }
 
     /// Why an action at a server is denied because its content could not be kept, if it is.
-    pub(crate) fn refuses(&self, task: &TaskId, server: &ServerName) -> Option<Denial> {
+    pub(crate) fn refuses(&self, task: &Task, server: &ServerName) -> Option<Denial> {
         let treated = self.treated.load();
         let sealed = treated.servers.get(server) == Some(&RecordContent::Sealed);
         if treated.when_full == WhenFull::Drop || !sealed {
             return None;
         }
         let closed = || Err(vault::NotKept::Closed);
-        let kept = self.vault().map_or_else(closed, |vault| vault.would_keep(task));
+        let vault = self.vault();
+        let kept = vault.map_or_else(closed, |vault| vault.would_keep(&task.id, &task.agent));
         let why = kept.err()?;
-        tracing::warn!(%server, %task, %why, "an action is denied: its content could not be kept");
+        tracing::warn!(%server, task = %task.id, %why, "an action is denied: its content could not be kept");
         Some(Denial {
             rule: Rule::AuditUnavailable,
             reason: "what passes at this server is kept, and could not be now".to_owned(),

@@ -28,6 +28,8 @@ pub struct Live {
     world: ArcSwap<World>,
     tasks: papaya::HashMap<TaskId, Arc<LiveTask>>,
     revoked_tokens: papaya::HashMap<[u8; 32], Timestamp>,
+    /// Tokens that an agent was given up to this moment are refused.
+    token_floors: papaya::HashMap<AgentName, Timestamp>,
     disabled_instances: papaya::HashMap<InstanceId, ()>,
     annotated: ArcSwap<Annotated>,
     approvals: Approvals,
@@ -43,6 +45,7 @@ impl Live {
             world: ArcSwap::from_pointee(world),
             tasks: papaya::HashMap::new(),
             revoked_tokens: papaya::HashMap::new(),
+            token_floors: papaya::HashMap::new(),
             disabled_instances: papaya::HashMap::new(),
             annotated: ArcSwap::default(),
             approvals: Approvals::default(),
@@ -187,10 +190,7 @@ impl Live {
     /// Cuts everything in flight that the selection names and waits until nothing of it is on its
     /// way to an upstream. Publish the state that forbids it first.
     pub async fn cut(&self, of: Cut<'_>) {
-        let hit: Vec<_> = self
-            .tasks()
-            .into_iter()
-            .filter(|task| match of {
+        self.cut_where(|task| match of {
                 Cut::Agent(agent) => {
                     let of = |task: &Arc<LiveTask>| task.task().agent == *agent;
                     of(task) || task.ancestors().any(of)
@@ -209,7 +209,13 @@ impl Live {
                     .any(|p| p.server == *server),
                 Cut::All => true,
             })
-            .collect();
+        .await;
+    }
+
+    /// Cuts everything in flight of the tasks that a condition holds for, and waits until nothing of it is
+    /// on its way to an upstream. Publish the state that forbids it first.
+    pub async fn cut_where(&self, hit: impl Fn(&Arc<LiveTask>) -> bool) {
+        let hit: Vec<_> = self.tasks().into_iter().filter(|task| hit(task)).collect();
         let cuts = hit.iter().map(|task| task.cut());
         futures_util::future::join_all(cuts).await;
     }
@@ -227,6 +233,27 @@ impl Live {
     #[must_use]
     pub fn is_revoked(&self, token: &[u8; 32]) -> bool {
         self.revoked_tokens.pin().contains_key(token)
+    }
+
+    /// Refuses every token that an agent was given up to a moment, and cuts what it has in flight.
+    pub async fn refuse_tokens_until(&self, agent: &AgentName, moment: Timestamp) {
+        {
+            let floors = self.token_floors.pin();
+            if floors.get(agent).is_none_or(|before| *before < moment) {
+                floors.insert(agent.clone(), moment);
+            }
+        }
+        self.cut(Cut::Agent(agent)).await;
+    }
+
+    /// Whether a token of an agent is refused, by when it was issued (in seconds since 1970). A token of
+    /// the very second in which the tokens were refused is refused too.
+    #[must_use]
+    pub fn refuses_issued(&self, agent: &AgentName, issued: i64) -> bool {
+        let floors = self.token_floors.pin();
+        floors
+            .get(agent)
+            .is_some_and(|moment| issued <= moment.as_second())
     }
 
     /// Forgets revoked tokens that have expired anyway.

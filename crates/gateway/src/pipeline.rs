@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 use model::record::{ActionResult, Ended, Event, Intent, Record};
-use model::{Action, DecisionId, Denial, Operation, Outcome, Rule, ServerName, Spent};
+use model::{Action, ApprovalId, DecisionId, Denial, Operation, Outcome, Rule, ServerName, Spent};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use vault::{Bundle, Payload};
 
@@ -253,6 +253,7 @@ impl Pipeline {
         let Decided {
             decision,
             requested,
+            approval,
             ..
         } = decided;
         let denied = |denial, requested| {
@@ -268,6 +269,7 @@ impl Pipeline {
         // results follow their intents through one queue. Given out only after it.
         let mut permit = decision.is_permit().then(|| Permit {
             decision: id,
+            approval,
             held: expected,
             spent: Spent::default(),
             notes: BTreeMap::new(),
@@ -384,6 +386,8 @@ impl Pipeline {
 /// records that the action was not forwarded, or that the agent went away.
 pub struct Permit {
     decision: DecisionId,
+    /// The approval that it used.
+    approval: Option<ApprovalId>,
     /// What is held back from the budget for it.
     held: Spent,
     /// What it has used up so far.
@@ -415,6 +419,12 @@ impl Permit {
     #[must_use]
     pub fn decision(&self) -> DecisionId {
         self.decision
+    }
+
+    /// The approval by a person that lets it through, if it needed one.
+    #[must_use]
+    pub fn approval(&self) -> Option<ApprovalId> {
+        self.approval
     }
 
     /// Tells when the action must stop.
@@ -524,10 +534,11 @@ impl Permit {
         self.reading.is_some()
     }
 
-    /// Step 7: notes where the values in its result come from, before the agent has them.
-    pub fn note_result(&self, result: &serde_json::Value) {
+    /// Step 7: notes where the values in its result come from, before the agent has them. In one that
+    /// failed nothing is trusted; results of MCP say so themselves.
+    pub fn note_result(&self, result: &serde_json::Value, failed: bool) {
         if let Some(reading) = &self.reading {
-            reading.note(result);
+            reading.note(result, failed);
         }
     }
 
@@ -600,9 +611,10 @@ impl Permit {
         match &self.treatment {
             Treatment::Sealed(vault) if !payloads.is_empty() => {
                 let metrics = Arc::clone(&self.metrics);
-                let task = self.task.task().id;
+                let task = self.task.task();
+                let (task, agent) = (task.id, task.agent.clone());
                 // The record waits for the vault, so that it says what is so.
-                vault.submit(Bundle::new(task, self.decision, payloads, move |kept| {
+                vault.submit(Bundle::new(task, agent, self.decision, payloads, move |kept| {
                     let lost = kept.iter().filter(|kept| kept.kept.is_err()).count();
                     metrics.contents_not_kept(lost as u64);
                     let noted = content::noted(&kept);

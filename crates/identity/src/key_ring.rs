@@ -55,6 +55,8 @@ pub enum DocumentType {
     Jose,
     /// A credential for one request to an HTTP API.
     Call,
+    /// A security event token (RFC 8417 §2.3).
+    SecurityEvent,
 }
 
 impl DocumentType {
@@ -62,6 +64,7 @@ impl DocumentType {
         match self {
             Self::Jose => "JOSE",
             Self::Call => "sallyport-call+jwt",
+            Self::SecurityEvent => "secevent+jwt",
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod dpop;
 pub mod secret;
 
 mod access;
+mod foreign_keys;
 mod instance_key;
 mod jws;
 mod key_ring;
@@ -24,6 +25,7 @@ mod signing;
 mod uri;
 
 pub use access::{AccessClaims, Cnf, IssueError, TokenError};
+pub use foreign_keys::{ForeignKeys, NotKeys, NotSigned};
 pub use instance_key::InstanceKey;
 pub use key_ring::{Detached, DocumentType, KeyInfo, KeyRing, ROTATE_AFTER};
 pub use private_file::KeyError;

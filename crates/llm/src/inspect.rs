@@ -79,7 +79,12 @@ impl Visit {
                 target: tool.unwrap_or(&asked.model),
                 decision: Some(decision),
             };
-            match self.shared.pipeline.inspection().json(&about, text.as_bytes()) {
+            match self
+                .shared
+                .pipeline
+                .inspection()
+                .json(&about, text.as_bytes())
+            {
                 Verdict::Pass => self.shared.passed.0.insert(known, ()),
                 Verdict::Redacted(other) => {
                     let other = serde_json::from_slice::<Value>(&other).unwrap_or_default();
@@ -87,6 +92,9 @@ impl Visit {
                 }
                 Verdict::Blocked(denial) => {
                     permit.note("blocked", about.what.as_str());
+                    // What must not pass is what is looked for later.
+                    let hash = permit.hash(asked.body());
+                    permit.keep("request", asked.body(), hash);
                     return Err(Refusal::blocked(Some(decision), denial));
                 }
             }

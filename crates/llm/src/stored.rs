@@ -127,10 +127,7 @@ mod tests {
             stored.keep(task(1), &server("ai"), "resp_1", tokens);
         }
         let kept = noted.0.lock().clone();
-        assert_eq!(
-            kept.iter().map(|it| it.tokens).collect::<Vec<_>>(),
-            [0, 9]
-        );
+        assert_eq!(kept.iter().map(|it| it.tokens).collect::<Vec<_>>(), [0, 9]);
         let again = Stored::default();
         again.remember(kept, noted);
         assert_eq!(again.find(task(1), &server("ai"), "resp_1"), Some(9));

@@ -183,11 +183,7 @@ impl Pump {
 ///
 /// # Errors
 /// [`End`] when it must not pass.
-fn look(
-    exchange: &mut Exchange,
-    following: &mut Following,
-    piece: &Piece,
-) -> Result<(), End> {
+fn look(exchange: &mut Exchange, following: &mut Following, piece: &Piece) -> Result<(), End> {
     let Some(data) = &piece.data else {
         return Ok(());
     };

@@ -21,6 +21,7 @@ mod postgres;
 mod proxy;
 mod response;
 mod server;
+mod signals;
 mod vault;
 
 pub use a2a::{A2a, PushTarget};
@@ -34,6 +35,7 @@ pub use postgres::{Postgres, PostgresTls};
 pub use proxy::Proxy;
 pub use response::{Channel, Mode, Response, Rotation, Trigger};
 pub use server::{Credential, Secret, Server, ServerKind};
+pub use signals::{Reaction, SignalReceiver, SignalTransmitter, Signals};
 pub use vault::{RecordContent, Vault, WhenFull};
 
 /// The configuration of one process. The file format is described in `docs/configuration.md`;
@@ -76,6 +78,9 @@ pub struct Config {
     /// What is done about incidents.
     #[serde(default)]
     pub response: Response,
+    /// Signals to and from other systems.
+    #[serde(default)]
+    pub signals: Signals,
     /// Content that is kept for investigation.
     #[serde(default)]
     pub vault: Vault,

@@ -18,21 +18,26 @@ struct Log {
     found: Vec<Finding>,
 }
 
+/// Payroll is sensitive, mail leaves.
+fn settings() -> Settings {
+    let mut settings = Settings::default();
+    for (server, sensitive, external) in [("payroll", true, false), ("mail", false, true)] {
+        let label = Label {
+            sensitive,
+            external,
+        };
+        settings
+            .labels
+            .0
+            .insert(ServerName::parse(server).expect("a name"), label);
+    }
+    settings
+}
+
 impl Log {
     fn new() -> Self {
-        let mut settings = Settings::default();
-        for (server, sensitive, external) in [("payroll", true, false), ("mail", false, true)] {
-            let label = Label {
-                sensitive,
-                external,
-            };
-            settings
-                .labels
-                .0
-                .insert(ServerName::parse(server).expect("a name"), label);
-        }
         Self {
-            behaviour: Behaviour::new(settings),
+            behaviour: Behaviour::new(settings()),
             // A Monday at 9 h UTC.
             second: 1_790_000_000 - 1_790_000_000 % 86_400 + 9 * 3_600,
             count: 0,
@@ -279,6 +284,163 @@ fn what_is_known_can_be_kept_and_read_back() {
     let kept = serde_json::to_string(&log.behaviour).expect("it can be kept");
     let read: Behaviour = serde_json::from_str(&kept).expect("it can be read");
     assert_eq!(read, log.behaviour);
+}
+
+#[test]
+fn a_flood_of_odd_things_leaves_room_for_what_is_bad() {
+    let mut log = Log::new();
+    log.usual_days(3);
+    log.open();
+    // An agent that first makes noise, so that later nobody is told what it does then.
+    for n in 0..500 {
+        log.call("issues", &format!("noise-{n}"), n, 10);
+    }
+    log.rules();
+    log.call("payroll", "salaries", 1, 10);
+    log.call("mail", "send", 2, 10);
+    let rules = log.rules();
+    assert!(
+        rules.contains(&"sensitive-data-leaves".to_owned()),
+        "{rules:?}"
+    );
+}
+
+#[test]
+fn delegating_does_not_part_reading_from_sending() {
+    let mut log = Log::new();
+    let whole = {
+        log.open();
+        log.task
+    };
+    let part_of = |log: &mut Log, tool: (&str, &str), says: u64| {
+        let decision = DecisionId::new(Timestamp::UNIX_EPOCH, log.random());
+        log.put(json!({
+            "event": "intent", "decision": decision, "agent": log.agent,
+            "instance": InstanceId::new(Timestamp::UNIX_EPOCH, [7; 10]), "proof": "dpop", "task": log.task,
+            "server": tool.0, "method": "tools/call", "target": tool.1,
+            "arguments_hash": format!("{says:x}"), "permitted": true, "policy_version": "1",
+            "within": [{"task": whole, "permission": [0, null]}],
+        }));
+    };
+    log.agent = AgentName::parse("reader").expect("a name");
+    log.open();
+    part_of(&mut log, ("payroll", "salaries"), 1);
+    log.agent = AgentName::parse("sender").expect("a name");
+    log.open();
+    part_of(&mut log, ("mail", "send"), 2);
+    let found: Vec<(String, String)> = log
+        .found
+        .drain(..)
+        .map(|finding| {
+            let agent = finding.subject.agent.expect("an agent");
+            (finding.rule, agent.to_string())
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [("sensitive-data-leaves".to_owned(), "sender".to_owned())]
+    );
+}
+
+#[test]
+fn what_was_read_in_one_task_and_is_sent_in_another_is_told_once_a_day() {
+    let mut log = Log::new();
+    for _ in 0..20 {
+        log.open();
+        log.call("payroll", "salaries", 1, 10);
+        log.complete();
+        log.open();
+        log.call("mail", "send", 2, 10);
+        log.complete();
+        log.second += 60;
+    }
+    assert_eq!(log.rules(), ["sensitive-data-may-leave"]);
+}
+
+#[test]
+fn denials_are_not_excused_by_what_is_permitted_in_between() {
+    let mut log = Log::new();
+    log.open();
+    for n in 0..60 {
+        let decision = DecisionId::new(Timestamp::UNIX_EPOCH, log.random());
+        log.intent(decision, "issues", "delete", n, false);
+        for _ in 0..8 {
+            log.call("issues", "list", n, 10);
+        }
+        log.second += 1;
+    }
+    let rules = log.rules();
+    assert!(rules.contains(&"denial-pressure".to_owned()), "{rules:?}");
+}
+
+#[test]
+fn parts_that_are_kept_one_by_one_make_the_whole() {
+    let mut log = Log::new();
+    let mut kept = std::collections::BTreeMap::new();
+    let keep = |log: &mut Log, kept: &mut std::collections::BTreeMap<String, String>| {
+        for part in log.behaviour.changed() {
+            match log.behaviour.part(&part) {
+                Some(text) => kept.insert(part.name(), text),
+                None => kept.remove(&part.name()),
+            };
+        }
+    };
+    for _ in 0..3 {
+        log.usual_days(1);
+        log.open();
+        log.call("payroll", "salaries", 1, 10);
+        keep(&mut log, &mut kept);
+    }
+    assert!(log.behaviour.changed().is_empty(), "nothing is kept twice");
+    assert!(kept.keys().all(|name| log.behaviour.has(name)));
+    let parts = kept.clone();
+    let (mut read, wrong) = Behaviour::restored(settings(), parts);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    for name in kept.keys() {
+        assert!(read.has(name), "{name}");
+    }
+    let (agent, template) = (log.agent.clone(), "triage-issues");
+    assert_eq!(
+        read.baseline(&agent, template),
+        log.behaviour.baseline(&agent, template)
+    );
+    // What is known makes a difference: the same thing is no first time after a restart.
+    std::mem::swap(&mut log.behaviour, &mut read);
+    log.rules();
+    log.complete();
+    log.second += 600;
+    log.open();
+    log.call("issues", "list", 1, 100);
+    assert_eq!(log.rules(), Vec::<String>::new());
+}
+
+#[test]
+fn requests_for_approval_without_end_are_pressure() {
+    let mut log = Log::new();
+    for n in 0..8 {
+        let time = Timestamp::from_second(log.second).expect("a time");
+        let record = Record::change(time, "sallyport", "approval.requested", format!("apr_{n}"))
+            .with("agent", "triage");
+        log.found.extend(log.behaviour.observe(&record));
+    }
+    assert_eq!(log.rules(), ["approval-pressure"]);
+}
+
+#[test]
+fn findings_lead_to_no_findings() {
+    let mut log = Log::new();
+    for n in 0..1_000 {
+        log.put(json!({
+            "event": "finding", "finding": n, "rule": "x", "severity": "critical", "agent": "triage",
+            "explanation": "x", "origin": "done",
+        }));
+        log.put(json!({
+            "event": "incident", "incident": n, "change": "opened", "severity": "critical",
+            "agents": ["triage"], "findings": 1,
+        }));
+    }
+    assert_eq!(log.rules(), Vec::<String>::new());
+    assert!(log.behaviour.changed().is_empty());
 }
 
 proptest! {

@@ -32,9 +32,12 @@ impl Holds {
     /// Whether a tool of a server may be used by nobody.
     #[must_use]
     pub fn holds_tool(&self, server: &ServerName, tool: &str) -> bool {
-        self.tools
-            .get(server)
-            .is_some_and(|tools| tools.contains(tool))
+        // What is about the server itself has no name.
+        !tool.is_empty()
+            && self
+                .tools
+                .get(server)
+                .is_some_and(|tools| tools.contains(tool))
     }
 
     /// Holds a tool back, or lets it be used again.

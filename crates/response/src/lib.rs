@@ -12,6 +12,7 @@ pub mod means;
 pub mod mode;
 pub mod playbook;
 pub mod run;
+pub mod signals;
 
 pub use act::Act;
 pub use mode::Modes;

@@ -21,6 +21,9 @@ use going::Frame;
 
 /// Most steps that one run goes through, those of loops counted each time.
 pub const VISITS: usize = 500;
+/// How often branches are begun in one run, those of loops counted each time: loops within loops would
+/// else go round for ever without coming to a step.
+const TURNS: u32 = 5_000;
 /// Longest note of a step, in characters.
 const NOTE: usize = 1_000;
 
@@ -105,6 +108,8 @@ pub struct Run {
     root: Option<Frame>,
     /// Whether a step failed that did not say where to go then.
     troubled: bool,
+    /// How often a branch was begun.
+    turns: u32,
 }
 
 /// Where a run stands.
@@ -292,6 +297,7 @@ impl Run {
             values,
             root: Some(Frame::at(&playbook.start)),
             troubled: false,
+            turns: 0,
         }
     }
 

@@ -4,7 +4,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    agent, annotate, approvals, audit, canary, check, findings, incidents, init, keys, mcp, rules, serve, server, shell, status, task, template,
+    agent, annotate, approvals, audit, blast_radius, canary, check, findings, holds, incidents, init, keys, mcp, playbook, rules, serve, server, shell, signals, status, task, template,
     vault,
 };
 use crate::{confined, connect, demo};
@@ -73,6 +73,16 @@ pub(crate) enum Command {
     Findings(findings::Args),
     /// See and close incidents: findings that belong together
     Incidents(incidents::Args),
+    /// Run procedures for incidents, and see how far they are
+    Playbook(playbook::Args),
+    /// Show what an agent or a task touched, and could have reached
+    BlastRadius(blast_radius::Args),
+    /// See who is told of what happens, and whose word is taken
+    Signals(signals::Args),
+    /// Cut segments off, and let them go on
+    Segment(holds::SegmentArgs),
+    /// Disable and enable single tools
+    Tool(holds::ToolArgs),
     /// Read, verify and prove the audit log
     Audit(audit::Args),
     /// See and destroy content that is kept for investigation

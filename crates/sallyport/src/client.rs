@@ -249,7 +249,7 @@ fn refused(answer: &Response<Bytes>) -> Failure {
 }
 
 /// A query string of the parameters that have a value.
-fn query<'a>(parameters: impl Iterator<Item = &'a (&'a str, Option<String>)>) -> String {
+pub(crate) fn query<'a>(parameters: impl Iterator<Item = &'a (&'a str, Option<String>)>) -> String {
     let mut text = String::new();
     for (name, value) in parameters {
         let Some(value) = value else { continue };

@@ -95,6 +95,9 @@ pub enum NotKept {
     /// The task has as much in the vault as it may.
     #[error("the task had as much in the vault as it may")]
     TaskFull,
+    /// The agent has as much in the vault as it may.
+    #[error("the agent had as much in the vault as it may")]
+    AgentFull,
     /// The vault holds as much as it may.
     #[error("the vault was full")]
     VaultFull,

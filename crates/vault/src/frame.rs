@@ -13,7 +13,7 @@
 //! be read, and payloads counted, without any key.
 
 use jiff::Timestamp;
-use model::{DecisionId, TaskId};
+use model::{AgentName, DecisionId, TaskId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -34,6 +34,8 @@ pub(crate) const LONGEST_BODY: usize = (64 << 20) + 64;
 pub struct Head {
     /// The task whose key it is sealed with.
     pub task: TaskId,
+    /// The agent whose work it is.
+    pub agent: AgentName,
     /// The decision that permitted what it is part of.
     pub decision: DecisionId,
     /// Which part of it: `request`, `arguments` or `answer`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use model::TaskId;
+use model::{AgentName, TaskId};
 
 use crate::error::NotKept;
 use crate::segment::{Content, Tally};
@@ -18,13 +18,17 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// Of one task, in bytes on the disk.
     pub task_bytes: u64,
+    /// Of all tasks of one agent, in bytes on the disk.
+    pub agent_bytes: u64,
     /// In all, in bytes on the disk.
     pub total_bytes: u64,
 }
 
 /// What is kept of one task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holding {
+    /// The agent whose work it is.
+    pub agent: AgentName,
     /// Payloads.
     pub payloads: u64,
     /// Bytes on the disk.
@@ -48,6 +52,8 @@ pub struct Expired {
 #[derive(Debug, Default)]
 pub(crate) struct Holdings {
     pub(crate) tasks: BTreeMap<TaskId, Holding>,
+    /// Bytes of all tasks of an agent.
+    agents: BTreeMap<AgentName, u64>,
     /// The segments that are complete, each with when its last payload was sealed.
     pub(crate) complete: BTreeMap<u64, Timestamp>,
     /// Bytes in all segments.
@@ -60,14 +66,20 @@ impl Holdings {
     /// Takes in what is in a segment that is complete.
     pub(crate) fn add(&mut self, number: u64, content: &Content) {
         for (task, tally) in &content.tasks {
-            self.count(task, *tally);
+            self.count(task, tally);
         }
         self.complete.insert(number, content.last);
     }
 
     /// Counts what was added for a task.
-    pub(crate) fn count(&mut self, task: &TaskId, tally: Tally) {
-        let holding = self.tasks.entry(*task).or_default();
+    pub(crate) fn count(&mut self, task: &TaskId, tally: &Tally) {
+        let holding = self.tasks.entry(*task).or_insert_with(|| Holding {
+            agent: tally.agent.clone(),
+            payloads: 0,
+            bytes: 0,
+            destroyed: false,
+        });
+        *self.agents.entry(tally.agent.clone()).or_default() += tally.bytes;
         holding.payloads += tally.payloads;
         holding.bytes += tally.bytes;
         self.total += tally.bytes;
@@ -81,6 +93,12 @@ impl Holdings {
         for (task, tally) in &content.tasks {
             expired.payloads += tally.payloads;
             expired.bytes += tally.bytes;
+            if let Some(bytes) = self.agents.get_mut(&tally.agent) {
+                *bytes = bytes.saturating_sub(tally.bytes);
+                if *bytes == 0 {
+                    self.agents.remove(&tally.agent);
+                }
+            }
             let Some(holding) = self.tasks.get_mut(task) else {
                 continue;
             };
@@ -100,7 +118,13 @@ impl Holdings {
     ///
     /// # Errors
     /// [`NotKept`] that says which limit is in the way.
-    pub(crate) fn admit(&self, task: &TaskId, bytes: u64, limits: &Limits) -> Result<(), NotKept> {
+    pub(crate) fn admit(
+        &self,
+        task: &TaskId,
+        agent: &AgentName,
+        bytes: u64,
+        limits: &Limits,
+    ) -> Result<(), NotKept> {
         let holding = self.tasks.get(task);
         if holding.is_some_and(|holding| holding.destroyed) {
             return Err(NotKept::Destroyed);
@@ -108,6 +132,10 @@ impl Holdings {
         let own = holding.map_or(0, |holding| holding.bytes);
         if own.saturating_add(bytes) > limits.task_bytes {
             return Err(NotKept::TaskFull);
+        }
+        let agents = self.agents.get(agent).copied().unwrap_or(0);
+        if agents.saturating_add(bytes) > limits.agent_bytes {
+            return Err(NotKept::AgentFull);
         }
         let is_new = holding.is_none();
         let full = self.total.saturating_add(bytes) > limits.total_bytes;

@@ -1,7 +1,7 @@
 //! Payloads on their way into the vault.
 
 use bytes::Bytes;
-use model::{DecisionId, TaskId};
+use model::{AgentName, DecisionId, TaskId};
 
 use crate::error::NotKept;
 use crate::room::Taken;
@@ -37,7 +37,9 @@ impl Capture {
         let Some(room) = &mut self.room else { return };
         let wanted = self.bytes.len() + bytes.len();
         if wanted > self.bytes.capacity() {
-            let more = (wanted - self.bytes.len()).max(self.bytes.capacity()).max(STEP);
+            let more = (wanted - self.bytes.len())
+                .max(self.bytes.capacity())
+                .max(STEP);
             let more = more.min(self.limit.saturating_sub(self.bytes.len()));
             if !room.grow(self.bytes.len() + more - self.bytes.capacity()) {
                 self.room = None;
@@ -124,6 +126,7 @@ type Told = Box<dyn FnOnce(Vec<Kept>) + Send>;
 /// The payloads of one action.
 pub struct Bundle {
     pub(crate) task: TaskId,
+    pub(crate) agent: AgentName,
     pub(crate) decision: DecisionId,
     pub(crate) payloads: Vec<Payload>,
     /// Why they are not kept, if this goes before it was told anything.
@@ -137,12 +140,14 @@ impl Bundle {
     #[must_use]
     pub fn new(
         task: TaskId,
+        agent: AgentName,
         decision: DecisionId,
         payloads: Vec<Payload>,
         told: impl FnOnce(Vec<Kept>) + Send + 'static,
     ) -> Self {
         Self {
             task,
+            agent,
             decision,
             payloads,
             otherwise: NotKept::Closed,
@@ -232,9 +237,15 @@ mod tests {
                 content: Err(NotKept::NoRoom),
             };
             let task = TaskId::new(Timestamp::UNIX_EPOCH, [1; 10]);
-            Bundle::new(task, id(1), vec![payload], move |kept| {
-                sender.send(kept).unwrap();
-            })
+            Bundle::new(
+                task,
+                AgentName::parse("a").unwrap(),
+                id(1),
+                vec![payload],
+                move |kept| {
+                    sender.send(kept).unwrap();
+                },
+            )
         };
         drop(bundle());
         assert_eq!(told.recv().unwrap()[0].kept, Err(NotKept::Closed));

@@ -12,6 +12,11 @@ impl Room {
         Arc::new(Self(AtomicUsize::new(bytes)))
     }
 
+    /// How much of it is free, in bytes.
+    pub(crate) fn free(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Takes some of it, if there is so much.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
         let mut taken = Taken {

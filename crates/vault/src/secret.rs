@@ -152,7 +152,11 @@ impl VaultKey {
     }
 
     /// The key of a task, from what is kept of it.
-    pub(crate) fn open_task_key(&self, task: &TaskId, sealed: &[u8]) -> Result<TaskKey, VaultError> {
+    pub(crate) fn open_task_key(
+        &self,
+        task: &TaskId,
+        sealed: &[u8],
+    ) -> Result<TaskKey, VaultError> {
         let other = || VaultError::OtherKey { task: *task };
         let sealed = sealed.strip_prefix(MAGIC).ok_or_else(other)?;
         let key = open(&self.0, &about(task), sealed.to_vec()).ok_or_else(other)?;

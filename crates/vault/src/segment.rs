@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use audit::disk::{Disk, DiskFile};
 use jiff::Timestamp;
-use model::TaskId;
+use model::{AgentName, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{self, DIGEST, Head, Kind, Marker, PREFIX, Prefix};
@@ -30,8 +30,10 @@ const SUFFIX: &str = ".seal";
 const POINTER: u64 = 8;
 
 /// How much of one task is somewhere.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
+    /// The agent whose work it is.
+    pub(crate) agent: AgentName,
     /// Payloads.
     pub(crate) payloads: u64,
     /// Bytes on the disk.
@@ -58,7 +60,11 @@ impl Content {
         });
         content.first = content.first.min(head.time);
         content.last = content.last.max(head.time);
-        let tally = content.tasks.entry(head.task).or_default();
+        let tally = content.tasks.entry(head.task).or_insert_with(|| Tally {
+            agent: head.agent.clone(),
+            payloads: 0,
+            bytes: 0,
+        });
         tally.payloads += 1;
         tally.bytes += bytes;
     }
@@ -402,6 +408,7 @@ mod tests {
         let time = Timestamp::from_second(second).unwrap();
         Head {
             task: TaskId::new(Timestamp::UNIX_EPOCH, [task; 10]),
+            agent: AgentName::parse("writer").unwrap(),
             decision: DecisionId::new(time, [task; 10]),
             part: "answer".to_owned(),
             time,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use audit::disk::{Disk, DiskFile, RealDisk};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use model::{DecisionId, TaskId};
+use model::{AgentName, DecisionId, TaskId};
 use tokio::sync::oneshot;
 
 use crate::{Bundle, Kept, Limits, NotKept, Vault, VaultError};
@@ -16,6 +16,7 @@ use crate::{Bundle, Kept, Limits, NotKept, Vault, VaultError};
 const LIMITS: Limits = Limits {
     payload_bytes: 1 << 20,
     task_bytes: 4 << 20,
+    agent_bytes: 8 << 20,
     total_bytes: 8 << 20,
 };
 
@@ -31,7 +32,21 @@ fn open(dir: &Path, limits: Limits) -> Arc<Vault> {
     Vault::open(&dir.join("vault"), &dir.join("vault.key"), limits).unwrap()
 }
 
+fn agent() -> AgentName {
+    AgentName::parse("writer").unwrap()
+}
+
 async fn keep(vault: &Vault, task: TaskId, decision: DecisionId, text: &str) -> Vec<Kept> {
+    keep_for(vault, agent(), task, decision, text).await
+}
+
+async fn keep_for(
+    vault: &Vault,
+    agent: AgentName,
+    task: TaskId,
+    decision: DecisionId,
+    text: &str,
+) -> Vec<Kept> {
     let (tell, told) = oneshot::channel();
     let bytes = Bytes::copy_from_slice(text.as_bytes());
     let request = vault.payload("request", &bytes, Some("a-hash".to_owned()));
@@ -39,7 +54,7 @@ async fn keep(vault: &Vault, task: TaskId, decision: DecisionId, text: &str) -> 
     answer.push(b"an answer to ");
     answer.push(text.as_bytes());
     let payloads = vec![request, answer.into_payload("answer", None)];
-    vault.submit(Bundle::new(task, decision, payloads, move |kept| {
+    vault.submit(Bundle::new(task, agent, decision, payloads, move |kept| {
         let _ = tell.send(kept);
     }));
     told.await.unwrap()
@@ -61,7 +76,9 @@ fn stands_in(dir: &Path, text: &str) -> bool {
             return stands_in(&path, text);
         }
         let bytes = std::fs::read(path).unwrap();
-        bytes.windows(text.len()).any(|part| part == text.as_bytes())
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
     })
 }
 
@@ -125,7 +142,11 @@ async fn destroying_a_tasks_key_destroys_its_payloads_and_no_others() {
     assert!(matches!(gone, VaultError::Destroyed { task } if task == first));
     let other = again.list(&second, 1).unwrap()[0].decision;
     assert_eq!(texts(&again, &other), ["two", "an answer to two"]);
-    let states: Vec<bool> = again.tasks(None, 9).iter().map(|it| it.1.destroyed).collect();
+    let states: Vec<bool> = again
+        .tasks(None, 9)
+        .iter()
+        .map(|it| it.1.destroyed)
+        .collect();
     assert_eq!(states.iter().filter(|destroyed| **destroyed).count(), 1);
     let kept = keep(&again, first, decision(4), "more of one").await;
     assert_eq!(kept[0].kept, Err(NotKept::Destroyed), "after a restart too");
@@ -137,7 +158,8 @@ async fn what_is_over_a_limit_is_not_kept_and_that_is_told() {
     let limits = Limits {
         payload_bytes: 1_000,
         task_bytes: 3_000,
-        total_bytes: 4_500,
+        agent_bytes: 4_500,
+        total_bytes: 6_000,
     };
     let vault = open(home.path(), limits);
     let long = "x".repeat(1_500);
@@ -145,15 +167,19 @@ async fn what_is_over_a_limit_is_not_kept_and_that_is_told() {
     assert_eq!((kept[0].bytes, &kept[0].kept), (1_500, &Ok(1_000)));
     assert_eq!((kept[1].bytes, &kept[1].kept), (1_513, &Ok(1_000)));
     let first = vault.tasks(None, 1)[0].0;
-    assert_eq!(vault.would_keep(&first), Err(NotKept::TaskFull));
+    assert_eq!(vault.would_keep(&first, &agent()), Err(NotKept::TaskFull));
     let kept = keep(&vault, first, decision(2), &long).await;
     assert_eq!(kept[0].kept, Err(NotKept::TaskFull));
-    assert_eq!(vault.would_keep(&task(2)), Ok(()));
+    assert_eq!(vault.would_keep(&task(2), &agent()), Ok(()));
     let kept = keep(&vault, task(2), decision(3), &long).await;
+    let outcomes: Vec<_> = kept.iter().map(|kept| kept.kept.clone()).collect();
+    assert_eq!(outcomes, [Ok(1_000), Err(NotKept::AgentFull)]);
+    let other = AgentName::parse("other").unwrap();
+    let kept = keep_for(&vault, other, task(3), decision(4), &long).await;
     let outcomes: Vec<_> = kept.iter().map(|kept| kept.kept.clone()).collect();
     assert_eq!(outcomes, [Ok(1_000), Err(NotKept::VaultFull)]);
     vault.set_limits(LIMITS);
-    assert_eq!(vault.would_keep(&first), Ok(()));
+    assert_eq!(vault.would_keep(&first, &agent()), Ok(()));
 }
 
 #[tokio::test]
@@ -231,7 +257,7 @@ async fn a_full_disk_is_told_and_the_vault_recovers_by_itself() {
     assert!(matches!(&kept[0].kept, Err(NotKept::Failed(why)) if why.contains("space")));
     assert!(matches!(&kept[1].kept, Err(NotKept::Failed(_))));
     assert!(vault.fault().is_some());
-    assert!(vault.would_keep(&task(1)).is_err());
+    assert!(vault.would_keep(&task(1), &agent()).is_err());
     full.store(false, Ordering::Relaxed);
     let kept = keep(&vault, task(1), after, "after").await;
     assert_eq!(kept[0].kept, Ok(5));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use audit::disk::{Disk, RealDisk};
 use bytes::Bytes;
 use jiff::Timestamp;
-use model::{DecisionId, TaskId};
+use model::{AgentName, DecisionId, TaskId};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
@@ -165,11 +165,11 @@ impl Vault {
         }
     }
 
-    /// Whether a payload of a task would be kept now, as far as can be known.
+    /// Whether a payload of an agent's task would be kept now, as far as can be known.
     ///
     /// # Errors
     /// [`NotKept`]: why it would not.
-    pub fn would_keep(&self, task: &TaskId) -> Result<(), NotKept> {
+    pub fn would_keep(&self, task: &TaskId, agent: &AgentName) -> Result<(), NotKept> {
         if *self.ended.borrow() {
             return Err(NotKept::Closed);
         }
@@ -178,8 +178,11 @@ impl Vault {
         if let Some(reason) = &holdings.fault {
             return Err(NotKept::Failed(reason.clone()));
         }
+        if self.room.free() < limits.payload_bytes {
+            return Err(NotKept::NoRoom);
+        }
         let most = limits.payload_bytes as u64;
-        holdings.admit(task, most.min(limits.task_bytes), &limits)
+        holdings.admit(task, agent, most.min(limits.task_bytes), &limits)
     }
 
     /// Bytes on the disk.
@@ -202,14 +205,14 @@ impl Vault {
         let tasks = tasks.filter(|(task, _)| before.is_none_or(|before| *task < before));
         tasks
             .take(most)
-            .map(|(task, holding)| (*task, *holding))
+            .map(|(task, holding)| (*task, holding.clone()))
             .collect()
     }
 
     /// What is kept of a task, if anything is.
     #[must_use]
     pub fn holding(&self, task: &TaskId) -> Option<Holding> {
-        self.shared.holdings.lock().tasks.get(task).copied()
+        self.shared.holdings.lock().tasks.get(task).cloned()
     }
 
     /// What is kept of a task, the latest first; at most so much. Blocks.
@@ -258,12 +261,12 @@ impl Vault {
                 let key = self.keys.load(&task)?;
                 let key = key.ok_or(VaultError::Destroyed { task })?;
                 let sealed = segment.sealed(&found).map_err(self.failed(number))?;
-                let content =
-                    key.open(&found.written, sealed)
-                        .ok_or(VaultError::Damaged {
-                            decision: *decision,
-                            segment: number,
-                        })?;
+                let content = key
+                    .open(&found.written, sealed)
+                    .ok_or(VaultError::Damaged {
+                        decision: *decision,
+                        segment: number,
+                    })?;
                 shown.push(Shown {
                     head: found.head,
                     content,

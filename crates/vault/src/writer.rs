@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use audit::disk::Disk;
 use jiff::Timestamp;
-use model::{DecisionId, TaskId};
+use model::{AgentName, DecisionId, TaskId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{NotKept, VaultError};
@@ -50,6 +50,14 @@ pub(crate) struct Writer {
     pub(crate) cached: HashMap<TaskId, TaskKey>,
     /// Why keys could not be made lately, if so.
     pub(crate) keyless: Option<String>,
+}
+
+/// Whose payloads are sealed.
+struct About {
+    task: TaskId,
+    agent: AgentName,
+    decision: DecisionId,
+    now: Timestamp,
 }
 
 /// Tells, however the thread ends, that it has.
@@ -102,11 +110,16 @@ impl Writer {
         let mut broken = None;
         let mut done = Vec::with_capacity(group.len());
         for mut bundle in group {
-            let (task, decision) = (bundle.task, bundle.decision);
+            let about = About {
+                task: bundle.task,
+                agent: bundle.agent.clone(),
+                decision: bundle.decision,
+                now,
+            };
             let payloads = std::mem::take(&mut bundle.payloads);
             let kept: Vec<Kept> = payloads
                 .into_iter()
-                .map(|payload| self.one(task, decision, payload, now, &mut broken))
+                .map(|payload| self.one(&about, payload, &mut broken))
                 .collect();
             done.push((bundle, kept));
         }
@@ -132,14 +145,7 @@ impl Writer {
     }
 
     /// Seals one payload. `broken` is why nothing more of this group can be written.
-    fn one(
-        &mut self,
-        task: TaskId,
-        decision: DecisionId,
-        payload: Payload,
-        now: Timestamp,
-        broken: &mut Option<String>,
-    ) -> Kept {
+    fn one(&mut self, about: &About, payload: Payload, broken: &mut Option<String>) -> Kept {
         let mut kept = Kept {
             part: payload.part,
             bytes: payload.whole,
@@ -151,10 +157,11 @@ impl Writer {
                 return Err(NotKept::Failed(reason.clone()));
             }
             let head = Head {
-                task,
-                decision,
+                task: about.task,
+                agent: about.agent.clone(),
+                decision: about.decision,
                 part: kept.part.to_owned(),
-                time: now,
+                time: about.now,
                 bytes: kept.bytes,
                 kept: content.len() as u64,
                 hash: kept.hash.clone(),
@@ -172,10 +179,12 @@ impl Writer {
         broken: &mut Option<String>,
     ) -> Result<(), NotKept> {
         let limits = *self.shared.limits.read();
-        self.shared
-            .holdings
-            .lock()
-            .admit(&head.task, content.len() as u64, &limits)?;
+        self.shared.holdings.lock().admit(
+            &head.task,
+            &head.agent,
+            content.len() as u64,
+            &limits,
+        )?;
         let failed = |error: &dyn std::fmt::Display| NotKept::Failed(error.to_string());
         let written = serde_json::to_vec(head).map_err(|error| failed(&error))?;
         let sealed = self
@@ -192,8 +201,12 @@ impl Writer {
             .and_then(|segment| segment.append(head, &written, &sealed));
         match appended {
             Ok(bytes) => {
-                let tally = Tally { payloads: 1, bytes };
-                self.shared.holdings.lock().count(&head.task, tally);
+                let tally = Tally {
+                    agent: head.agent.clone(),
+                    payloads: 1,
+                    bytes,
+                };
+                self.shared.holdings.lock().count(&head.task, &tally);
                 Ok(())
             }
             Err(error) => {

@@ -11,6 +11,7 @@ use gateway::upstream::UpstreamError;
 use gateway::{Body, full, wait};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode, Uri};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -24,6 +25,9 @@ use crate::api::Api;
 use crate::headers;
 use crate::redaction::Redaction;
 use crate::visit::Named;
+
+/// Longest answer whose values are noted, in bytes.
+const NOTED_BYTES: u64 = 1 << 20;
 
 /// One answer, and what it is for.
 pub(crate) struct Answer<'a> {
@@ -84,8 +88,16 @@ impl Answer<'_> {
             let mark = received(head.status);
             head.headers.insert(PROXY_STATUS.clone(), mark);
         }
-        if let Some(redaction) = self.redaction {
-            return self.redacted(redaction, account, head, body).await;
+        // Where values come from is noted before the agent has them. What is too long for that passes
+        // as it comes, and steers nothing.
+        let is_noted = account.permit.notes_result()
+            && head.headers.get(CONTENT_TYPE).is_some_and(is_json)
+            && body
+                .size_hint()
+                .upper()
+                .is_some_and(|most| most <= NOTED_BYTES);
+        if self.redaction.is_some() || is_noted {
+            return self.whole(account, head, body).await;
         }
         let signal = account.permit.signal();
         let (feed, delivered) = delivery(signal);
@@ -122,9 +134,9 @@ impl Answer<'_> {
         HeaderValue::try_from(format!("{own}{rest}{query}")).ok()
     }
 
-    async fn redacted(
+    /// Takes the answer in whole, notes where its values come from, and takes out what must be.
+    async fn whole(
         &self,
-        redaction: &Redaction,
         mut account: Account,
         mut head: http::response::Parts,
         body: Incoming,
@@ -141,10 +153,7 @@ impl Answer<'_> {
         let bytes = match whole {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(Broken::TooLong)) => {
-                return failed(
-                    account,
-                    "the API's answer is too long to take out what must be",
-                );
+                return failed(account, "the API's answer is longer than it may be");
             }
             Ok(Err(Broken::Off | Broken::NoRoom)) | Err(_) => {
                 return failed(account, "the API's answer broke off");
@@ -157,19 +166,32 @@ impl Answer<'_> {
             let document = is_json
                 .then(|| serde_json::from_slice::<Value>(&bytes).ok())
                 .flatten();
-            let Some(mut document) = document else {
-                return failed(
-                    account,
-                    "the API's answer is not JSON, so that nothing can be taken out of it",
-                );
-            };
-            redaction.apply(&mut document);
-            Bytes::from(document.to_string())
+            let has_failed = account.ended == Ended::UpstreamError;
+            match (self.redaction, document) {
+                (Some(redaction), Some(mut document)) => {
+                    redaction.apply(&mut document);
+                    account.permit.note_result(&document, has_failed);
+                    Bytes::from(document.to_string())
+                }
+                (Some(_), None) => {
+                    return failed(
+                        account,
+                        "the API's answer is not JSON, so that nothing can be taken out of it",
+                    );
+                }
+                (None, Some(document)) => {
+                    account.permit.note_result(&document, has_failed);
+                    bytes
+                }
+                (None, None) => bytes,
+            }
         };
-        head.headers.remove(CONTENT_LENGTH);
-        // They are about the answer as it was.
-        for name in [http::header::ETAG, http::header::ACCEPT_RANGES] {
-            head.headers.remove(name);
+        if self.redaction.is_some() {
+            head.headers.remove(CONTENT_LENGTH);
+            // They are about the answer as it was.
+            for name in [http::header::ETAG, http::header::ACCEPT_RANGES] {
+                head.headers.remove(name);
+            }
         }
         account.see(&bytes);
         let ended = account.ended;

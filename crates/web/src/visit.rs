@@ -181,6 +181,15 @@ impl Visit<'_> {
         };
         let (arguments, sent) = arguments::of(said, &reading).await?;
         let endpoint = route.name();
+        let is_unseen = matches!(sent, Sent::Opaque(_));
+        let pipeline = &self.shared.pipeline;
+        if is_unseen && !pipeline.may_pass_unseen(&resource.server, &endpoint, "body") {
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "what decides in this request could be in its body, and nobody can look into that",
+                "send JSON; an operator can say `content = [\"body\"]` in the API's annotations",
+            ));
+        }
         let redaction = api.redactions.get(&endpoint);
         let action = Action::new(
             resource.server.clone(),
@@ -194,6 +203,13 @@ impl Visit<'_> {
             Ok(permit) => permit,
             Err(refused) => return Ok(denied(&refused)),
         };
+        if is_unseen && permit.approval().is_some() {
+            return Ok(problem(
+                StatusCode::FORBIDDEN,
+                "a person approved this request, and nobody could see its body",
+                "send a body that can be looked into",
+            ));
+        }
         let mut onward = headers::onward(&parts.headers, &api.headers, upgrade);
         if let Some(tokens) = &api.call_token {
             let request = call_token::For {

@@ -78,7 +78,9 @@ impl StoreDesk {
             Filed::New => {}
         }
         let record = requested(&request);
-        live.record(&record).await.map_err(|error| written(&error))?;
+        live.record(&record)
+            .await
+            .map_err(|error| written(&error))?;
         self.changed.notify_waiters();
         Ok(())
     }
@@ -166,7 +168,8 @@ impl Engine {
                 return Err(does_not_wait(&engine.known_approval(&id).await?, now));
             }
             // When the task ended meanwhile there is nothing to allow, and the store says so already.
-            task.allow(id, &allowance, 0).map_err(EngineError::invalid)?;
+            task.allow(id, &allowance, 0)
+                .map_err(EngineError::invalid)?;
             engine.desk.changed.notify_waiters();
             engine.known_approval(&id).await
         })
@@ -290,7 +293,9 @@ impl Engine {
                 return Ok(approval);
             }
             let expires = tokio::time::Instant::now() + gateway::wait(approval.expires_at);
-            if tokio::time::timeout_at(end.min(expires), changed).await.is_err()
+            if tokio::time::timeout_at(end.min(expires), changed)
+                .await
+                .is_err()
                 && tokio::time::Instant::now() >= end
             {
                 return Ok(approval);
@@ -411,7 +416,10 @@ impl Engine {
         task.filter(|task| task.status_at(now) == TaskStatus::Open)
             .ok_or_else(|| {
                 EngineError::conflict(
-                    format!("task {} is over, and what it asked for with it", request.task),
+                    format!(
+                        "task {} is over, and what it asked for with it",
+                        request.task
+                    ),
                     "there is nothing left to approve",
                 )
             })
@@ -455,20 +463,33 @@ fn allowance(
     }
     let settings = engine.live().approvals().settings();
     let usual = Duration::from_secs(settings.valid_seconds);
-    let valid = SignedDuration::try_from(allowed.valid.unwrap_or(usual)).unwrap_or(SignedDuration::MAX);
+    let valid =
+        SignedDuration::try_from(allowed.valid.unwrap_or(usual)).unwrap_or(SignedDuration::MAX);
     let until = now.saturating_add(valid).unwrap_or(Timestamp::MAX);
     Allowed::new(&allowed.covers).map_err(EngineError::invalid)?;
     if let Covers::Values(sets) = &allowed.covers {
-        let names = |argument: &str| argument.trim_start_matches('/').split('/').next().map(str::to_owned);
-        let asked = |set: &String| request.asked.iter().any(|one| names(&one.argument) == names(set));
+        let names = |argument: &str| {
+            argument
+                .trim_start_matches('/')
+                .split('/')
+                .next()
+                .map(str::to_owned)
+        };
+        let asked = |set: &String| {
+            request
+                .asked
+                .iter()
+                .any(|one| names(&one.argument) == names(set))
+        };
         if let Some(other) = sets.keys().find(|set| !asked(set)) {
             return Err(EngineError::invalid(format!(
                 "nothing is asked about the argument `{other}`"
             )));
         }
-        let unnamed = request.asked.iter().find(|one| {
-            !sets.keys().any(|set| names(&one.argument) == names(set))
-        });
+        let unnamed = request
+            .asked
+            .iter()
+            .find(|one| !sets.keys().any(|set| names(&one.argument) == names(set)));
         if let Some(unnamed) = unnamed {
             return Err(EngineError::invalid(format!(
                 "`{}` is asked about too, and nothing says which of its values are allowed",

@@ -85,7 +85,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the store cannot be read.
     pub async fn canaries(&self) -> Result<Vec<api::Canary>, EngineError> {
-        Ok(self.store.canaries().await?.into_iter().map(shown).collect())
+        Ok(self
+            .store
+            .canaries()
+            .await?
+            .into_iter()
+            .map(shown)
+            .collect())
     }
 
     /// Watches for what the store has.

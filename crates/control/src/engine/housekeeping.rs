@@ -93,8 +93,12 @@ impl Engine {
     }
 
     async fn prune(self: &Arc<Self>, now: Timestamp) {
-        if let Err(error) = self.store.prune(now, self.settings.limits.keep_ended).await {
+        let keep = self.settings.limits.keep_ended;
+        if let Err(error) = self.store.prune(now, keep).await {
             tracing::warn!(%error, "the store was not pruned");
+        }
+        if let Err(error) = self.store.prune_response(now, keep).await {
+            tracing::warn!(%error, "runs of playbooks were not pruned");
         }
         let engine = Arc::clone(self);
         let rotation = to_the_end(async move {

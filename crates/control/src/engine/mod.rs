@@ -16,6 +16,7 @@ mod agents;
 mod approvals;
 mod canaries;
 mod error;
+mod holds;
 mod housekeeping;
 mod parts;
 mod recovery;
@@ -23,9 +24,9 @@ mod restriction;
 mod review;
 mod setup;
 mod tasks;
-mod watching;
 mod tools;
 mod vault;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,8 +49,10 @@ use crate::watch::Watch;
 
 pub use approvals::Approve;
 pub use error::EngineError;
+pub use holds::Hold;
 pub use restriction::Restricted;
 pub use tasks::OpenTask;
+pub(crate) use tasks::words;
 
 use restriction::Owed;
 

@@ -86,6 +86,7 @@ impl Engine {
         for (token, expires) in engine.store.revoked_tokens(now).await? {
             engine.live().revoke_token(token, expires, None).await;
         }
+        engine.restore_holds().await?;
         let subject = engine.settings.trust_domain.as_str();
         engine
             .record(loaded(

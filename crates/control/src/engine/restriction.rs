@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use model::approval::Decided;
 use model::record::Record;
-use model::{AgentName, ApprovalId, ApprovalStatus, InstanceId, Lifecycle, ServerName, TaskId, TaskStatus};
+use model::{
+    AgentName, ApprovalId, ApprovalStatus, InstanceId, Lifecycle, ServerName, TaskId, TaskStatus,
+};
 use parking_lot::Mutex;
 
 use super::Engine;
-use store::{RaisedLevel, StoreError};
+use store::{Held, RaisedLevel, StoreError};
 
 /// Most restrictions that are owed at once. Beyond it the log and the store have been gone for a
 /// long time; what is dropped then goes to the process's own log in full.
@@ -51,6 +53,10 @@ pub(super) enum Restriction {
     },
     /// More of what an agent or a task does needs a person.
     Level(RaisedLevel),
+    /// Something was held back by hand.
+    Hold(Held),
+    /// All tokens were revoked that an agent was given up to a moment.
+    TokensOf(AgentName, Timestamp),
 }
 
 /// A restriction that holds but is not written everywhere.
@@ -143,7 +149,7 @@ impl Engine {
     }
 
     /// Records what has happened already; when the log cannot be written, as soon as it can.
-    pub(super) async fn record_or_owe(&self, record: &Record) {
+    pub(crate) async fn record_or_owe(&self, record: &Record) {
         if let Err(error) = self.live().record(record).await {
             tracing::error!(%error, "a change was made, but could not be recorded yet");
             self.owed.push(Debt {
@@ -227,6 +233,8 @@ impl Engine {
                 self.store.set_approval_level(raised, owed).await?;
                 Ok(true)
             }
+            Restriction::Hold(held) => self.store.hold(held, owed).await,
+            Restriction::TokensOf(agent, at) => self.store.set_token_floor(agent, *at, owed).await,
         }
     }
 }

@@ -67,7 +67,8 @@ impl Engine {
                 return Err(changed_again(&server, &tool));
             }
             let now = Timestamp::now();
-            let record = change(&actor, "tool.accepted", &server, &tool, now).with("definition", hash.to_string());
+            let record = change(&actor, "tool.accepted", &server, &tool, now)
+                .with("definition", hash.to_string());
             engine.record(record).await?;
             row.approved = Some(ApprovedTool {
                 definition: listed.definition,
@@ -75,7 +76,10 @@ impl Engine {
                 by: actor.to_string(),
                 at: now,
             });
-            engine.store.keep_tools(std::slice::from_ref(&row), None).await?;
+            engine
+                .store
+                .keep_tools(std::slice::from_ref(&row), None)
+                .await?;
             let standing = ToolStanding {
                 approved: Some(listed.hash),
                 quarantined: None,
@@ -134,7 +138,10 @@ impl Engine {
             let record = change(&actor, "tool.rejected", &server, &tool, Timestamp::now())
                 .with("definition", hash.to_string());
             engine.record(record).await?;
-            engine.store.keep_tools(std::slice::from_ref(&row), None).await?;
+            engine
+                .store
+                .keep_tools(std::slice::from_ref(&row), None)
+                .await?;
             shown(row)
         })
         .await
@@ -191,13 +198,22 @@ fn changed_again(server: &ServerName, tool: &str) -> EngineError {
 }
 
 fn read(text: &str) -> Result<Definition, EngineError> {
-    serde_json::from_str(text)
-        .map_err(|error| EngineError::Recovery(format!("a tool's definition in the store: {error}")))
+    serde_json::from_str(text).map_err(|error| {
+        EngineError::Recovery(format!("a tool's definition in the store: {error}"))
+    })
 }
 
 fn shown(row: StoredTool) -> Result<ReviewedTool, EngineError> {
-    let approved = row.approved.as_ref().map(|it| read(&it.definition)).transpose()?;
-    let listed = row.listed.as_ref().map(|it| read(&it.definition)).transpose()?;
+    let approved = row
+        .approved
+        .as_ref()
+        .map(|it| read(&it.definition))
+        .transpose()?;
+    let listed = row
+        .listed
+        .as_ref()
+        .map(|it| read(&it.definition))
+        .transpose()?;
     let state = match (&row.approved, &row.listed) {
         (_, Some(listed)) if listed.rejected => ToolState::Rejected,
         (Some(_), Some(_)) => ToolState::Changed,
@@ -213,15 +229,24 @@ fn shown(row: StoredTool) -> Result<ReviewedTool, EngineError> {
         }
         (None, None) => String::new(),
     };
-    let findings = row.listed.as_ref().map(|it| serde_json::from_str(&it.findings));
+    let findings = row
+        .listed
+        .as_ref()
+        .map(|it| serde_json::from_str(&it.findings));
     Ok(ReviewedTool {
         server: row.server,
         tool: row.tool,
         state,
-        approved: row.approved.as_ref().map(|it| Hash::from(it.hash).to_string()),
+        approved: row
+            .approved
+            .as_ref()
+            .map(|it| Hash::from(it.hash).to_string()),
         approved_by: row.approved.as_ref().map(|it| it.by.clone()),
         approved_at: row.approved.as_ref().map(|it| it.at),
-        listed: row.listed.as_ref().map(|it| Hash::from(it.hash).to_string()),
+        listed: row
+            .listed
+            .as_ref()
+            .map(|it| Hash::from(it.hash).to_string()),
         listed_at: row.listed.as_ref().map(|it| it.at),
         findings: findings.and_then(Result::ok).unwrap_or_default(),
         text,

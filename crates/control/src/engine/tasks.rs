@@ -452,7 +452,7 @@ fn opened(actor: &Actor, task: &Task) -> Record {
 }
 
 /// Words that a person wrote: bounded, and without characters that could forge lines of a log.
-pub(super) fn words(field: &str, text: &str) -> Result<String, EngineError> {
+pub(crate) fn words(field: &str, text: &str) -> Result<String, EngineError> {
     let text = text.trim();
     if text.chars().count() > WORDS || text.chars().any(char::is_control) {
         return Err(EngineError::invalid(format!(

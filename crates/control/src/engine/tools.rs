@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use policy::{Quarantined, ServerTools, ToolStanding};
 use store::{ApprovedTool, ListedTool, StoredTool};
 
-use super::{Actor, Engine, EngineError, to_the_end};
+use super::{Engine, EngineError, to_the_end};
 
 /// Most tools of one server that are known, approved or not.
 const TOOLS: usize = 1_024;
@@ -148,7 +148,8 @@ impl Engine {
             ("tools.restored", &changes.restored),
         ] {
             if !names.is_empty() {
-                self.record(record(FIRST, change, &server, now, names)).await?;
+                self.record(record(FIRST, change, &server, now, names))
+                    .await?;
             }
         }
         let met = (next.met && !known.met).then_some((&server, now));
@@ -391,7 +392,11 @@ fn subject(server: &ServerName, definition: &Definition) -> Subject {
 
 fn waiting(server: &ServerName, definition: &Definition, changed: bool) -> Finding {
     let (rule, severity, how) = if changed {
-        ("tool-changed", Severity::High, "was changed since it was approved")
+        (
+            "tool-changed",
+            Severity::High,
+            "was changed since it was approved",
+        )
     } else {
         ("tool-new", Severity::Low, "is new")
     };

@@ -67,7 +67,10 @@ impl Engine {
             "vault.shown",
             decision.to_string(),
         )
-        .with("task", shown.first().map(|shown| shown.head.task.to_string()))
+        .with(
+            "task",
+            shown.first().map(|shown| shown.head.task.to_string()),
+        )
         .with("part", part)
         .with("payloads", shown.len());
         self.record(record).await?;

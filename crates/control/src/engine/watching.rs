@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use model::AgentName;
 use model::record::Record;
 use monitor::Finding;
-use monitor::incidents::{Floor, Incident, Suppression, What};
 use monitor::Subject;
+use monitor::incidents::{Floor, Incident, Suppression, What};
 
 use super::tasks::words;
 use super::{Actor, Engine, EngineError, Restricted, to_the_end};
@@ -190,11 +190,16 @@ impl Engine {
                 .look(|incidents| incidents.may_suppress(&suppression, now));
             may.map_err(|error| EngineError::invalid(error.to_string()))?;
             engine
-                .record(suppression_record(&actor, "finding.suppressed", &suppression, now))
+                .record(suppression_record(
+                    &actor,
+                    "finding.suppressed",
+                    &suppression,
+                    now,
+                ))
                 .await?;
-            let done = engine
-                .watch
-                .change(now, |incidents| incidents.suppress(suppression.clone(), now));
+            let done = engine.watch.change(now, |incidents| {
+                incidents.suppress(suppression.clone(), now)
+            });
             done.map_err(|error| EngineError::invalid(error.to_string()))?;
             engine.watch.save().await?;
             Ok(suppression)
@@ -303,9 +308,10 @@ impl Engine {
             engine.is_agent(&agent)?;
             let now = Timestamp::now();
             let before = engine.watch.risk(&agent, now);
-            let record = Record::change(now, actor.to_string(), "agent.risk_cleared", agent.as_str())
-                .with("score", before.score)
-                .with("because", because);
+            let record =
+                Record::change(now, actor.to_string(), "agent.risk_cleared", agent.as_str())
+                    .with("score", before.score)
+                    .with("because", because);
             engine.record(record).await?;
             engine
                 .watch

@@ -43,10 +43,9 @@ fn shown(shared: &Shared, approval: &model::Approval) -> AccessRequest {
             status,
             expires_at: approval.expires_at,
             links: match status {
-                ApprovalStatus::Pending => BTreeMap::from([(
-                    "cancel".to_owned(),
-                    format!("{status_endpoint}/cancel"),
-                )]),
+                ApprovalStatus::Pending => {
+                    BTreeMap::from([("cancel".to_owned(), format!("{status_endpoint}/cancel"))])
+                }
                 _ => BTreeMap::new(),
             },
             status_endpoint,

@@ -71,12 +71,7 @@ pub(super) async fn list(
         .store()
         .approvals(&filter, Timestamp::now())
         .await?;
-    Ok(Json(page(
-        found,
-        part.limit,
-        |it| it.id.to_string(),
-        shown,
-    )))
+    Ok(Json(page(found, part.limit, |it| it.id.to_string(), shown)))
 }
 
 pub(super) async fn show(

@@ -107,6 +107,9 @@ fn instance(shared: &Shared, parts: &Parts, token: &str, now: Timestamp) -> Resu
     if live.is_revoked(&identity::token_id(token)) {
         return Err(refused("the token was revoked"));
     }
+    if live.refuses_issued(&claims.agent, claims.iat) {
+        return Err(refused("all tokens that the agent had then were revoked"));
+    }
     if live.is_disabled(&claims.client_id) {
         return Err(refused("the instance was disabled"));
     }

@@ -107,9 +107,9 @@ pub(super) async fn show(
 ) -> Result<Json<api::Finding>, Refused> {
     let id: u64 = name("finding", &id)?;
     let finding = shared.engine.watch().finding(id).await?;
-    Ok(Json(finding.ok_or_else(|| {
-        EngineError::not_found("finding", id)
-    })?))
+    Ok(Json(
+        finding.ok_or_else(|| EngineError::not_found("finding", id))?,
+    ))
 }
 
 pub(super) async fn feedback(
@@ -151,9 +151,9 @@ pub(super) async fn incident(
 ) -> Result<Json<api::Incident>, Refused> {
     let id: u64 = name("incident", &id)?;
     let incident = shared.engine.watch().incident(id).await?;
-    Ok(Json(incident.ok_or_else(|| {
-        EngineError::not_found("incident", id)
-    })?))
+    Ok(Json(
+        incident.ok_or_else(|| EngineError::not_found("incident", id))?,
+    ))
 }
 
 pub(super) async fn close(

@@ -9,6 +9,8 @@ mod caller;
 mod findings;
 mod inspection;
 pub(crate) mod problem;
+mod response;
+mod signals;
 mod system;
 mod tasks;
 mod vault;
@@ -32,7 +34,10 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/agents/{name}/quarantine", post(agents::quarantine))
         .route("/v1/agents/{name}/release", post(agents::release))
         .route("/v1/agents/{name}/retire", post(agents::retire))
-        .route("/v1/agents/{name}/risk", get(findings::risk).post(findings::set_risk))
+        .route(
+            "/v1/agents/{name}/risk",
+            get(findings::risk).post(findings::set_risk),
+        )
         .route("/v1/agents/{name}/risk/clear", post(findings::clear_risk))
         .route("/v1/findings", get(findings::list))
         .route("/v1/findings/{id}", get(findings::show))
@@ -41,7 +46,10 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/incidents/{id}", get(findings::incident))
         .route("/v1/incidents/{id}/close", post(findings::close))
         .route("/v1/incidents/{id}/note", post(findings::note))
-        .route("/v1/suppressions", get(findings::suppressions).post(findings::suppress))
+        .route(
+            "/v1/suppressions",
+            get(findings::suppressions).post(findings::suppress),
+        )
         .route("/v1/suppressions/end", post(findings::end_suppression))
         .route("/v1/instances", get(agents::instances))
         .route("/v1/instances/{id}/disable", post(agents::disable))
@@ -50,7 +58,10 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/tasks/{id}/complete", post(tasks::complete))
         .route("/v1/tasks/{id}/revoke", post(tasks::revoke))
         .route("/v1/tasks/{id}/approval-level", post(approvals::task_level))
-        .route("/v1/agents/{name}/approval-level", post(approvals::agent_level))
+        .route(
+            "/v1/agents/{name}/approval-level",
+            post(approvals::agent_level),
+        )
         .route("/v1/approval-levels", get(approvals::levels))
         .route("/v1/approvals", get(approvals::list))
         .route("/v1/approvals/{id}", get(approvals::show))
@@ -69,8 +80,27 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/v1/tools", get(inspection::tools))
         .route("/v1/servers/{name}/tools/accept", post(inspection::accept))
         .route("/v1/servers/{name}/tools/reject", post(inspection::reject))
-        .route("/v1/canaries", get(inspection::canaries).post(inspection::create_canary))
+        .route(
+            "/v1/canaries",
+            get(inspection::canaries).post(inspection::create_canary),
+        )
         .route("/v1/canaries/remove", post(inspection::remove_canary))
+        .route(
+            "/v1/agents/{name}/tokens/revoke",
+            post(response::revoke_tokens),
+        )
+        .route("/v1/holds", get(response::holds).post(response::hold))
+        .route("/v1/holds/release", post(response::release))
+        .route("/v1/playbooks", get(response::playbooks))
+        .route("/v1/playbooks/{name}", get(response::playbook))
+        .route("/v1/playbooks/{name}/run", post(response::begin))
+        .route("/v1/runs", get(response::runs))
+        .route("/v1/runs/{id}", get(response::run))
+        .route("/v1/runs/{id}/steps/{step}", post(response::answer))
+        .route("/v1/runs/{id}/abort", post(response::abort))
+        .route("/v1/response/actions", post(response::act))
+        .route("/v1/blast-radius", get(response::blast_radius))
+        .route("/v1/signals", get(signals::list))
         .route("/v1/keys/rotate", post(system::rotate_keys))
         .route("/v1/reload", post(system::reload))
         .route("/v1/status", get(system::status))

@@ -23,15 +23,10 @@ use crate::http_api::Shared;
 #[serde(deny_unknown_fields)]
 pub(super) struct All {}
 
-async fn shown(shared: &Shared, task: TaskId, holding: Holding) -> api::KeptTask {
-    let known = match shared.engine.live().task(&task) {
-        Some(live) => Some(live.task().clone()),
-        // One that the store has forgotten is told without its agent.
-        None => shared.engine.store().task(&task).await.ok().flatten(),
-    };
+fn shown(task: TaskId, holding: Holding) -> api::KeptTask {
     api::KeptTask {
         task,
-        agent: known.map(|task| task.agent),
+        agent: holding.agent,
         payloads: holding.payloads,
         bytes: holding.bytes,
         destroyed: holding.destroyed,
@@ -46,15 +41,12 @@ pub(super) async fn tasks(
     let All {} = part.filter;
     let most = usize::try_from(part.limit).unwrap_or(usize::MAX) + 1;
     let found = shared.engine.kept_tasks(part.before.as_ref(), most)?;
-    let found = page(found, part.limit, |(task, _)| task.to_string(), |it| it);
-    let mut items = Vec::with_capacity(found.items.len());
-    for (task, holding) in found.items {
-        items.push(shown(&shared, task, holding).await);
-    }
-    Ok(Json(api::Page {
-        items,
-        next: found.next,
-    }))
+    Ok(Json(page(
+        found,
+        part.limit,
+        |(task, _)| task.to_string(),
+        |(task, holding)| shown(task, holding),
+    )))
 }
 
 pub(super) async fn payloads(
@@ -118,5 +110,5 @@ pub(super) async fn destroy(
         .engine
         .destroy_kept(Actor::Operator, task, why.because)
         .await?;
-    Ok(Json(shown(&shared, task, holding).await))
+    Ok(Json(shown(task, holding)))
 }

@@ -122,6 +122,7 @@ fn is_active(shared: &Shared, token: &str, claims: &AccessClaims, now: Timestamp
         .map(|id| live.task(&id).map(|task| task.status_at(now)));
     !claims.is_expired(now)
         && !live.is_revoked(&identity::token_id(token))
+        && !live.refuses_issued(&claims.agent, claims.iat)
         && !live.is_disabled(&claims.client_id)
         && agent == Some(Lifecycle::Active)
         && task.is_none_or(|status| status == Some(TaskStatus::Open))

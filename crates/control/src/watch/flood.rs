@@ -77,7 +77,8 @@ impl Flood {
     ) -> Option<u64> {
         if self.agents.len() >= AGENTS {
             // Those who were quiet for a while begin anew with no more than they would have by now.
-            self.agents.retain(|_, bucket| second.saturating_sub(bucket.at) < 120);
+            self.agents
+                .retain(|_, bucket| second.saturating_sub(bucket.at) < 120);
             if self.agents.len() >= AGENTS {
                 self.agents.clear();
             }
@@ -116,9 +117,15 @@ mod tests {
             Some(4_970),
             "what is grave has records of its own"
         );
-        assert_eq!(flood.admits(Some(&quiet), Severity::Low, false, 10), Some(0));
+        assert_eq!(
+            flood.admits(Some(&quiet), Severity::Low, false, 10),
+            Some(0)
+        );
         assert_eq!(flood.admits(Some(&noisy), Severity::Low, true, 10), Some(0));
-        assert_eq!(flood.admits(Some(&noisy), Severity::Low, false, 13), Some(0));
+        assert_eq!(
+            flood.admits(Some(&noisy), Severity::Low, false, 13),
+            Some(0)
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use audit::Tap;
+use bytes::Bytes;
 use gateway::inspection::{Observed, What as Looked};
 use jiff::Timestamp;
 use model::config::Monitor;
@@ -13,7 +14,6 @@ use model::record::{Event, Found, Record};
 use model::{DecisionId, TaskId};
 use monitor::behaviour::{Behaviour, Part, Settings};
 use monitor::incidents::Origin;
-use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -265,12 +265,15 @@ impl Follower {
 
     fn at(&mut self, position: u64) {
         self.position = position;
-        self.watch.position.store(position, Ordering::Relaxed);
+        self.watch.position.store(position, Ordering::Release);
     }
 
     fn observe(&mut self, index: u64, record: &Record) {
         let findings = self.behaviour.observe(record);
         self.watch.meters.followed.inc();
+        if let (Event::Change(_), Some(tell)) = (&record.event, self.watch.on_change.get()) {
+            tell(index, record);
+        }
         if let Event::Change(change) = &record.event
             && matches!(
                 change.change.as_str(),
@@ -366,7 +369,12 @@ impl Follower {
         }
         self.evicted = evicted;
         let behaviour = &self.behaviour;
-        match self.watch.store.prune_parts(|name| behaviour.has(name)).await {
+        match self
+            .watch
+            .store
+            .prune_parts(|name| behaviour.has(name))
+            .await
+        {
             Ok(count) => tracing::debug!(count, "baselines that left for want of room are gone"),
             Err(error) => tracing::warn!(%error, "old baselines were not thrown away"),
         }
@@ -382,9 +390,7 @@ impl Follower {
         while !parts.is_empty() {
             let chunk = parts.split_off(parts.len().saturating_sub(PARTS));
             let behaviour = &self.behaviour;
-            let texts = chunk
-                .iter()
-                .map(|part| (part.name(), behaviour.part(part)));
+            let texts = chunk.iter().map(|part| (part.name(), behaviour.part(part)));
             self.watch.desk.lock().put_parts(texts);
             if let Err(error) = self.watch.save().await {
                 tracing::error!(%error, "what is known of agents' behaviour was not kept");

@@ -20,9 +20,9 @@ mod meters;
 mod records;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -71,12 +71,17 @@ pub struct Watch {
     caught_up: watch::Sender<bool>,
     /// The index of the next record to follow.
     position: AtomicU64,
+    /// Who else is told of changes of the control plane.
+    on_change: OnceLock<OnChange>,
     /// Where the follower goes on from, and what is known of behaviour, until it takes it.
     restored: Mutex<Option<Restored>>,
     /// Those whose scores are published and not 0.
     scored: Mutex<Scored>,
     meters: Meters,
 }
+
+/// Is told of a change of the control plane, with the index of its record.
+pub(crate) type OnChange = Box<dyn Fn(u64, &Record) + Send + Sync>;
 
 struct Restored {
     position: Option<WatchPosition>,
@@ -143,6 +148,7 @@ impl Watch {
             news: watch::Sender::new(0),
             caught_up: watch::Sender::new(false),
             position: AtomicU64::new(0),
+            on_change: OnceLock::new(),
             restored: Mutex::new(Some(restored)),
             scored: Mutex::default(),
             meters,
@@ -176,6 +182,29 @@ impl Watch {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<IncidentChange> {
         self.changes.subscribe()
+    }
+
+    /// Tells one more of each change of the control plane that is followed from now on, in the order of
+    /// the log. It must not wait for anything. Only the first who asks is told.
+    pub(crate) fn on_change(&self, listener: OnChange) {
+        if self.on_change.set(listener).is_err() {
+            tracing::error!("somebody is told of changes already");
+        }
+    }
+
+    /// The records before this index were followed.
+    pub(crate) fn followed(&self) -> u64 {
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// The folder of the audit log.
+    pub(crate) fn log_dir(&self) -> &Path {
+        &self.log_dir
+    }
+
+    /// The scores of all agents that have one.
+    pub(crate) fn agent_scores(&self, now: Timestamp) -> Vec<(AgentName, u8)> {
+        self.desk.lock().incidents.agent_scores(now)
     }
 
     /// Takes another configuration into use.
@@ -281,7 +310,8 @@ impl Watch {
     /// Something has changed that is to be kept and told.
     fn tell(&self) {
         self.changed.notify_one();
-        self.news.send_modify(|count| *count = count.wrapping_add(1));
+        self.news
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn submit(&self, desk: &mut Desk, record: &Record) {

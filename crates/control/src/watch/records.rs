@@ -19,7 +19,10 @@ pub(super) fn found(finding: &api::Finding, unrecorded: u64) -> Record {
         rule: finding.rule.clone(),
         severity: finding.severity,
         asi: finding.asi.map(tag),
-        atlas: finding.atlas.as_ref().map(|atlas| atlas.as_str().to_owned()),
+        atlas: finding
+            .atlas
+            .as_ref()
+            .map(|atlas| atlas.as_str().to_owned()),
         agent: finding.agent.clone(),
         task: finding.task,
         server: finding.server.clone(),
@@ -44,7 +47,10 @@ pub(super) fn finding(found: &Found) -> (Finding, Origin) {
         rule: found.rule.clone(),
         severity: found.severity,
         asi: found.asi.as_deref().and_then(untag),
-        atlas: found.atlas.as_deref().and_then(|text| Atlas::parse(text).ok()),
+        atlas: found
+            .atlas
+            .as_deref()
+            .and_then(|text| Atlas::parse(text).ok()),
         subject: Subject {
             agent: found.agent.clone(),
             task: found.task,

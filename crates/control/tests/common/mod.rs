@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
 use identity::{InstanceKey, KeyRing, dpop};
 use jiff::Timestamp;
-use model::config::{Redaction, Server};
+use model::config::{Redaction, Server, ServerKind};
 use model::record::{Change, Event, Record};
 use model::{AgentName, InstanceId, ServerName, TaskId, Template, TemplateName, TrustDomain};
 use policy::{Policies, World};
@@ -55,6 +55,15 @@ const OPEN: &str = r#"
     [[allow]]
     server = "files"
     tools = ["*"]
+"#;
+
+const WEB: &str = r#"
+    description = "One invoice at an HTTP API"
+    agents = ["support-*"]
+    ttl = "30m"
+    [[allow]]
+    server = "billing"
+    endpoints = ["GET /invoices/{id}"]
 "#;
 
 const BRIEF: &str = r#"
@@ -99,23 +108,37 @@ impl Answer {
     }
 }
 
-/// A setup with three templates and two servers.
+/// A setup with four templates and three servers.
 pub(crate) fn setup(policy: &str) -> Setup {
     let sources = [(PathBuf::from("policies/baseline.cedar"), policy.to_owned())];
-    let templates = [("ticket", TICKET), ("open", OPEN), ("brief", BRIEF)].map(|(name, text)| {
+    let texts = [
+        ("ticket", TICKET),
+        ("open", OPEN),
+        ("web", WEB),
+        ("brief", BRIEF),
+    ];
+    let templates = texts.map(|(name, text)| {
         let name = TemplateName::parse(name).unwrap();
         (
             name.clone(),
             Template::parse(name, Path::new("template.toml"), text).unwrap(),
         )
     });
-    let servers = ["files", "finance"].map(|name| {
-        let server = Server {
-            command: vec!["/bin/true".to_owned()],
-            ..Server::default()
-        };
-        (ServerName::parse(name).unwrap(), server)
-    });
+    let program = || Server {
+        command: vec!["/bin/true".to_owned()],
+        ..Server::default()
+    };
+    let api = Server {
+        kind: ServerKind::Http,
+        url: Some("https://billing.example".to_owned()),
+        ..Server::default()
+    };
+    let servers = [
+        ("files", program()),
+        ("finance", program()),
+        ("billing", api),
+    ]
+    .map(|(name, server)| (ServerName::parse(name).unwrap(), server));
     Setup {
         policies: Arc::new(Policies::compile(&sources).unwrap()),
         templates: templates.into(),
@@ -170,6 +193,8 @@ impl Plane {
             operator: OperatorToken::open(dir.path()).unwrap(),
             loopback: true,
             reload: None,
+            signals: None,
+            responder: None,
         };
         let control = Arc::new(Control::new(Arc::clone(&engine), settings));
         let operator = std::fs::read_to_string(dir.path().join("operator.token")).unwrap();

@@ -37,7 +37,7 @@ impl Call {
         if let Some(permit) = noting.next()
             && let Ok(result) = serde_json::from_str(result.get())
         {
-            permit.note_result(&result);
+            permit.note_result(&result, false);
         }
     }
 

@@ -6,6 +6,7 @@ use model::provenance::{Asked, Checked};
 use model::record::Within;
 use model::{
     Action, ApprovalId, Decision, DecisionId, Denial, Operation, Outcome, Rule,
+    ServerName,
 };
 use monitor::{Asi, Finding, Severity, Subject};
 use policy::Caution;
@@ -44,6 +45,15 @@ struct Wanted {
 }
 
 impl Pipeline {
+    /// Whether an argument may pass that nobody looks into: at servers without annotations, and where
+    /// they say that it affects nobody whatever it says.
+    #[must_use]
+    pub fn may_pass_unseen(&self, server: &ServerName, target: &str, argument: &str) -> bool {
+        let annotated = self.live.annotated();
+        let annotations = annotated.get(server);
+        annotations.is_none_or(|annotations| annotations.is_content(target, argument))
+    }
+
     /// The decision on what is true right now, charging the budget in the same breath; then what it
     /// needs of people, durably.
     pub(super) async fn decided(
@@ -138,7 +148,7 @@ impl Pipeline {
                 }
             }
         }
-        let task = &caller.task.task().id;
+        let task = caller.task.task();
         if let Some(denial) = self.contents.refuses(task, &action.server) {
             decided.decision.outcome = Outcome::Deny(denial);
             return decided;

@@ -79,6 +79,22 @@ impl Resolved {
     }
 }
 
+/// Reads a secret: its bytes, which are wiped when they go.
+///
+/// # Errors
+/// Why it cannot be read, in words; never the secret.
+pub fn read_secret(secret: &Secret) -> Result<Zeroizing<Vec<u8>>, String> {
+    read(secret)
+}
+
+/// The header that presents a credential; its value is marked sensitive.
+///
+/// # Errors
+/// Why it cannot be made, in words; never the secret.
+pub fn credential_header(credential: &Credential) -> Result<(HeaderName, HeaderValue), String> {
+    header(credential)
+}
+
 fn header(credential: &Credential) -> Result<(HeaderName, HeaderValue), String> {
     let name = HeaderName::try_from(credential.header.as_str()).map_err(|_| {
         format!(

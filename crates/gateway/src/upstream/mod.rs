@@ -36,6 +36,7 @@ use findings::Findings;
 use places::Places;
 use stdio::Confinement;
 
+pub use credential::{credential_header, read_secret};
 pub(crate) use http::authorities;
 pub use stdio::{Launcher, Made, NotPinned, digest, made_of};
 pub use web::{Web, webs};

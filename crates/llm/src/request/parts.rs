@@ -40,9 +40,8 @@ impl Asked {
     /// Everything in it that a model may read, in parts.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let members = self.members.iter();
-        let members = members.filter(|(_, value)| {
-            !matches!(value, Value::Null | Value::Bool(_) | Value::Number(_))
-        });
+        let members = members
+            .filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(_) | Value::Number(_)));
         members.flat_map(|(name, value)| {
             let items = match (name.as_str(), value) {
                 ("tools" | "functions" | "messages" | "input", Value::Array(items)) => Some(items),
@@ -89,7 +88,8 @@ fn kind(member: &str, value: &Value) -> Kind {
     }
     let said = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let blocks = value.get("content").and_then(Value::as_array);
-    let is_result = |block: &Value| block.get("type").and_then(Value::as_str) == Some("tool_result");
+    let is_result =
+        |block: &Value| block.get("type").and_then(Value::as_str) == Some("tool_result");
     let of_tool = matches!(said("role"), "tool" | "function") || said("type").ends_with("_output");
     if of_tool || blocks.is_some_and(|blocks| blocks.iter().any(is_result)) {
         Kind::Result

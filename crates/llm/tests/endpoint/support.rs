@@ -24,8 +24,8 @@ use hyper_util::rt::TokioExecutor;
 use identity::{AccessClaims, KeyRing, dpop};
 use jiff::Timestamp;
 use model::config::Config;
-use monitor::content::Scanner;
 use model::{AgentName, Grant, InstanceId, Lifecycle, ServerName, Task, TaskId, TaskStatus};
+use monitor::content::Scanner;
 use parking_lot::Mutex;
 use policy::{AgentFacts, Policies, ServerFacts, Usage, World};
 use serde_json::{Value, json};
@@ -253,11 +253,11 @@ impl Gateway {
             segment: None,
             sponsor: "ada@example.org".to_owned(),
         };
-        let server = ServerFacts {
+        let facts_of_server = ServerFacts {
             segment: None,
             enabled: true,
         };
-        let servers = BTreeMap::from([(ServerName::parse("ai").unwrap(), server)]);
+        let servers = BTreeMap::from([(ServerName::parse("ai").unwrap(), facts_of_server)]);
         let world = World::new(Arc::new(policies))
             .with_agent(AgentName::parse("triage").unwrap(), facts)
             .with_servers(servers);
@@ -283,7 +283,7 @@ impl Gateway {
         let vault = vault::Vault::open(&vault, &key, limits).unwrap();
         pipeline.contents().keep_in(vault);
         pipeline.contents().configure(&config);
-        let rules = Rules::new(Scanner::built_in(), &config, BTreeMap::new());
+        let rules = Rules::new(Scanner::shared(), &config, BTreeMap::new());
         pipeline.inspection().set_rules(rules);
         let mut settings = Settings::of(&config);
         settings.base_url.clone_from(&base_url);

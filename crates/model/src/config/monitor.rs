@@ -57,9 +57,10 @@ pub struct ServerLabel {
 pub struct Scoring {
     /// Hours after which half of an agent's points are gone.
     pub half_life_hours: u32,
-    /// The highest score that an agent gets by what it was only given: a document, a result, a message.
-    /// Whoever writes those could otherwise put it out of action. Their task gets all of it.
-    pub received_most: u8,
+    /// The highest score by light findings alone: those that are low or less, and, for the agent's own
+    /// score, those about what it was only given (a document, a result, a message). Whoever writes those
+    /// could otherwise put it out of action.
+    pub light_most: u8,
     /// What each finding adds.
     pub points: Points,
 }
@@ -68,7 +69,7 @@ impl Default for Scoring {
     fn default() -> Self {
         Self {
             half_life_hours: 24,
-            received_most: 40,
+            light_most: 40,
             points: Points::default(),
         }
     }

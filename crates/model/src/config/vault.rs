@@ -25,6 +25,8 @@ pub struct Vault {
     pub payload_bytes: usize,
     /// Of one task, in bytes.
     pub task_bytes: u64,
+    /// Of all tasks of one agent, in bytes.
+    pub agent_bytes: u64,
     /// In all, in bytes.
     pub total_bytes: u64,
     /// What is done when content that a server has sealed could not be kept.
@@ -42,6 +44,7 @@ impl Default for Vault {
             keep_days: 30,
             payload_bytes: 4 << 20,
             task_bytes: 256 << 20,
+            agent_bytes: 2 << 30,
             total_bytes: 8 << 30,
             when_full: WhenFull::default(),
         }

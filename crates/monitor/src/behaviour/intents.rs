@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use model::Rule;
 use model::record::Intent;
 
 use super::baseline::{Baseline, Target};
@@ -91,11 +92,14 @@ impl Behaviour {
         time: Timestamp,
         findings: &mut Vec<Finding>,
     ) {
-        self.changed.rest |= !intent.permitted;
+        // What waits for a person is asked again and again, and has a pressure of its own.
+        let denial = intent.denial.as_ref();
+        let counts = denial.is_some_and(|denial| denial.rule != Rule::ApprovalNeeded);
+        self.changed.rest |= counts;
         let pressure = self
             .denials
             .at(intent.agent.clone(), || Pressure::new(time));
-        pressure.add(!intent.permitted, time);
+        pressure.add(counts, time);
         if pressure.is_over(self.settings.denials, 0.2) {
             findings.push(who.finding(
                 "denial-pressure",

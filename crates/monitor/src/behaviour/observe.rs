@@ -223,9 +223,7 @@ impl Behaviour {
         findings: &mut Vec<Finding>,
     ) {
         self.changed.rest = true;
-        let pressure = self
-            .approvals
-            .at(agent.clone(), || Pressure::new(time));
+        let pressure = self.approvals.at(agent.clone(), || Pressure::new(time));
         pressure.add(true, time);
         if pressure.is_over(self.settings.approvals, 0.0) {
             let who = Who {

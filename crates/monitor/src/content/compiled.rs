@@ -39,6 +39,10 @@ impl<'a> Forms<'a> {
         }
     }
 
+    pub(super) fn folded(&mut self) -> &Folded {
+        self.folded.get_or_insert_with(|| text::fold(self.text))
+    }
+
     pub(super) fn both(&mut self) -> (&Folded, &Squeezed) {
         let folded = self.folded.get_or_insert_with(|| text::fold(self.text));
         let squeezed = self.squeezed.get_or_insert_with(|| text::squeeze(folded));
@@ -207,7 +211,9 @@ impl Compiled {
             {
                 continue;
             }
-            if !std::mem::replace(&mut words_read, true) {
+            let is_phrases = |(term, may): (&Term, &bool)| *may && matches!(term, Term::Phrases(_));
+            if !words_read && of.terms.iter().zip(&*possible_of).any(is_phrases) {
+                words_read = true;
                 self.words_in(forms, place, &mut hits);
             }
             let mut of_rule = hits[rule].take().unwrap_or_else(|| Hits::of(of.terms.len()));
@@ -220,7 +226,7 @@ impl Compiled {
 
     /// Finds all short phrases.
     fn words_in(&self, forms: &mut Forms<'_>, place: Place, hits: &mut [Option<Hits>]) {
-        let (folded, _) = forms.both();
+        let folded = forms.folded();
         let bytes = folded.as_str().as_bytes();
         self.words.each(folded.as_str(), |start, end, meaning| {
             let apart = |at: Option<&u8>| at.is_none_or(|byte| !byte.is_ascii_alphanumeric());
@@ -250,7 +256,7 @@ impl Compiled {
                 match what {
                     Term::Phrases(_) => {}
                     Term::Folded(regex) => {
-                        let (folded, _) = forms.both();
+                        let folded = forms.folded();
                         for found in regex.find_iter(folded.as_str()).take(NEAR_HITS) {
                             hits.note(term, folded.span(found.start(), found.end()), "");
                         }

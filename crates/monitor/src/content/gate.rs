@@ -2,8 +2,8 @@
 //! ordinary text hardly any, so that nothing else need be done with it.
 //!
 //! One automaton reads the folded text: short phrases, the [`anchors`] of expressions, and the keywords of
-//! credentials. The other reads the squeezed text: the beginnings of long phrases, in all disguises. For
-//! plain ASCII, which most texts are, both forms come out of a table, one byte after the other, and are
+//! credentials. The other reads the squeezed text: the beginnings of long phrases, in all disguises. (A
+//! third one reads texts as they are that are not plain.) For plain ASCII, which most texts are, both forms come out of a table, one byte after the other, and are
 //! never written down.
 
 use std::collections::BTreeMap;
@@ -82,27 +82,30 @@ impl Builder {
 
     /// An expression over the folded text.
     pub(super) fn folded(&mut self, expression: &str, term: usize) {
-        Self::anchored(&mut self.words, &mut self.always, expression, term);
+        match anchors::of(expression) {
+            Some(anchors) => {
+                for anchor in anchors {
+                    self.word(&anchor, Means::Term(term));
+                }
+            }
+            None => self.always.push(term),
+        }
     }
 
     /// An expression over the text as it is.
     pub(super) fn raw(&mut self, expression: &str, term: usize) {
-        Self::anchored(&mut self.raw, &mut self.always, expression, term);
-    }
-
-    fn anchored(
-        into: &mut BTreeMap<String, Vec<Means>>,
-        always: &mut Vec<usize>,
-        expression: &str,
-        term: usize,
-    ) {
-        match anchors::of(expression) {
-            Some(anchors) => {
-                for anchor in anchors {
-                    into.entry(anchor).or_default().push(Means::Term(term));
-                }
+        let Some(anchors) = anchors::of(expression) else {
+            self.always.push(term);
+            return;
+        };
+        for anchor in anchors {
+            // In plain texts it stands as it is, unless there is a blank in it: folding makes one of many.
+            if anchor.bytes().all(|byte| byte.is_ascii_graphic()) {
+                self.word(&anchor, Means::Term(term));
+            } else if anchor.is_ascii() && !anchor.bytes().any(|byte| byte.is_ascii_control()) {
+                self.always.push(term);
             }
-            None => always.push(term),
+            self.raw.entry(anchor).or_default().push(Means::Term(term));
         }
     }
 
@@ -156,7 +159,6 @@ impl Gate {
                 }
             }
         }
-        self.raw_of(text, &mut possible);
         possible
     }
 
@@ -185,18 +187,11 @@ impl Gate {
         }
         // Credentials are of ASCII, and what folds to their keywords need not be: all are looked for.
         possible.secrets.fill(true);
-        self.raw_of(text, &mut possible);
-        possible
-    }
-
-    fn raw_of(&self, text: &str, possible: &mut Possible) {
-        if self.raw.is_empty() {
-            return;
-        }
         let mut state = self.raw.begin();
         for byte in text.bytes() {
-            self.raw.step(&mut state, byte.to_ascii_lowercase(), possible);
+            self.raw.step(&mut state, byte.to_ascii_lowercase(), &mut possible);
         }
+        possible
     }
 
     fn possible(&self) -> Possible {
@@ -225,10 +220,6 @@ impl Automatic {
             Some(automaton(&patterns)?)
         };
         Ok(Self { finds, means })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.finds.is_none()
     }
 
     fn begin(&self) -> State {

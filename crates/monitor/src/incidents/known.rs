@@ -5,7 +5,7 @@ use model::config::Scoring;
 use model::{AgentName, ServerName, TaskId};
 use serde::{Deserialize, Serialize};
 
-use super::risk::{Floor, Origin, Risk, TaskRisk};
+use super::risk::{Floor, Risk, TaskRisk, Weight};
 use super::suppression::{Suppression, SuppressionError};
 use crate::Capped;
 use crate::finding::{Finding, Subject};
@@ -117,49 +117,49 @@ impl Known {
         self.alarms.remove(key);
     }
 
-    /// Adds points for a finding.
+    /// Adds what a finding weighs.
     pub(super) fn score(
         &mut self,
         agent: Option<AgentName>,
         task: Option<TaskId>,
-        points: f64,
-        origin: Origin,
+        weight: Weight,
         scoring: &Scoring,
         now: Timestamp,
     ) {
-        if points <= 0.0 {
+        if weight.is_nothing() {
             return;
         }
         if let Some(task) = task {
             let whose = agent.clone();
-            self.tasks.at(task, || TaskRisk::of(whose)).add(points);
+            self.tasks
+                .at(task, || TaskRisk::of(whose))
+                .add(weight, scoring);
         }
         if let Some(agent) = agent {
             self.agents
                 .at(agent, || Risk::new(now))
-                .add(points, origin, scoring, now);
+                .add(weight, scoring, now);
         }
     }
 
-    /// Takes back the points for a finding that was nothing, as far as they have not faded.
+    /// Takes back what a finding weighed that was nothing, as far as it has not faded.
     pub(super) fn take_back(
         &mut self,
         subject: &Subject,
-        points: f64,
-        origin: Origin,
+        weight: Weight,
         scoring: &Scoring,
         seen: Timestamp,
         now: Timestamp,
     ) {
         if let Some(task) = subject.task.as_ref().and_then(|id| self.tasks.get_mut(id)) {
-            task.add(-points);
+            task.take_back(weight, scoring);
         }
         if let Some(risk) = subject
             .agent
             .as_ref()
             .and_then(|agent| self.agents.get_mut(agent))
         {
-            risk.take_back(points, origin, scoring, seen, now);
+            risk.take_back(weight, scoring, seen, now);
         }
     }
 

@@ -5,8 +5,8 @@
 //! new incident begins. The same finding again is only counted. What was suppressed does not come in; what
 //! people called false alarms comes in one step lower.
 //!
-//! Scores are numbers from 0 to 100. An agent gets points for what it did, and, up to a limit, for what it
-//! was only given; half of them are gone after a day. A task gets all of its points, until it is over.
+//! Scores are numbers from 0 to 100. An agent gets points for what it did, half of which are gone after a
+//! day; for what it was only given, and for what is only odd, up to a limit. A task's points do not fade.
 //!
 //! However much a detector is made to find, an incident holds [`FINDINGS`] findings and counts the rest,
 //! and there are [`INCIDENTS`] incidents: closed ones leave first, then the least severe and oldest.
@@ -18,8 +18,8 @@ mod risk;
 mod suppression;
 mod taken;
 
-pub use incident::{Incident, IncidentStatus, Seen};
 pub use change::{IncidentChange, What};
+pub use incident::{Incident, IncidentStatus, Seen};
 pub use known::Known;
 pub use risk::{Floor, Origin, Risk, TaskRisk};
 pub use suppression::{Suppression, SuppressionError};

@@ -45,17 +45,68 @@ impl Origin {
     }
 }
 
-/// What a finding of a severity adds, in points.
-#[must_use]
-pub(super) fn points(scoring: &Scoring, severity: Severity) -> f64 {
-    let points = &scoring.points;
-    f64::from(match severity {
-        Severity::Info => points.info,
-        Severity::Low => points.low,
-        Severity::Medium => points.medium,
-        Severity::High => points.high,
-        Severity::Critical => points.critical,
-    })
+/// What a finding adds to scores. What is light adds only up to a limit ([`Scoring::light_most`]): many small
+/// things are not one that is bad.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Weight {
+    points: f64,
+    /// Whether it is light for the agent: only odd, or not its own doing.
+    light_for_agent: bool,
+    /// Whether it is light for the task: only odd.
+    light_for_task: bool,
+}
+
+impl Weight {
+    pub(super) fn of(scoring: &Scoring, severity: Severity, origin: Origin) -> Self {
+        let points = &scoring.points;
+        let odd = severity <= Severity::Low;
+        Self {
+            points: f64::from(match severity {
+                Severity::Info => points.info,
+                Severity::Low => points.low,
+                Severity::Medium => points.medium,
+                Severity::High => points.high,
+                Severity::Critical => points.critical,
+            }),
+            light_for_agent: odd || origin == Origin::Received,
+            light_for_task: odd,
+        }
+    }
+
+    pub(super) fn is_nothing(self) -> bool {
+        self.points <= 0.0
+    }
+}
+
+/// Points of both kinds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Points {
+    full: f64,
+    light: f64,
+}
+
+impl Points {
+    fn add(&mut self, points: f64, light: bool, scoring: &Scoring) {
+        if light {
+            // What would count for nothing must not lie in wait either until the rest has faded.
+            let most = points_for(scoring.light_most);
+            self.light = (self.light + points).clamp(0.0, most);
+        } else {
+            self.full = (self.full + points).clamp(0.0, MOST);
+        }
+    }
+
+    fn left(self, share: f64) -> Self {
+        Self {
+            full: self.full * share,
+            light: self.light * share,
+        }
+    }
+
+    fn score(self, scoring: &Scoring) -> f64 {
+        let light = self.light.min(points_for(scoring.light_most));
+        100.0 * (1.0 - (-(self.full + light) / SCALE).exp())
+    }
 }
 
 /// The share of points of one moment that is left at another.
@@ -63,10 +114,6 @@ fn share_left(scoring: &Scoring, then: Timestamp, now: Timestamp) -> f64 {
     let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
     let half_life = f64::from(scoring.half_life_hours.max(1)) * 3_600.0;
     0.5f64.powf(seconds as f64 / half_life)
-}
-
-fn score_of(points: f64) -> f64 {
-    100.0 * (1.0 - (-points / SCALE).exp())
 }
 
 /// The points that a score needs.
@@ -92,11 +139,7 @@ pub struct Floor {
 /// How bad an agent looks: points for findings, which fade, and what an operator set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Risk {
-    /// For what it did.
-    points: f64,
-    /// For what it was given.
-    #[serde(default)]
-    received: f64,
+    points: Points,
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     floor: Option<Floor>,
@@ -105,45 +148,32 @@ pub struct Risk {
 impl Risk {
     pub(super) fn new(at: Timestamp) -> Self {
         Self {
-            points: 0.0,
-            received: 0.0,
+            points: Points::default(),
             at,
             floor: None,
         }
     }
 
-    pub(super) fn add(&mut self, points: f64, origin: Origin, scoring: &Scoring, now: Timestamp) {
-        let left = self.left(scoring, now);
-        (self.points, self.received) = (self.points * left, self.received * left);
-        match origin {
-            Origin::Done => self.points = (self.points + points).clamp(0.0, MOST),
-            // What would count for nothing must not lie in wait either until the rest has faded.
-            Origin::Received => {
-                let most = points_for(scoring.received_most);
-                self.received = (self.received + points).clamp(0.0, most);
-            }
-        }
+    pub(super) fn add(&mut self, weight: Weight, scoring: &Scoring, now: Timestamp) {
+        self.points = self.points.left(self.left(scoring, now));
         self.at = self.at.max(now);
+        self.points
+            .add(weight.points, weight.light_for_agent, scoring);
     }
 
     /// Takes back what a finding added, as far as it has not faded since.
     pub(super) fn take_back(
         &mut self,
-        points: f64,
-        origin: Origin,
+        weight: Weight,
         scoring: &Scoring,
         seen: Timestamp,
         now: Timestamp,
     ) {
-        let left = self.left(scoring, now);
-        let of_it = points * share_left(scoring, seen, now);
-        let (mut done, mut received) = (self.points * left, self.received * left);
-        match origin {
-            Origin::Done => done = (done - of_it).max(0.0),
-            Origin::Received => received = (received - of_it).max(0.0),
-        }
-        (self.points, self.received) = (done, received);
-        self.at = self.at.max(now);
+        let weight = Weight {
+            points: -weight.points * share_left(scoring, seen, now),
+            ..weight
+        };
+        self.add(weight, scoring, now);
     }
 
     pub(super) fn set_floor(&mut self, floor: Option<Floor>) {
@@ -165,10 +195,9 @@ impl Risk {
     /// The score at a time: 0 (nothing) to 100.
     #[must_use]
     pub fn score(&self, scoring: &Scoring, now: Timestamp) -> f64 {
-        let received = self.received.min(points_for(scoring.received_most));
-        let points = (self.points + received) * self.left(scoring, now);
+        let points = self.points.left(self.left(scoring, now));
         let floor = self.floor(now).map_or(0, |floor| floor.score);
-        score_of(points).max(f64::from(floor))
+        points.score(scoring).max(f64::from(floor))
     }
 
     /// Whether there is nothing to remember any more.
@@ -183,22 +212,31 @@ impl Risk {
 pub struct TaskRisk {
     /// Whose task it is, as far as it is known.
     pub(super) agent: Option<AgentName>,
-    points: f64,
+    points: Points,
 }
 
 impl TaskRisk {
     pub(super) fn of(agent: Option<AgentName>) -> Self {
-        Self { agent, points: 0.0 }
+        Self {
+            agent,
+            points: Points::default(),
+        }
     }
 
-    pub(super) fn add(&mut self, points: f64) {
-        self.points = (self.points + points).clamp(0.0, MOST);
+    pub(super) fn add(&mut self, weight: Weight, scoring: &Scoring) {
+        self.points
+            .add(weight.points, weight.light_for_task, scoring);
+    }
+
+    pub(super) fn take_back(&mut self, weight: Weight, scoring: &Scoring) {
+        self.points
+            .add(-weight.points, weight.light_for_task, scoring);
     }
 
     /// The score: 0 (nothing) to 100.
     #[must_use]
-    pub fn score(&self) -> f64 {
-        score_of(self.points)
+    pub fn score(&self, scoring: &Scoring) -> f64 {
+        self.points.score(scoring)
     }
 }
 
@@ -219,11 +257,19 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    fn weight(points: f64, light: bool) -> Weight {
+        Weight {
+            points,
+            light_for_agent: light,
+            light_for_task: false,
+        }
+    }
+
     #[test]
     fn it_fades() {
         let scoring = Scoring::default();
         let mut risk = Risk::new(at(0));
-        risk.add(60.0, Origin::Done, &scoring, at(0));
+        risk.add(weight(60.0, false), &scoring, at(0));
         assert!((63.0..64.0).contains(&risk.score(&scoring, at(0))));
         let day = i64::from(scoring.half_life_hours) * 3_600;
         assert!((39.0..40.0).contains(&risk.score(&scoring, at(day))));
@@ -233,17 +279,58 @@ mod tests {
     #[test]
     fn what_others_send_alone_puts_no_agent_out_of_action() {
         let scoring = Scoring::default();
-        let mut risk = Risk::new(at(0));
+        let bait = Weight::of(&scoring, Severity::Critical, Origin::Received);
+        let (mut risk, mut task) = (Risk::new(at(0)), TaskRisk::default());
         for _ in 0..1_000 {
-            risk.add(45.0, Origin::Received, &scoring, at(0));
+            risk.add(bait, &scoring, at(0));
+            task.add(bait, &scoring);
         }
-        let most = f64::from(scoring.received_most);
+        let most = f64::from(scoring.light_most);
         assert!((risk.score(&scoring, at(0)) - most).abs() < 1e-6);
-        let mut task = TaskRisk::default();
-        for _ in 0..5 {
-            task.add(45.0);
+        assert!(task.score(&scoring) > 99.0, "the task itself may be");
+        risk.add(
+            Weight::of(&scoring, Severity::Critical, Origin::Done),
+            &scoring,
+            at(0),
+        );
+        assert!(
+            risk.score(&scoring, at(0)) > 70.0,
+            "its own deeds count on top"
+        );
+    }
+
+    #[test]
+    fn many_odd_things_are_not_one_that_is_bad() {
+        let scoring = Scoring::default();
+        let odd = Weight::of(&scoring, Severity::Low, Origin::Done);
+        let (mut risk, mut task) = (Risk::new(at(0)), TaskRisk::default());
+        for _ in 0..1_000 {
+            risk.add(odd, &scoring, at(0));
+            task.add(odd, &scoring);
         }
-        assert!(task.score() > 90.0, "the task itself may be");
+        let most = f64::from(scoring.light_most);
+        for score in [risk.score(&scoring, at(0)), task.score(&scoring)] {
+            assert!((score - most).abs() < 1e-6, "{score}");
+        }
+    }
+
+    #[test]
+    fn what_was_nothing_is_taken_back_as_far_as_it_is_left() {
+        let scoring = Scoring::default();
+        let mut risk = Risk::new(at(0));
+        let grave = Weight::of(&scoring, Severity::Critical, Origin::Done);
+        risk.add(grave, &scoring, at(0));
+        risk.add(grave, &scoring, at(40_000));
+        risk.take_back(grave, &scoring, at(0), at(50_000));
+        let mut other = Risk::new(at(0));
+        other.add(grave, &scoring, at(40_000));
+        let (left, alone) = (
+            risk.score(&scoring, at(50_000)),
+            other.score(&scoring, at(50_000)),
+        );
+        assert!((left - alone).abs() < 1e-6, "{left} {alone}");
+        risk.take_back(grave, &scoring, at(40_000), at(50_000));
+        assert!(risk.is_over(&scoring, at(50_000)));
     }
 
     #[test]
@@ -257,7 +344,7 @@ mod tests {
             reason: "seen elsewhere".into(),
         }));
         assert!((risk.score(&scoring, at(99)) - 80.0).abs() < 1e-9);
-        risk.add(1_000.0, Origin::Done, &scoring, at(99));
+        risk.add(weight(1_000.0, false), &scoring, at(99));
         assert!(risk.score(&scoring, at(99)) > 99.0, "findings raise it");
         let mut other = Risk::new(at(0));
         other.set_floor(risk.floor(at(0)).cloned());
@@ -269,11 +356,10 @@ mod tests {
         fn it_is_a_score(points in proptest::collection::vec((0.0f64..1e9, any::<bool>(), 0i64..1_000_000), 0..50)) {
             let scoring = Scoring::default();
             let mut risk = Risk::new(Timestamp::UNIX_EPOCH);
-            for (points, done, second) in points {
+            for (points, light, second) in points {
                 let now = at(second);
                 let before = risk.score(&scoring, now);
-                let origin = if done { Origin::Done } else { Origin::Received };
-                risk.add(points, origin, &scoring, now);
+                risk.add(weight(points, light), &scoring, now);
                 let score = risk.score(&scoring, now);
                 prop_assert!((0.0..=100.0).contains(&score));
                 prop_assert!(whole(score) <= 100);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::incident::{Incident, IncidentStatus};
 use super::known::{Known, alarm_key};
-use super::risk::{Floor, Origin, TaskRisk, points, whole};
+use super::risk::{Floor, Origin, Weight, whole};
 use super::suppression::{Suppression, SuppressionError};
 use crate::finding::{Finding, Severity};
 
@@ -180,15 +180,9 @@ impl Incidents {
             self.revise(id);
         }
         if taken.is_scored() {
-            let points = points(&self.scoring, severity);
-            self.known.score(
-                subject.agent,
-                subject.task,
-                points,
-                origin,
-                &self.scoring,
-                now,
-            );
+            let weight = Weight::of(&self.scoring, severity, origin);
+            self.known
+                .score(subject.agent, subject.task, weight, &self.scoring, now);
         }
         Receipt {
             taken,
@@ -307,11 +301,10 @@ impl Incidents {
                 if kinds.insert(key.clone()) {
                     self.known.alarm(key);
                 }
-                let points = points(&self.scoring, seen.finding.severity);
+                let weight = Weight::of(&self.scoring, seen.finding.severity, seen.origin);
                 self.known.take_back(
                     &seen.finding.subject,
-                    points,
-                    seen.origin,
+                    weight,
                     &self.scoring,
                     seen.first,
                     now,
@@ -338,15 +331,9 @@ impl Incidents {
         }
         self.known.alarm(key);
         if let Some((origin, seen)) = scored {
-            let points = points(&self.scoring, finding.severity);
-            self.known.take_back(
-                &finding.subject,
-                points,
-                origin,
-                &self.scoring,
-                seen,
-                now,
-            );
+            let weight = Weight::of(&self.scoring, finding.severity, origin);
+            self.known
+                .take_back(&finding.subject, weight, &self.scoring, seen, now);
         }
     }
 
@@ -421,7 +408,11 @@ impl Incidents {
     /// How bad a task looks, as decisions take it.
     #[must_use]
     pub fn task_score(&self, task: &TaskId) -> u8 {
-        whole(self.known.task(task).map_or(0.0, TaskRisk::score))
+        whole(
+            self.known
+                .task(task)
+                .map_or(0.0, |risk| risk.score(&self.scoring)),
+        )
     }
 
     /// The tasks of an agent that have a score.
@@ -429,7 +420,7 @@ impl Incidents {
         let tasks = self.known.tasks();
         tasks
             .filter(move |(_, risk)| risk.agent.as_ref() == Some(agent))
-            .map(|(id, risk)| (*id, whole(risk.score())))
+            .map(|(id, risk)| (*id, whole(risk.score(&self.scoring))))
     }
 
     /// What an operator set for an agent, while it holds.
@@ -466,7 +457,9 @@ impl Incidents {
     /// The scores of all tasks that have one, as decisions take them.
     pub fn task_scores(&self) -> Vec<(TaskId, u8)> {
         let tasks = self.known.tasks();
-        tasks.map(|(id, risk)| (*id, whole(risk.score()))).collect()
+        tasks
+            .map(|(id, risk)| (*id, whole(risk.score(&self.scoring))))
+            .collect()
     }
 }
 
@@ -577,8 +570,10 @@ mod tests {
                 panic!("a new incident");
             };
             severities.push(incidents.get(id).unwrap().severity);
-            assert!(incidents.false_alarm(id, "a test", at(round * 10_000))
-                    && incidents.false_alarm(id, "again", at(round * 10_000)));
+            assert!(
+                incidents.false_alarm(id, "a test", at(round * 10_000))
+                    && incidents.false_alarm(id, "again", at(round * 10_000))
+            );
         }
         use Severity::{High, Low, Medium};
         assert_eq!(severities[..5], [High, High, Medium, Medium, Low]);

@@ -1,14 +1,10 @@
-//! Expressions: which columns they read and which functions they call.
+//! Expressions: what they are made of, down to names ([`super::names`]) and calls ([`super::calls`]).
 
-use model::statement::TableOperation;
 use sqlparser::ast::{
-    AccessExpr, CeilFloorKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArguments, InTarget, ObjectName, OrderByExpr, Subscript,
-    WindowSpec, WindowType,
+    AccessExpr, CeilFloorKind, DataType, Expr, InTarget, OrderByExpr, Subscript,
 };
 
 use super::analysis::{Refused, Walk, fold, split};
-use super::functions;
 
 /// Types whose input looks something up in the catalog, or tells of roles.
 const LOOKING: [&str; 12] = [
@@ -245,166 +241,10 @@ impl Walk<'_> {
         }
         Ok(())
     }
-
-    /// A column by its bare name.
-    pub(super) fn column(&mut self, name: &str) -> Result<(), Refused> {
-        for at in (0..self.scopes.len()).rev() {
-            let Some(scope) = self.scopes.get(at) else {
-                continue;
-            };
-            let having: Vec<_> = scope.sources.iter().filter(|s| s.has(name)).collect();
-            if !having.is_empty() {
-                let tables: Vec<_> = having.iter().filter_map(|s| s.table.clone()).collect();
-                for table in tables {
-                    self.touch(&table, TableOperation::Select, [name]);
-                }
-                return Ok(());
-            }
-            if scope.outputs.iter().any(|output| output == name) {
-                return Ok(());
-            }
-            // The name of a table stands for its whole row.
-            if scope.sources.iter().any(|source| source.alias == name) {
-                return self.whole(Some(name));
-            }
-        }
-        if self.is_lost() {
-            return Ok(());
-        }
-        Err(Refused::no_column(name))
-    }
-
-    /// A column of all tables that have it: of those that are joined by it.
-    pub(super) fn column_everywhere(&mut self, name: &str) -> Result<(), Refused> {
-        self.column(name)
-    }
-
-    /// A column by the name of its table. `table.name` could also call a function on the row, so it must
-    /// be a column that is known.
-    fn column_of(&mut self, alias: &str, column: &str) -> Result<(), Refused> {
-        for scope in self.scopes.iter().rev() {
-            let named = scope.sources.iter().find(|source| source.alias == alias);
-            let Some(source) = named else { continue };
-            if !source.has(column) || (source.columns.is_none() && is_called(column)) {
-                return Err(Refused::no_column(column));
-            }
-            if let Some(table) = source.table.clone() {
-                self.touch(&table, TableOperation::Select, [column]);
-            }
-            return Ok(());
-        }
-        if self.is_lost() {
-            return Ok(());
-        }
-        Err(Refused {
-            sqlstate: "42P01",
-            message: format!("\"{alias}\" is not a table that the statement names"),
-            hint: "give tables of FROM an alias and use that".to_owned(),
-        })
-    }
-
-    /// A function by its name.
-    pub(super) fn called(&self, name: &ObjectName) -> Result<(), Refused> {
-        let (schema, name) = split(name)?;
-        let builtin = schema
-            .as_deref()
-            .is_none_or(|schema| schema == "pg_catalog");
-        if (builtin && functions::is_harmless(&name)) || self.functions.contains(&name) {
-            return Ok(());
-        }
-        Err(Refused {
-            sqlstate: "42501",
-            message: format!("the function \"{name}\" may not be called through the gateway"),
-            hint: "an operator can add it to `functions` in `[servers.NAME.postgres]`".to_owned(),
-        })
-    }
-
-    fn function(&mut self, function: &Function) -> Result<(), Refused> {
-        if function.uses_odbc_syntax || !matches!(function.parameters, FunctionArguments::None) {
-            return Err(Refused::syntax("a function is not called as in PostgreSQL"));
-        }
-        self.called(&function.name)?;
-        match &function.args {
-            FunctionArguments::None => {}
-            FunctionArguments::Subquery(query) => {
-                self.query(query)?;
-            }
-            FunctionArguments::List(list) => {
-                self.function_arguments(&list.args)?;
-                for clause in &list.clauses {
-                    match clause {
-                        FunctionArgumentClause::OrderBy(order) => self.ordering(order)?,
-                        FunctionArgumentClause::JsonNullClause(_) => {}
-                        FunctionArgumentClause::JsonReturningClause(returning) => {
-                            data_type(&returning.data_type)?;
-                        }
-                        _ => {
-                            return Err(Refused::syntax(
-                                "a clause of a function that PostgreSQL does not have",
-                            ));
-                        }
-                    }
-                }
-            }
-        }
-        self.ordering(&function.within_group)?;
-        if let Some(filter) = &function.filter {
-            self.expression(filter)?;
-        }
-        match &function.over {
-            Some(WindowType::WindowSpec(spec)) => self.window(spec),
-            Some(WindowType::NamedWindow(_)) | None => Ok(()),
-        }
-    }
-
-    pub(super) fn function_arguments(&mut self, args: &[FunctionArg]) -> Result<(), Refused> {
-        for arg in args {
-            let arg = match arg {
-                FunctionArg::Named { arg, .. } | FunctionArg::Unnamed(arg) => arg,
-                FunctionArg::ExprNamed { .. } => {
-                    return Err(Refused::syntax("an argument is not understood"));
-                }
-            };
-            match arg {
-                FunctionArgExpr::Expr(expression) => self.expression(expression)?,
-                // `count(*)` reads no column.
-                FunctionArgExpr::Wildcard => {}
-                FunctionArgExpr::QualifiedWildcard(name) => {
-                    let (_, alias) = split(name)?;
-                    self.whole(Some(&alias))?;
-                }
-                FunctionArgExpr::WildcardWithOptions(_) => {
-                    return Err(Refused::syntax("an argument is not understood"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn window(&mut self, spec: &WindowSpec) -> Result<(), Refused> {
-        use sqlparser::ast::WindowFrameBound::{Following, Preceding};
-        self.expressions(&spec.partition_by)?;
-        for order in &spec.order_by {
-            self.expression(&order.expr)?;
-        }
-        if let Some(frame) = &spec.window_frame {
-            for bound in std::iter::once(&frame.start_bound).chain(&frame.end_bound) {
-                if let Preceding(Some(by)) | Following(Some(by)) = bound {
-                    self.expression(by)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether `row.name` of a row whose columns are not known could call a function that may not be called.
-fn is_called(name: &str) -> bool {
-    name.starts_with("pg_") || name.starts_with("lo_") || name.starts_with("dblink")
 }
 
 /// A type that values are turned into.
-fn data_type(data_type: &DataType) -> Result<(), Refused> {
+pub(super) fn data_type(data_type: &DataType) -> Result<(), Refused> {
     let name = match data_type {
         DataType::Custom(name, _) => split(name)?.1,
         DataType::Regclass => "regclass".to_owned(),

@@ -2,13 +2,16 @@
 //! [`analysis`] finds every table, column and function in the tree.
 
 pub mod analysis;
+mod calls;
 pub mod catalog;
 mod expression;
 mod functions;
 pub mod lexer;
+mod names;
 mod query;
 mod scope;
 mod settings;
+mod sources;
 mod writing;
 
 pub use analysis::{Analysed, Kind, Refused, analyse};

@@ -27,10 +27,14 @@ pub struct Called<'a> {
     pub at: Option<Timestamp>,
     /// The decision that permitted it.
     pub decision: Option<DecisionId>,
+    /// Whether its result is a `CallToolResult` of MCP, which carries the value; else it is the value.
+    pub is_mcp: bool,
+    /// Whether it failed, so that nothing in its result is trusted. MCP says so in the result itself.
+    pub failed: bool,
 }
 
 impl<'a> Called<'a> {
-    /// A call of which nobody said when it was.
+    /// A call of a tool of which nobody said when it was.
     #[must_use]
     pub fn new(server: &'a str, tool: &'a str, arguments: &'a Map<String, Value>) -> Self {
         Self {
@@ -39,6 +43,8 @@ impl<'a> Called<'a> {
             arguments,
             at: None,
             decision: None,
+            is_mcp: true,
+            failed: false,
         }
     }
 }
@@ -101,8 +107,13 @@ impl Ledger {
             ..
         } = *called;
         self.calls = self.calls.saturating_add(1);
-        let failed = result.get("isError").and_then(Value::as_bool) == Some(true);
-        let document = plain(result);
+        // A value that only looks like a result of MCP is not unpacked: a text in it stays a text.
+        let is_error = result.get("isError").and_then(Value::as_bool) == Some(true);
+        let failed = called.failed || (called.is_mcp && is_error);
+        let document = match called.is_mcp {
+            true => plain(result),
+            false => result.clone(),
+        };
         let annotated = annotations.and_then(|annotations| annotations.tool(tool));
         let chosen = annotated
             .filter(|_| !failed)

@@ -17,6 +17,8 @@ use crate::act::{ACTS, Act};
 /// Longest name and description, in characters.
 const NAME: usize = 200;
 const WORDS: usize = 4_000;
+/// How deep branches are nested at most.
+const NESTED: usize = 16;
 /// Most commands of a step.
 const COMMANDS: usize = 32;
 /// Longest delay and timeout: 30 days, in milliseconds.
@@ -446,6 +448,7 @@ impl Checking<'_> {
             playbook,
             seen: BTreeSet::new(),
             way: Vec::new(),
+            nested: 0,
             wrong: Vec::new(),
         };
         walk.branch(&playbook.start, "workflow_start");
@@ -466,6 +469,8 @@ struct Walk<'p> {
     seen: BTreeSet<String>,
     /// The steps that are being gone through now.
     way: Vec<String>,
+    /// How many branches deep it is.
+    nested: usize,
     wrong: Vec<PlaybookError>,
 }
 
@@ -479,6 +484,11 @@ impl Walk<'_> {
         };
         if self.way.iter().any(|before| before == id) {
             let what = "it leads back to where it came from: only `while-condition` goes round";
+            self.wrong.push(PlaybookError::new(from, what));
+            return;
+        }
+        if self.nested > NESTED {
+            let what = format!("branches are nested more than {NESTED} deep");
             self.wrong.push(PlaybookError::new(from, what));
             return;
         }
@@ -503,7 +513,12 @@ impl Walk<'_> {
             let what = "it has no next step: a branch ends with a step of type `end`";
             self.wrong.push(PlaybookError::new(id, what));
         }
-        for next in inner.into_iter().chain(next) {
+        self.nested += 1;
+        for inner in inner {
+            self.branch(inner, id);
+        }
+        self.nested -= 1;
+        for next in next {
             self.branch(next, id);
         }
         self.way.pop();

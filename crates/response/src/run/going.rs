@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Run, State, VISITS, Visit, add, after};
+use super::{Progress, Run, State, TURNS, VISITS, Visit, add, after};
 use crate::mode::{Mode, Modes};
 use crate::playbook::variable::fill_words;
 use crate::playbook::{Action, Command, Kind, Playbook, ROUNDS, Step};
@@ -189,6 +189,10 @@ impl Run {
                     }
                     Kind::Start | Kind::End | Kind::Action(_) => Vec::new(),
                 };
+                if self.turns >= TURNS {
+                    return Came::ToTrouble;
+                }
+                self.turns += 1;
                 frame.inside = true;
                 frame.rounds += 1;
                 frame.inner = chosen.iter().map(|id| Frame::at(id)).collect();

@@ -1,11 +1,11 @@
 //! `sallyport agent`: who there is, and who may act.
 
 use clap::Subcommand;
-use control::api::{Agent, Because, Changed, Enrolment, Instance, MakeEnrolment, RegisterAgent};
+use control::api::{Agent, Because, Changed, Enrolment, Hold, Instance, MakeEnrolment, RegisterAgent, TokensRevoked};
 use model::{AgentName, InstanceId, SegmentName};
 use serde_json::json;
 
-use super::{enroll, risk};
+use super::{enroll, holds, risk};
 use crate::client::{Client, ControlArgs};
 use crate::failure::Failure;
 use crate::output::{self, CODE, FAINT, GOOD, instant, paint, state};
@@ -31,10 +31,12 @@ enum Command {
     List(List),
     /// Show one agent and its instances
     Show(One),
-    /// Stop an agent: nothing of it is forwarded any more
-    Quarantine(Change),
+    /// Stop an agent, or all of them: nothing of it is forwarded any more
+    Quarantine(Stop),
     /// Let a quarantined agent act again
-    Release(Change),
+    Release(Stop),
+    /// Refuse every token that an agent was given so far
+    RevokeTokens(Change),
     /// Retire an agent for good; its name is not used again
     Retire(Change),
     /// See, set or clear how bad an agent looks
@@ -98,7 +100,30 @@ struct One {
 #[command(after_help = "\
 Examples:
   sallyport agent quarantine triage --because 'odd calls since 9:40'
-  sallyport agent release triage")]
+  sallyport agent release triage
+  sallyport agent quarantine --all      everything stops; `release --all` lets it go on")]
+struct Stop {
+    /// The agent
+    #[arg(required_unless_present = "all")]
+    name: Option<AgentName>,
+    /// All agents at once, those that are registered later too; each keeps its own state
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    /// Why, in words; it stands in the record
+    #[arg(long)]
+    because: Option<String>,
+    #[command(flatten)]
+    control: ControlArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  sallyport agent retire triage --because 'replaced by support-bot'
+  sallyport agent revoke-tokens triage --because 'incident 7'")]
 struct Change {
     /// The agent
     name: AgentName,
@@ -147,9 +172,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Command::Register(args) => register(args),
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
-        Command::Quarantine(args) => change(args, "quarantine"),
-        Command::Release(args) => change(args, "release"),
+        Command::Quarantine(args) => stop(args, true),
+        Command::Release(args) => stop(args, false),
         Command::Retire(args) => change(args, "retire"),
+        Command::RevokeTokens(args) => revoke_tokens(args),
         Command::Risk(args) => risk::run(args),
         Command::Enrolment(args) => enrolment(args),
         Command::Enroll(args) => enroll::run(args),
@@ -268,15 +294,50 @@ fn sheet(agent: &Agent) -> Result<(), Failure> {
     ])
 }
 
-fn change(args: &Change, verb: &str) -> Result<(), Failure> {
-    let client = Client::new(&args.control)?;
-    let changed: Changed<Agent> = client.post(
-        &format!("/v1/agents/{}/{verb}", args.name),
-        &Because {
-            because: args.because.clone(),
-        },
-    )?;
+fn stop(args: &Stop, stop: bool) -> Result<(), Failure> {
+    let because = args.because.clone();
+    match (&args.name, stop) {
+        (Some(name), _) => {
+            let verb = if stop { "quarantine" } else { "release" };
+            post(&args.control, name, verb, because, args.json)
+        }
+        (None, true) => holds::hold(&args.control, Hold::All, because, args.json),
+        (None, false) => holds::release(&args.control, Hold::All, because, args.json),
+    }
+}
+
+fn revoke_tokens(args: &Change) -> Result<(), Failure> {
+    let because = Because {
+        because: args.because.clone(),
+    };
+    let path = format!("/v1/agents/{}/tokens/revoke", args.name);
+    let done: Changed<TokensRevoked> = Client::new(&args.control)?.post(&path, &because)?;
     if args.json {
+        return output::json(&done);
+    }
+    output::line(format_args!(
+        "every token that {} was given so far is refused",
+        paint(output::STRONG, &done.now.agent)
+    ))?;
+    super::warn(&done.warnings);
+    Ok(())
+}
+
+fn change(args: &Change, verb: &str) -> Result<(), Failure> {
+    post(&args.control, &args.name, verb, args.because.clone(), args.json)
+}
+
+fn post(
+    control: &ControlArgs,
+    name: &AgentName,
+    verb: &str,
+    because: Option<String>,
+    json: bool,
+) -> Result<(), Failure> {
+    let client = Client::new(control)?;
+    let path = format!("/v1/agents/{name}/{verb}");
+    let changed: Changed<Agent> = client.post(&path, &Because { because })?;
+    if json {
         return output::json(&changed);
     }
     output::line(format_args!(

@@ -196,7 +196,9 @@ pub(super) fn severity(text: &str) -> Result<Severity, String> {
 
 /// Reads a duration in days or smaller units.
 pub(super) fn days(text: &str) -> Result<std::time::Duration, String> {
-    let whole = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    let whole = text
+        .strip_suffix('d')
+        .and_then(|days| days.parse::<u64>().ok());
     match whole.filter(|days| (1..=36_500).contains(days)) {
         Some(days) => Ok(std::time::Duration::from_secs(days * 86_400)),
         None => super::duration(text).map_err(|_| "write it like `30d`, `12h` or `15m`".to_owned()),
@@ -210,7 +212,10 @@ fn list(args: &List) -> Result<(), Failure> {
         ("task", args.task.map(|task| task.to_string())),
         ("server", args.server.as_ref().map(ToString::to_string)),
         ("rule", args.rule.clone()),
-        ("severity", args.severity.map(|severity| severity.to_string())),
+        (
+            "severity",
+            args.severity.map(|severity| severity.to_string()),
+        ),
         ("incident", args.incident.map(|id| id.to_string())),
     ];
     let mut findings: Vec<Finding> = client.list("/v1/findings", &filters, args.limit)?;
@@ -259,7 +264,9 @@ fn list(args: &List) -> Result<(), Failure> {
     }
 }
 
-const HEADING: [&str; 7] = ["finding", "time", "severity", "rule", "agent", "incident", "what"];
+const HEADING: [&str; 7] = [
+    "finding", "time", "severity", "rule", "agent", "incident", "what",
+];
 
 fn row(finding: &Finding) -> Vec<String> {
     vec![
@@ -272,7 +279,10 @@ fn row(finding: &Finding) -> Vec<String> {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
-        finding.incident.map(|id| id.to_string()).unwrap_or_default(),
+        finding
+            .incident
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         visible(&finding.explanation),
     ]
 }
@@ -328,7 +338,10 @@ fn sheet(finding: &Finding) -> Result<(), Failure> {
     add("OWASP", asi);
     add(
         "ATLAS",
-        finding.atlas.as_ref().map(|atlas| atlas.as_str().to_owned()),
+        finding
+            .atlas
+            .as_ref()
+            .map(|atlas| atlas.as_str().to_owned()),
     );
     add("incident", finding.incident.map(|id| id.to_string()));
     if let Some(said) = &finding.feedback {

@@ -153,7 +153,10 @@ fn list(args: &List) -> Result<(), Failure> {
     let status = (!args.all).then(|| IncidentStatus::Open.as_str().to_owned());
     let filters = [
         ("agent", args.agent.as_ref().map(ToString::to_string)),
-        ("severity", args.severity.map(|severity| severity.to_string())),
+        (
+            "severity",
+            args.severity.map(|severity| severity.to_string()),
+        ),
         ("status", status),
     ];
     let mut incidents: Vec<Incident> = client.list("/v1/incidents", &filters, args.limit)?;

@@ -4,19 +4,23 @@ pub(crate) mod agent;
 pub(crate) mod annotate;
 pub(crate) mod approvals;
 pub(crate) mod audit;
+pub(crate) mod blast_radius;
 pub(crate) mod canary;
 pub(crate) mod check;
 pub(crate) mod enroll;
 pub(crate) mod findings;
+pub(crate) mod holds;
 pub(crate) mod incidents;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod mcp;
+pub(crate) mod playbook;
 pub(crate) mod risk;
 pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod shell;
+pub(crate) mod signals;
 pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod template;
@@ -65,6 +69,11 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Reload(args) => status::reload(&args),
         Command::Findings(args) => findings::run(&args),
         Command::Incidents(args) => incidents::run(&args),
+        Command::Playbook(args) => playbook::run(&args),
+        Command::BlastRadius(args) => blast_radius::run(&args),
+        Command::Signals(args) => signals::run(&args),
+        Command::Segment(args) => holds::segment(&args),
+        Command::Tool(args) => holds::tool(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Vault(args) => vault::run(&args),
         Command::Completion(args) => shell::completion(&args),
@@ -103,7 +112,7 @@ fn warn(warnings: &[String]) {
 }
 
 /// Reads a duration such as `15m` or `1h 30m`, of at least a second.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|span| Duration::try_from(span).ok())

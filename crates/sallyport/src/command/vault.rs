@@ -121,7 +121,7 @@ fn tasks(args: &List) -> Result<(), Failure> {
     let rows = tasks.iter().map(|kept| {
         vec![
             kept.task.to_string(),
-            kept.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+            kept.agent.to_string(),
             kept.payloads.to_string(),
             output::bytes(kept.bytes),
             condition(kept).to_owned(),

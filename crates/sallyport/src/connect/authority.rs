@@ -12,7 +12,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use identity::InstanceKey;
 use jiff::Timestamp;
-use model::{ServerName, TaskId};
+use model::{ApprovalId, ApprovalStatus, ServerName, TaskId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -116,6 +116,30 @@ impl Authority {
         let path = format!("/v1/tasks/{task}");
         let answer = self.manage(&path, "to see the task", None).await?;
         serde_json::from_slice(&answer).map_err(|error| unexpected("the task", &error))
+    }
+
+    /// What became of a request for approval, once it was decided or after so many seconds.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn decided(
+        &self,
+        request: ApprovalId,
+        seconds: u64,
+    ) -> Result<ApprovalStatus, Trouble> {
+        #[derive(Deserialize)]
+        struct Answer {
+            task: Decided,
+        }
+        #[derive(Deserialize)]
+        struct Decided {
+            status: ApprovalStatus,
+        }
+        let path = format!("/access/v1/requests/{request}?wait={seconds}");
+        let answer = self.manage(&path, "to see an approval", None).await?;
+        let answer: Answer = serde_json::from_slice(&answer)
+            .map_err(|error| unexpected("the approval", &error))?;
+        Ok(answer.task.status)
     }
 
     /// Says that the work of a task is done.

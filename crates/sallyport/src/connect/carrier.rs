@@ -1,6 +1,6 @@
 //! Carries messages of the client to the server, and what comes back to the client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway::mcp::agreement::LAST_EVENT;
@@ -8,6 +8,7 @@ use gateway::mcp::annotations::Annotations;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
+use model::ApprovalId;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -35,6 +36,14 @@ pub(super) struct Carrier {
     replacing: tokio::sync::Mutex<()>,
     annotations: Annotations,
     out: mpsc::Sender<Bytes>,
+}
+
+/// What became of an answer.
+enum Relayed {
+    /// It was delivered.
+    Delivered,
+    /// It says that a person must approve the request first, and was held back.
+    Asked { request: ApprovalId, answer: Bytes },
 }
 
 /// The answers that are still to come for what was sent.
@@ -98,6 +107,34 @@ impl Carrier {
     }
 
     async fn exchange(&self, line: &Line, awaited: &mut Awaited) -> Result<(), Trouble> {
+        let is_request = matches!(line.kind, Kind::Request { .. }) && !line.is_initialize();
+        let patience = self.channel.patience().filter(|_| is_request);
+        let end = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let relayed = self.exchange_once(line, awaited, end.is_some()).await?;
+            let Relayed::Asked { request, answer } = relayed else {
+                return Ok(());
+            };
+            output::note(format_args!(
+                "a person must approve a request first: `sallyport approvals show {request}`"
+            ));
+            let approved = match end {
+                Some(end) => self.channel.is_approved(request, end).await,
+                None => false,
+            };
+            // Approved, it is sent once more, and decided anew.
+            if !approved {
+                return self.deliver(answer, awaited).await;
+            }
+        }
+    }
+
+    async fn exchange_once(
+        &self,
+        line: &Line,
+        awaited: &mut Awaited,
+        holds: bool,
+    ) -> Result<Relayed, Trouble> {
         let session = self.session.number();
         let mut answer = self.post(line).await?;
         if answer.status() == StatusCode::NOT_FOUND
@@ -114,7 +151,19 @@ impl Carrier {
         {
             self.session.begin(&line.bytes, id, answer.headers());
         }
-        self.relay(answer, awaited).await
+        if holds && answer.status().is_success() && has_type(&answer, "application/json") {
+            let text = read(answer.into_body(), ANSWER).await?;
+            if let Some(request) = asked_for(&text) {
+                return Ok(Relayed::Asked {
+                    request,
+                    answer: text,
+                });
+            }
+            self.deliver_whole(text, awaited).await?;
+        } else {
+            self.relay(answer, awaited).await?;
+        }
+        Ok(Relayed::Delivered)
     }
 
     async fn post(&self, line: &Line) -> Result<Response<Incoming>, Trouble> {
@@ -167,8 +216,16 @@ impl Carrier {
                 .relay_stream(Stream::new(answer.into_body()), awaited)
                 .await;
         }
-        if has_type(&answer, "application/json") {
-            let text = read(answer.into_body(), ANSWER).await?;
+        let text = match has_type(&answer, "application/json") {
+            true => read(answer.into_body(), ANSWER).await?,
+            false => Bytes::new(),
+        };
+        self.deliver_whole(text, awaited).await
+    }
+
+    /// Delivers all that an answer says, which must be what was asked for.
+    async fn deliver_whole(&self, text: Bytes, awaited: &mut Awaited) -> Result<(), Trouble> {
+        if !text.is_empty() {
             self.deliver(text, awaited).await?;
         }
         if awaited.ids.is_empty() {
@@ -424,6 +481,15 @@ impl Awaited {
     }
 }
 
+/// The request for approval that a refusal of the gateway names, if it waits.
+fn asked_for(answer: &[u8]) -> Option<ApprovalId> {
+    let answer: Value = serde_json::from_slice(answer).ok()?;
+    let request = answer.pointer("/error/data/access_request/task")?;
+    let waits = request.get("status")?.as_str()? == "pending";
+    let id = ApprovalId::parse(request.get("id")?.as_str()?).ok()?;
+    waits.then_some(id)
+}
+
 /// The ids of the answers in a line.
 fn answers(line: &[u8]) -> Vec<Value> {
     #[derive(Deserialize)]
@@ -446,6 +512,21 @@ fn answers(line: &[u8]) -> Vec<Value> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn only_a_refusal_that_waits_for_a_person_is_held() {
+        let id = "apr_0190b6a0000070008000000000000000";
+        let refusal = |status: &str| {
+            let task = json!({ "id": id, "status": status });
+            let data = json!({ "access_request": { "task": task } });
+            json!({ "id": 1, "error": { "code": 403, "message": "", "data": data } }).to_string()
+        };
+        let found = asked_for(refusal("pending").as_bytes());
+        assert_eq!(found.map(|id| id.to_string()).as_deref(), Some(id));
+        assert_eq!(asked_for(refusal("denied").as_bytes()), None);
+        assert_eq!(asked_for(br#"{"id":1,"result":{}}"#), None);
+        assert_eq!(asked_for(b"x"), None);
+    }
 
     #[test]
     fn answers_are_told_from_requests_of_the_server() {

@@ -8,7 +8,7 @@ use gateway::{Body, full};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use model::TaskId;
+use model::{ApprovalId, ApprovalStatus, TaskId};
 
 use super::authority::{Authority, Token, wanted_nonce};
 use super::http::Http;
@@ -16,6 +16,11 @@ use super::trouble::Trouble;
 
 /// Who answers on this way.
 pub(super) const GATEWAY: &str = "the gateway";
+
+/// How long one request about an approval waits, in seconds.
+const ASKED_FOR: u64 = 20;
+/// How long to wait at least between two of them.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// The way to one protected server, under one task.
 pub(super) struct Channel {
@@ -30,6 +35,8 @@ pub(super) struct Channel {
     token: tokio::sync::Mutex<Option<Token>>,
     /// What the gateway last wanted to see in proofs (RFC 9449 §9).
     nonce: Mutex<Option<String>>,
+    /// How long a request is held that a person must approve; not at all if absent.
+    patience: Option<Duration>,
 }
 
 impl Channel {
@@ -50,7 +57,20 @@ impl Channel {
             ends_at,
             token,
             nonce,
+            patience: None,
         }
+    }
+
+    /// Holds requests that a person must approve until that is decided, for so long at most.
+    #[must_use]
+    pub(super) fn holding(mut self, patience: Option<Duration>) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How long requests are held that a person must approve.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     /// Sends one request; resolves when the head of the answer is there. A nonce that is asked for
@@ -166,6 +186,29 @@ impl Channel {
         }
         let token = self.token().await?;
         self.authority.password(&self.resource, &token)
+    }
+
+    /// Waits until a person has decided a request for approval, or until a moment; says whether it was
+    /// approved. What cannot be found out was not.
+    pub(super) async fn is_approved(&self, request: ApprovalId, end: Instant) -> bool {
+        loop {
+            let left = end.saturating_duration_since(Instant::now()).as_secs();
+            let asked = Instant::now();
+            match self.authority.decided(request, left.min(ASKED_FOR)).await {
+                Ok(status) if status == ApprovalStatus::Pending => {}
+                Ok(status) => return status == ApprovalStatus::Approved,
+                Err(trouble) => {
+                    crate::output::note(format_args!("{request} cannot be looked at: {trouble}"));
+                }
+            }
+            if left == 0 {
+                return false;
+            }
+            // Where nobody answers at once, nobody is asked all the time.
+            if asked.elapsed() < ASKED_AGAIN {
+                tokio::time::sleep(ASKED_AGAIN).await;
+            }
+        }
     }
 
     /// Says that the work of the task is done.

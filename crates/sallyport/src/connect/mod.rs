@@ -112,6 +112,9 @@ pub(crate) struct Args {
     /// Listen here for plain HTTP or PostgreSQL clients, and print the URL to give them; port 0 is any
     #[arg(long, value_name = "ADDRESS|DIR", value_parser = At::parse)]
     listen: Option<At>,
+    /// Hold an MCP request that a person must approve until that is decided, for so long at most
+    #[arg(long, value_name = "DURATION", value_parser = crate::command::duration)]
+    wait_for_approval: Option<Duration>,
     /// The instance's folder, by default ~/.sallyport/instance
     #[arg(long, value_name = "DIR", env = "SALLYPORT_INSTANCE")]
     instance: Option<PathBuf>,
@@ -186,7 +189,7 @@ fn to_server(args: &Args) -> Result<(), Failure> {
         let lines = stdio::read_lines(std::io::stdin());
         let (out, out_ended) = stdio::write_lines(std::io::stdout());
         connect(
-            channel,
+            channel.holding(args.wait_for_approval),
             complete,
             lines,
             out,

@@ -93,6 +93,11 @@ impl DataDir {
         self.path.join("vault.key")
     }
 
+    /// Evidence that was collected.
+    pub(super) fn evidence(&self) -> PathBuf {
+        self.path.join("evidence")
+    }
+
     /// The audit log.
     pub(super) fn log(&self) -> PathBuf {
         log_dir(&self.path)

@@ -25,7 +25,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use audit::AuditLog;
-use control::{Actor, Control, ControlSettings, Engine, EngineParts, OperatorToken, Settings};
+use control::{
+    Actor, Control, ControlSettings, Engine, EngineParts, OperatorToken, Responder, Settings, Signals as SharedSignals, Teller,
+};
 use gateway::caller::Authenticator;
 use gateway::front::{Front, Settings as FrontSettings};
 use gateway::live::Live;
@@ -134,6 +136,8 @@ struct Running {
     front: Arc<Front>,
     control: Arc<Control>,
     reload: Arc<Reload>,
+    responder: Arc<Responder>,
+    shared_signals: Arc<SharedSignals>,
     listeners: [Bound; 2],
     databases: Arc<Databases>,
     database_listener: Option<Bound>,
@@ -301,6 +305,20 @@ impl Running {
             .await
             .map_err(|error| Failure::new(error.to_string()))?;
         llm.remember(kept, answers::Answers::start(store.clone()));
+        let teller = Teller::new(&config.response)
+            .map_err(|error| Failure::new(error.to_string()).hint(error.remedy()))?;
+        let responder = Responder::new(
+            Arc::clone(&engine),
+            config.response.clone(),
+            setup.playbooks.clone(),
+            teller,
+            data.log(),
+            data.evidence(),
+        );
+        let shared_signals =
+            SharedSignals::open(Arc::clone(&engine), &config.signals, &config.servers, &config.limits)
+                .await
+                .map_err(|error| Failure::new(error.to_string()))?;
         let reload = Arc::new(Reload::new(
             setup,
             read.texts,
@@ -315,7 +333,14 @@ impl Running {
                 proxy_listener.as_ref(),
             ),
             Arc::clone(&databases),
+            Arc::clone(&responder),
+            Arc::clone(&shared_signals),
         ));
+        let asked = Arc::clone(&reload);
+        responder.reload_with(Arc::new(move || {
+            let reload = Arc::clone(&asked);
+            Box::pin(async move { reload.now(Actor::Sallyport).await })
+        }));
         let asked = Arc::clone(&reload);
         let control = Arc::new(Control::new(
             Arc::clone(&engine),
@@ -326,6 +351,8 @@ impl Running {
                     let reload = Arc::clone(&asked);
                     Box::pin(async move { reload.now(Actor::Operator).await })
                 })),
+                responder: Some(Arc::clone(&responder)),
+                signals: Some(Arc::clone(&shared_signals)),
             },
         ));
         Ok(Self {
@@ -338,6 +365,8 @@ impl Running {
             front,
             control,
             reload,
+            responder,
+            shared_signals,
             listeners,
             databases,
             database_listener,
@@ -358,6 +387,8 @@ impl Running {
             front,
             control,
             reload,
+            responder,
+            shared_signals,
             listeners,
             databases,
             database_listener,
@@ -414,6 +445,9 @@ impl Running {
             let (engine, stop) = (Arc::clone(&engine), stop_engine.clone());
             async move { engine.run(stop).await }
         });
+        let stop_responses = CancellationToken::new();
+        let responses = responder.start(stop_responses.clone());
+        let signalling = shared_signals.start(stop_responses.clone());
         let watching = tokio::spawn(watch_files(Arc::clone(&reload)));
         tracing::info!(
             control = config.control.base_url(),
@@ -442,6 +476,9 @@ impl Running {
             let _ = serving.await;
             stop_control.cancel();
             let _ = controlling.await;
+            stop_responses.cancel();
+            let _ = responses.await;
+            let _ = signalling.await;
             stop_engine.cancel();
             let _ = housekeeping.await;
             for door in doors.iter() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use control::api::Reloaded;
-use control::{Actor, Engine, ReloadError};
+use control::{Actor, Engine, ReloadError, Responder, Signals, Teller};
 use gateway::front::Settings;
 use jiff::Timestamp;
 use model::config::{Config, Proxy};
@@ -30,6 +30,8 @@ pub(super) struct Reload {
     doors: Doors,
     settings: Arc<ArcSwap<Settings>>,
     databases: Arc<Databases>,
+    responder: Arc<Responder>,
+    signals: Arc<Signals>,
     /// One reload at a time.
     state: Mutex<State>,
 }
@@ -56,6 +58,8 @@ impl Reload {
         settings: Arc<ArcSwap<Settings>>,
         certificates: Vec<Renewable>,
         databases: Arc<Databases>,
+        responder: Arc<Responder>,
+        signals: Arc<Signals>,
     ) -> Self {
         let state = State {
             config: setup.config,
@@ -69,6 +73,8 @@ impl Reload {
             doors,
             settings,
             databases,
+            responder,
+            signals,
             state: Mutex::new(state),
         }
     }
@@ -161,12 +167,21 @@ impl Reload {
             }
             _ => None,
         };
+        // Its secrets are read too, so it can turn out not to work as servers can.
+        let teller = Teller::new(&setup.config.response)
+            .map_err(|error| ReloadError::Failed(error.to_string()))?;
+        let config = &setup.config;
+        let signals = Signals::prepare(&config.signals, &config.servers, &config.limits)
+            .map_err(|error| ReloadError::Failed(error.to_string()))?;
         doors::reload(&self.doors, &setup.config).map_err(ReloadError::Mistakes)?;
         match self.engine.reload(actor, engine_setup(&setup)).await {
             Ok(reloaded) => {
                 let rules = inspection_rules(&setup);
                 self.engine.pipeline().inspection().set_rules(rules);
                 self.engine.live().set_annotated(setup.annotations);
+                let response = setup.config.response.clone();
+                self.responder.configure(response, setup.playbooks, teller);
+                self.signals.configure(signals);
                 self.engine
                     .live()
                     .approvals()

@@ -22,8 +22,12 @@ impl Reading {
                 .zip(config)
                 .and_then(|(name, config)| config.servers.get(name));
             let wrong = match (found, &server) {
-                (Some(server), _) if server.kind == ServerKind::Mcp => None,
-                (Some(_), _) => Some("only MCP servers have tools to annotate".to_owned()),
+                (Some(server), _) if matches!(server.kind, ServerKind::Mcp | ServerKind::Http) => {
+                    None
+                }
+                (Some(_), _) => {
+                    Some("only MCP servers and HTTP APIs have something to annotate".to_owned())
+                }
                 (None, Some(_)) if config.is_none() => None,
                 (None, _) => Some(format!("there is no server `{}`", stem.escape_debug())),
             };
@@ -37,6 +41,15 @@ impl Reading {
             };
             match toml_text::read(&file, &text, |text| Annotations::parse(&file, text)) {
                 Ok(annotations) => {
+                    if let Some(server) = found
+                        && let Some(wrong) = misplaced(&annotations, server.kind)
+                    {
+                        let mistake = Mistake::new(&file, wrong).hint(
+                            "write `[tools.NAME]` for an MCP server, and `[endpoints.\"POST /path\"]` \
+                             for an HTTP API",
+                        );
+                        self.remarks.push(mistake.into());
+                    }
                     annotated.extend(server.map(|server| (server, Arc::new(annotations))));
                 }
                 Err(mistakes) => self.remarks.extend(mistakes.into_iter().map(Remark::from)),
@@ -44,4 +57,16 @@ impl Reading {
         }
         annotated
     }
+}
+
+/// What is annotated that such a server does not have.
+fn misplaced(annotations: &Annotations, kind: ServerKind) -> Option<String> {
+    let is_endpoint = |name: &&str| name.split_once(' ').is_some_and(|(_, path)| path.starts_with('/'));
+    let other = annotations
+        .tools()
+        .find(|name| is_endpoint(name) != (kind == ServerKind::Http))?;
+    Some(match kind {
+        ServerKind::Http => format!("`{}` is no endpoint", other.escape_debug()),
+        _ => format!("`{}` is an endpoint, and the server has tools", other.escape_debug()),
+    })
 }

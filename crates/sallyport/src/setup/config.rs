@@ -8,12 +8,14 @@ use model::config::{Config, Confine, Fallback, Listener, Secret, Server, ServerK
 use model::name::ServerName;
 
 use super::Remark;
+use super::approvals;
 use super::asked;
 use super::confine;
 use super::http2;
 use super::watching;
 use super::proxy;
 use super::remarks::Remarks;
+use super::signals;
 use super::vault;
 
 /// Checks everything about a configuration that its format cannot say.
@@ -52,7 +54,9 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
         }
     }
     checking.limits(config);
+    approvals::check(&mut checking.remarks, config);
     watching::check(&mut checking.remarks, config);
+    signals::check(&mut checking.remarks, config);
     vault::check(&mut checking.remarks, config);
     for (index, pattern) in config.redaction.patterns.iter().enumerate() {
         if let Err(error) = regex::Regex::new(pattern) {
@@ -524,6 +528,14 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         fix(&mut tls.cert);
         fix(&mut tls.key);
     }
+    config.signals.secrets_mut().for_each(fix_secret);
+    for channel in config.response.channels.values_mut() {
+        channel.secrets_mut().for_each(fix_secret);
+    }
+    let rotations = config.response.rotations.values_mut();
+    rotations
+        .filter_map(|rotation| rotation.secret.as_mut())
+        .for_each(fix_secret);
     for server in config.servers.values_mut() {
         if !server.command.is_empty() {
             let directory = folder.join(server.directory.take().unwrap_or_default());

@@ -3,12 +3,15 @@
 //! here; `serve` refuses to start, or to reload, when there is a mistake in it.
 
 mod annotations;
+mod approvals;
 mod asked;
 mod config;
 mod confine;
 mod http2;
 mod proxy;
+mod playbooks;
 mod remarks;
+mod signals;
 pub(crate) mod rules;
 mod templates;
 mod toml_text;
@@ -27,6 +30,8 @@ use policy::Policies;
 
 use crate::failure::Failure;
 
+pub(crate) use playbooks::bundled as bundled_playbooks;
+
 /// A gateway's whole setup, free of mistakes.
 #[derive(Clone)]
 pub(crate) struct Setup {
@@ -42,6 +47,8 @@ pub(crate) struct Setup {
     pub policies: Arc<Policies>,
     /// The rules of the content detectors, compiled.
     pub scanner: Arc<Scanner>,
+    /// The playbooks, those that come with the program too.
+    pub playbooks: control::Playbooks,
 }
 
 /// How bad a remark is.
@@ -105,7 +112,7 @@ impl Read {
 const FILE_BYTES: u64 = 4 << 20;
 
 /// Reads the configuration file, and beside it `pins.toml` and the folders `templates`, `annotations`,
-/// `rules` and `policies`.
+/// `rules`, `playbooks` and `policies`.
 pub(crate) fn read(file: &Path) -> Read {
     let mut reading = Reading::default();
     let folder = folder_of(file);
@@ -115,6 +122,7 @@ pub(crate) fn read(file: &Path) -> Read {
     let annotations = reading.annotations(&folder.join("annotations"), config.as_ref());
     let policies = reading.policies(&folder.join("policies"));
     let scanner = reading.rules(&folder.join("rules"));
+    let playbooks = reading.playbooks(&folder.join("playbooks"), file, config.as_ref());
     if let Some(config) = &config {
         reading.remarks.extend(templates::unused_servers(
             file,
@@ -140,6 +148,7 @@ pub(crate) fn read(file: &Path) -> Read {
             annotations,
             policies: Arc::new(policies),
             scanner,
+            playbooks,
         }),
         _ => None,
     };

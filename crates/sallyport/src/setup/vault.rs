@@ -30,7 +30,8 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
     }
     let narrower = [
         ("task_bytes", vault.task_bytes, vault.payload_bytes as u64, "payload_bytes"),
-        ("total_bytes", vault.total_bytes, vault.task_bytes, "task_bytes"),
+        ("agent_bytes", vault.agent_bytes, vault.task_bytes, "task_bytes"),
+        ("total_bytes", vault.total_bytes, vault.agent_bytes, "agent_bytes"),
     ];
     for (name, value, least, of) in narrower {
         if value < least {
@@ -78,8 +79,9 @@ mod tests {
         for bad in [
             "keep_days = 0",
             "payload_bytes = 0",
-            "payload_bytes = 100000000\ntask_bytes = 1000000000",
+            "payload_bytes = 100000000",
             "task_bytes = 5",
+            "agent_bytes = 10000000",
             "total_bytes = 10000000",
         ] {
             assert_eq!(of(bad, sealed).len(), 1, "{bad}");

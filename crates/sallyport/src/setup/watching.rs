@@ -71,15 +71,15 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
             "leave it out to have 24",
         );
     }
-    if risk.received_most > 99 {
+    if risk.light_most > 99 {
         remarks.mistake(
-            &["monitor", "risk", "received_most"],
-            "`received_most` must be between 0 and 99",
+            &["monitor", "risk", "light_most"],
+            "`light_most` must be between 0 and 99",
             "leave it out to have 40",
         );
-    } else if risk.received_most >= 70 {
+    } else if risk.light_most >= 70 {
         remarks.advice(
-            &["monitor", "risk", "received_most"],
+            &["monitor", "risk", "light_most"],
             "whoever can write what an agent reads can then drive up its score at will",
             "keep it below the threshold of your policies, such as 40",
         );
@@ -141,7 +141,7 @@ mod tests {
         let wrong = found(
             "[monitor]\ndenials = 0\nspreading = 1\nkeep_days = 0\n\
              [monitor.servers.nowhere]\nsensitive = true\n\
-             [monitor.risk]\nhalf_life_hours = 0\nreceived_most = 100\n\
+             [monitor.risk]\nhalf_life_hours = 0\nlight_most = 100\n\
              [monitor.risk.points]\nlow = 50\n",
         );
         let lines: Vec<usize> = wrong.iter().map(|(line, _)| *line).collect();
@@ -161,7 +161,9 @@ mod tests {
              [monitor.servers]\npayroll = { sensitive = true }\n",
         );
         assert!(
-            advice.iter().any(|(_, what)| what.contains("no server is `external`")),
+            advice
+                .iter()
+                .any(|(_, what)| what.contains("no server is `external`")),
             "{advice:?}"
         );
     }

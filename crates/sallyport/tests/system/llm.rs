@@ -27,6 +27,10 @@ models = ["fast", "smollm2"]
 [[allow]]
 server = "claude"
 models = ["smollm2"]
+
+[[allow]]
+server = "vectors"
+models = ["smollm2"]
 "#;
 
 /// Where the packages are.
@@ -43,8 +47,13 @@ struct Model {
 
 impl Model {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(arguments: &[&str]) -> Self {
         let mut child = Command::new(home().join("venv/bin/python"))
             .arg(packages::folder("llm").join("model.py"))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -67,8 +76,8 @@ impl Drop for Model {
     }
 }
 
-/// A gateway in front of the model, over both surfaces.
-async fn gateway(model: &Model) -> Gateway {
+/// A gateway in front of the model, over both surfaces, and of `more`.
+async fn gateway(model: &Model, more: &str) -> Gateway {
     let url = &model.url;
     let servers = format!(
         "[servers.ai]\nkind = \"llm\"\nurl = \"{url}/v1\"\n\
@@ -76,7 +85,7 @@ async fn gateway(model: &Model) -> Gateway {
          [servers.ai.llm.prices.\"*\"]\ninput_usd_per_million = 0.15\noutput_usd_per_million = 0.6\n\
          [servers.claude]\nkind = \"llm\"\nurl = \"{url}\"\n\
          [servers.claude.llm]\nsurface = \"anthropic\"\n\
-         [servers.claude.llm.prices.\"*\"]\ninput_usd_per_million = 3\noutput_usd_per_million = 15\n"
+         [servers.claude.llm.prices.\"*\"]\ninput_usd_per_million = 3\noutput_usd_per_million = 15\n{more}"
     );
     let setup = Setup::new().and(&servers);
     setup.template("chat", CHAT).start().await
@@ -130,8 +139,15 @@ fn check_openai(seen: &Value) {
     );
 }
 
+fn check_embeddings(seen: &Value, vectors: u64) {
+    assert_eq!(seen["vectors"], vectors, "{seen}");
+    assert!(seen["dimensions"].as_u64().unwrap() > 100, "{seen}");
+    assert!(seen["tokens"].as_u64().unwrap() > 5, "{seen}");
+    refused(&seen["denied"], "PermissionDeniedError", 403, "not_granted");
+}
+
 fn check_anthropic(seen: &Value) {
-    spoke(seen, &["message", "stream"]);
+    spoke(seen, &["message", "stream", "helper"]);
     refused(&seen["denied"], "PermissionDeniedError", 403, "not_granted");
     refused(
         &seen["stranger"],
@@ -144,16 +160,24 @@ fn check_anthropic(seen: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
     let model = Model::start();
-    let gateway = gateway(&model).await;
+    let embedder = Model::with(&["--embeddings"]);
+    let vectors = format!(
+        "[servers.vectors]\nkind = \"llm\"\nurl = \"{}/v1\"\n\
+         [servers.vectors.llm.prices.\"*\"]\ninput_usd_per_million = 0.02\n",
+        embedder.url
+    );
+    let gateway = gateway(&model, &vectors).await;
     let agent = gateway.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;
     let (ai, ai_key) = token(&agent, "ai", &task).await;
     let (claude, claude_key) = token(&agent, "claude", &task).await;
+    let (vectors, vectors_key) = token(&agent, "vectors", &task).await;
     let plan = json!({
+        "embeddings": { "url": format!("{vectors}/v1"), "key": vectors_key },
         "openai": { "url": format!("{ai}/v1"), "key": ai_key },
         "anthropic": { "url": claude, "key": claude_key },
         "model": "smollm2", "denied": "gpt-x",
-        "clients": ["openai", "anthropic", "agents", "langgraph"],
+        "clients": ["openai", "anthropic", "embeddings", "agents", "langgraph"],
     });
     let seen = packages::carry_out(python(), &plan).await;
     check_openai(&seen["openai"]);
@@ -166,6 +190,14 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
     );
     check_anthropic(&seen["anthropic"]);
     assert_eq!(seen["anthropic"]["models"], json!(["smollm2"]));
+    assert_eq!(
+        seen["anthropic"]["helper"],
+        seen["anthropic"]["helper_final"]
+    );
+    assert!(seen["anthropic"]["helper_tokens"].as_u64().unwrap() > 0);
+    check_embeddings(&seen["embeddings"], 3);
+    let apart = seen["embeddings"]["apart"].as_f64().unwrap();
+    assert!(apart < 0.01, "both encodings say the same: {seen}");
     assert!(
         seen["anthropic"]["counted"].as_u64().unwrap() > 12,
         "{seen}"
@@ -174,11 +206,13 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
     spoke(&seen["langgraph"], &["whole", "stream"]);
     let plan = json!({
         "openai": plan["openai"], "anthropic": plan["anthropic"],
-        "model": "smollm2", "denied": "gpt-x", "clients": ["openai", "anthropic"],
+        "embeddings": plan["embeddings"], "model": "smollm2", "denied": "gpt-x",
+        "clients": ["openai", "anthropic", "embeddings"],
     });
     let typescript = packages::carry_out(typescript(), &plan).await;
     check_openai(&typescript["openai"]);
     check_anthropic(&typescript["anthropic"]);
+    check_embeddings(&typescript["embeddings"], 2);
 
     let records = gateway.records();
     let results = || records.iter().filter(|record| record["event"] == "result");
@@ -199,7 +233,7 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revoking_a_task_cuts_what_a_real_model_is_writing() {
     let model = Model::start();
-    let gateway = gateway(&model).await;
+    let gateway = gateway(&model, "").await;
     let agent = gateway.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;
     let (ai, key) = token(&agent, "ai", &task).await;

@@ -8,15 +8,21 @@
 )]
 
 mod a2a;
+mod approvals;
 mod attacks;
 mod clients;
 mod confinement;
 mod crash;
 mod disk;
+mod inspection;
 mod lifecycle;
 mod llm;
 mod operation;
 mod postgres;
 mod proxy;
+mod response;
+mod signals;
 mod support;
+mod watch;
+mod vault;
 mod web;

@@ -1,8 +1,10 @@
 //! The forward proxy: real clients that know nothing but HTTPS_PROXY, and attackers that write every byte.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -58,13 +60,17 @@ connect = true
 struct Desk {
     gateway: Gateway,
     agent: Agent,
+    /// The address of the proxy, and its URL.
     proxy: String,
+    url: String,
     pki: Pki,
     crm: Api,
     clear: Api,
     opaque: Api,
     narrow: Api,
     hidden: Api,
+    /// How often each API was asked what it has seen, by its port.
+    asked: Mutex<BTreeMap<u16, u64>>,
 }
 
 impl Desk {
@@ -73,10 +79,23 @@ impl Desk {
     }
 
     async fn with(more: &str) -> Self {
-        let pki = Pki::new();
+        Self::at(Pki::new(), free_address(), "http", more).await
+    }
+
+    /// One whose proxy speaks TLS.
+    async fn encrypted() -> Self {
+        let (pki, address) = (Pki::new(), free_address());
+        let [cert, key] = pki.identity();
+        let more = format!(
+            "public_url = \"https://localhost:{}\"\ntls = {{ cert = {cert:?}, key = {key:?} }}\n",
+            address.port()
+        );
+        Self::at(pki, address, "https", &more).await
+    }
+
+    async fn at(pki: Pki, proxy: SocketAddr, scheme: &str, more: &str) -> Self {
         let [crm, opaque, narrow, hidden] = [(); 4].map(|()| Api::secure(&pki));
         let clear = Api::clear();
-        let proxy = free_address();
         let ca = format!("ca = {:?}", pki.authority());
         let url = |api: &Api| format!("https://localhost:{}/v1", api.port);
         let mut setup = Setup::new();
@@ -102,6 +121,10 @@ impl Desk {
         Self {
             agent: gateway.agent("clerk-1").await,
             gateway,
+            url: match scheme {
+                "https" => format!("https://localhost:{}", proxy.port()),
+                _ => format!("http://{proxy}"),
+            },
             proxy: proxy.to_string(),
             pki,
             crm,
@@ -109,11 +132,12 @@ impl Desk {
             opaque,
             narrow,
             hidden,
+            asked: Mutex::default(),
         }
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.proxy)
+        self.url.clone()
     }
 
     async fn task(&self) -> String {
@@ -154,8 +178,15 @@ impl Desk {
         (head(&mut stream), stream)
     }
 
-    /// How many requests an API has seen, asked directly.
+    /// How many requests an API has seen besides this question, asked directly.
     fn seen(&self, api: &Api) -> u64 {
+        let asked = *self
+            .asked
+            .lock()
+            .unwrap()
+            .entry(api.port)
+            .and_modify(|times| *times += 1)
+            .or_insert(1);
         let stream = TcpStream::connect(("127.0.0.1", api.port)).unwrap();
         let request = "GET /v1/count HTTP/1.1\r\nhost: localhost\r\n\r\n";
         let (_, body) = if api.port == self.clear.port {
@@ -169,15 +200,25 @@ impl Desk {
             answer(&mut stream)
         };
         let count: Value = serde_json::from_str(&body).unwrap();
-        count["count"].as_u64().unwrap() - 1
+        count["count"].as_u64().unwrap() - asked
     }
 
     /// Runs a program behind `sallyport connect proxy`.
     fn behind_proxy(&self, program: &[&str], input: &str) -> std::process::Output {
+        self.behind_proxy_with(&[], program, input)
+    }
+
+    fn behind_proxy_with(
+        &self,
+        arguments: &[&str],
+        program: &[&str],
+        input: &str,
+    ) -> std::process::Output {
         let mut child = Command::new(SALLYPORT)
             .args(["connect", "proxy", "--template", "clerk"])
             .args(["--param", "customer=7", "--instance"])
             .arg(self.agent.folder())
+            .args(arguments)
             .arg("--")
             .args(program)
             .stdin(Stdio::piped())
@@ -319,7 +360,9 @@ async fn curl_and_websockets_go_through_it_and_exit_codes_come_back() {
     let program = [python.to_str().unwrap(), script.to_str().unwrap()];
     let output = desk.behind_proxy(&program, &socket.to_string());
     let results: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(results[0]["error"].is_null() || results[0]["error"].as_str().unwrap().contains("Protocol"), "{results:?}");
+    // The API sends back the very bytes that came, which is how a client must send and no server may.
+    let echoed = results[0]["error"].as_str().unwrap();
+    assert!(echoed.contains("incorrect masking"), "{results:?}");
     assert!(results[1]["error"].as_str().unwrap().contains("404"), "{results:?}");
     assert_eq!(desk.intents("WEBSOCKET /feed").len(), 1);
     let exit = desk.behind_proxy(&["sh", "-c", "exit 7"], "");
@@ -447,6 +490,8 @@ async fn targets_that_two_could_read_differently_lead_nowhere() {
     }
     let good = format!("CONNECT LocalHost:{port} HTTP/1.1");
     assert_eq!(status(&good, &host), 200, "case means nothing");
+    let old = format!("CONNECT localhost:{port} HTTP/1.0");
+    assert_eq!(status(&old, ""), 200, "old clients send no Host");
     for more in [
         "host: evil.example\r\n".to_owned(),
         format!("host: localhost:{port}\r\nhost: evil.example\r\n"),
@@ -563,6 +608,33 @@ async fn a_tunnel_that_is_looked_into_is_for_one_host_and_one_task() {
     assert_eq!(answer(&mut stream).0, 403);
 }
 
+/// Python's own client: CONNECT of HTTP/1.0 without a Host, and a verifier that demands all of RFC 5280.
+const STRICT: &str = r#"
+import base64, http.client, json, ssl, sys
+proxy, port, token, authority = sys.argv[1:]
+context = ssl.create_default_context(cafile=authority)
+context.verify_flags |= ssl.VERIFY_X509_STRICT
+client = http.client.HTTPSConnection(proxy, context=context)
+basic = base64.b64encode(f"agent:{token}".encode()).decode()
+client.set_tunnel("localhost", int(port), {"Proxy-Authorization": f"Basic {basic}"})
+client.request("GET", "/v1/customers/7")
+print(json.load(client.getresponse())["ssn"])
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strict_verifier_takes_the_certificate_of_the_task() {
+    let desk = Desk::new().await;
+    let token = desk.token(&desk.task().await, false).await;
+    let file = desk.gateway.dir().join("task-ca.pem");
+    std::fs::write(&file, desk.authority(&token).await.body).unwrap();
+    let output = Command::new("python3")
+        .args(["-c", STRICT, &desk.proxy, &desk.crm.port.to_string(), &token])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "(redacted)", "{output:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_opaque_tunnel_is_one_action_to_its_own_host_whose_bytes_count() {
     let desk = Desk::new().await;
@@ -653,6 +725,51 @@ async fn a_revocation_closes_tunnels_of_both_kinds_and_what_streams_in_them() {
     let (after, _) = desk.connect(&local(&desk.crm), &token);
     assert!(matches!(after.status, 403 | 407), "{after:?}");
     assert!(matches!(desk.authority(&token).await.status, 403 | 407));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_ends_with_its_task() {
+    let desk = Desk::new().await;
+    let body = json!({ "template": "clerk", "parameters": { "customer": "7" }, "ttl_seconds": 4 });
+    let opened = desk.agent.manage("/v1/tasks", &body).await;
+    let task = opened.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(opened.json()["proxy"], desk.url());
+    let token = desk.token(&task, false).await;
+    let authority = desk.authority(&token).await.body;
+    let trusted = std::fs::read(desk.pki.authority()).unwrap();
+    let opened = [(&desk.crm, &authority[..]), (&desk.opaque, &trusted[..])].map(|(api, roots)| {
+        let target = local(api);
+        let (opened, stream) = desk.connect(&target, &token);
+        assert_eq!(opened.status, 200, "{opened:?}");
+        let mut stream = encrypt(stream, roots, "localhost").unwrap();
+        write!(stream, "GET /v1/stream HTTP/1.1\r\nhost: {target}\r\n\r\n").unwrap();
+        stream
+    });
+    for mut stream in opened {
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        assert!(all.starts_with(b"HTTP/1.1 200") && !all.ends_with(b"0\r\n\r\n"));
+    }
+    let (after, _) = desk.connect(&local(&desk.crm), &token);
+    assert!(matches!(after.status, 403 | 407), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_to_the_proxy_is_encrypted_where_it_must_be() {
+    let desk = Desk::encrypted().await;
+    let authority = desk.pki.authority();
+    let url = format!("https://{}/v1/customers/7", local(&desk.crm));
+    let output = desk.behind_proxy_with(
+        &["--ca", authority.to_str().unwrap()],
+        &["curl", "-sS", "--fail-with-body", &url],
+        "",
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("(redacted)"));
+    // Without the authority that its certificate is of, nothing is sent there.
+    let output = desk.behind_proxy(&["curl", "-sS", &url], "");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the gateway"), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

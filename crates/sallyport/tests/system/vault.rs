@@ -231,7 +231,7 @@ async fn without_hashes_the_log_says_nothing_of_content_and_a_full_vault_refuses
     assert!(vault.as_array().unwrap().is_empty());
 
     let full = "record_content = \"sealed\"\n[vault]\nwhen_full = \"refuse\"\npayload_bytes = 200\n\
-                task_bytes = 1000\ntotal_bytes = 100000";
+                task_bytes = 1000";
     let strict = gateway(full).await;
     let agent = strict.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;

@@ -18,6 +18,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use time::OffsetDateTime;
 use zeroize::Zeroize as _;
@@ -168,8 +169,8 @@ impl Authority {
             .map_err(NoCertificate::failed)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.0.serialized_der()));
-        let signing = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der)
-            .map_err(NoCertificate::failed)?;
+        let signing =
+            rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der).map_err(NoCertificate::failed)?;
         let certified = CertifiedKey::new(vec![certificate.der().clone()], signing);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -177,6 +178,9 @@ impl Authority {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Every tunnel begins anew: nothing is kept for clients that may never come back.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         Ok(config)
     }
 }
@@ -297,7 +301,8 @@ mod tests {
         let theirs = all.of(&other, hosts).unwrap();
         assert!(Arc::ptr_eq(
             &mine,
-            &all.of(&one, || unreachable!("it is there already")).unwrap()
+            &all.of(&one, || unreachable!("it is there already"))
+                .unwrap()
         ));
         for (of, name) in [
             ("api.example.org", "api.example.org"),

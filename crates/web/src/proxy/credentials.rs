@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gateway::Body;
 use gateway::caller::{Credentials, Unauthenticated};
 use gateway::problem::problem;
-use gateway::Body;
 use http::header::{HeaderName, PROXY_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use model::{Proof, TaskId};
@@ -181,10 +181,7 @@ mod tests {
     #[test]
     fn a_token_comes_in_one_of_three_ways() {
         let token = |scheme, task| Ok((scheme, "a.b.c".to_owned(), task));
-        assert_eq!(
-            read(&["Bearer a.b.c".into()]),
-            token(Proof::Bearer, false)
-        );
+        assert_eq!(read(&["Bearer a.b.c".into()]), token(Proof::Bearer, false));
         assert_eq!(read(&["dpop a.b.c".into()]), token(Proof::Dpop, false));
         for user in ["", "x", "someone@example.org"] {
             let shown = read(&[basic(&format!("{user}:a.b.c"))]);

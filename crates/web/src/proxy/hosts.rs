@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::caller::Caller;
 use http::Uri;
 use model::Task;
 use model::config::{Config, Proxy, Server, ServerKind};
@@ -132,22 +131,19 @@ impl Here {
         self.sites.iter().filter(|site| site.is_granted(task))
     }
 
-    /// The API that a path belongs to, and what of the path is behind its base: the one with the longest
-    /// base, and among equals the first one that the caller's task grants.
+    /// The API that a path belongs to, if the task grants it, and what of the path is behind its
+    /// base. It is the one with the longest base: where that one is not granted, no shorter one takes its
+    /// place. Among equals it is the first one that is granted.
     pub(crate) fn site<'a>(
         &self,
-        caller: &Caller,
+        task: &Task,
         secure: bool,
         path: &'a str,
     ) -> Option<(&Site, &'a str)> {
         let fitting = self.sites.iter().filter(|site| site.secure == secure);
-        let fitting = fitting.filter_map(|site| Some((site, site.behind(path)?)));
+        let mut fitting = fitting.filter_map(|site| Some((site, site.behind(path)?)));
         let longest = fitting.clone().map(|(site, _)| site.base.len()).max()?;
-        let mut equals = fitting.filter(|(site, _)| site.base.len() == longest);
-        let first = equals.clone().next();
-        equals
-            .find(|(site, _)| site.is_granted(caller.task.task()))
-            .or(first)
+        fitting.find(|(site, _)| site.base.len() == longest && site.is_granted(task))
     }
 }
 
@@ -173,4 +169,154 @@ fn others(server: &Server) -> impl Iterator<Item = Target> {
     let urls = server.url.iter().chain(fallbacks);
     urls.filter(move |_| is_other)
         .filter_map(|url| Target::of(&url.parse().ok()?).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway::upstream::webs;
+    use jiff::Timestamp;
+    use model::{TaskId, TaskStatus};
+    use serde_json::json;
+    use std::path::Path;
+
+    const SERVERS: &str = r#"
+        trust_domain = "a.example"
+        [proxy]
+        [servers.crm]
+        kind = "http"
+        url = "https://API.example/crm"
+        http = { routes = ["GET /x"] }
+        [servers.crm-admin]
+        kind = "http"
+        url = "https://api.example:443/crm/admin/"
+        http = { routes = ["GET /x"] }
+        [servers.crm-again]
+        kind = "http"
+        url = "https://api.example/crm"
+        http = { routes = ["GET /x"] }
+        [servers.seen]
+        kind = "http"
+        url = "https://seen.example"
+        http = { routes = ["GET /x"], inspect = true }
+        [servers.clear]
+        kind = "http"
+        url = "http://10.0.0.1:8080"
+        http = { routes = ["GET /x"] }
+        [servers.alone]
+        kind = "http"
+        url = "https://alone.example:8443/v1"
+        http = { routes = ["GET /x"] }
+        [servers.beside]
+        kind = "http"
+        url = "https://beside.example"
+        http = { routes = ["GET /x"] }
+        [servers.model]
+        kind = "llm"
+        url = "https://beside.example/v1"
+    "#;
+
+    fn hosts() -> Hosts {
+        let config = Config::parse(Path::new("t"), SERVERS).unwrap();
+        let webs = webs(&config, ServerKind::Http, |_| None).unwrap();
+        let api = |web| Arc::new(Api::new(web, &config.trust_domain).unwrap());
+        let apis: Vec<Arc<Api>> = webs.into_iter().map(api).collect();
+        Hosts::new(&config, apis.iter())
+    }
+
+    fn task(servers: &[&str]) -> Task {
+        let permissions: Vec<_> = servers
+            .iter()
+            .map(|name| json!({ "type": "sallyport_http", "server": name }))
+            .collect();
+        let grant = json!({ "permissions": permissions, "budget": {}, "proof": "dpop" });
+        Task {
+            id: TaskId::new(Timestamp::UNIX_EPOCH, [0; 10]),
+            agent: "clerk".parse().unwrap(),
+            instance: None,
+            parent: None,
+            template: "work".parse().unwrap(),
+            parameters: Default::default(),
+            purpose: String::new(),
+            grant: serde_json::from_value(grant).unwrap(),
+            opened_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::UNIX_EPOCH,
+            status: TaskStatus::Open,
+            ended_at: None,
+            ended_because: None,
+        }
+    }
+
+    fn at<'a>(hosts: &'a Hosts, target: &str) -> Option<&'a Here> {
+        hosts.at(&Target::parse(target).unwrap())
+    }
+
+    #[test]
+    fn only_the_hosts_and_ports_of_apis_are_anywhere() {
+        let hosts = hosts();
+        for (target, manner, shared) in [
+            ("api.example:443", Manner::Opaque, true),
+            ("seen.example:443", Manner::Terminated, false),
+            ("10.0.0.1:8080", Manner::Clear, false),
+            ("alone.example:8443", Manner::Opaque, false),
+            // A server of another kind is there too.
+            ("beside.example:443", Manner::Opaque, true),
+        ] {
+            let here = at(&hosts, target).unwrap();
+            assert_eq!(
+                (here.manner(), here.is_shared()),
+                (manner, shared),
+                "{target}"
+            );
+        }
+        for target in [
+            "api.example:80",
+            "alone.example:443",
+            "10.0.0.1:80",
+            "www.api.example:443",
+        ] {
+            assert!(at(&hosts, target).is_none(), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_longest_base_and_never_to_what_is_not_granted() {
+        let hosts = hosts();
+        let here = at(&hosts, "api.example:443").unwrap();
+        let found = |servers: &[&str], path| {
+            let site = here.site(&task(servers), true, path);
+            site.map(|(site, rest)| (site.api.web.name().to_string(), rest.to_owned()))
+        };
+        let is = |name: &str, rest: &str| Some((name.to_owned(), rest.to_owned()));
+        assert_eq!(found(&["crm", "crm-admin"], "/crm/x"), is("crm", "/x"));
+        assert_eq!(found(&["crm-again"], "/crm/x"), is("crm-again", "/x"));
+        assert_eq!(
+            found(&["crm", "crm-admin"], "/crm/admin/x"),
+            is("crm-admin", "/x")
+        );
+        assert_eq!(
+            found(&["crm"], "/crm/administrator"),
+            is("crm", "/administrator")
+        );
+        for (servers, path) in [
+            (&["crm"][..], "/crm/admin/x"),
+            (&["crm-admin"], "/crm/x"),
+            (&[], "/crm/x"),
+            (&["crm"], "/CRM/x"),
+            (&["crm"], "/%63rm/x"),
+            (&["crm"], "//crm/x"),
+            (&["crm"], "/crmx"),
+        ] {
+            assert_eq!(found(servers, path), None, "{servers:?} {path}");
+        }
+        assert!(here.site(&task(&["crm"]), false, "/crm/x").is_none());
+    }
+
+    #[test]
+    fn an_authority_is_for_what_is_looked_into_and_granted() {
+        let hosts = hosts();
+        let of = |servers: &[&str]| hosts.terminated(&task(servers)).len();
+        assert_eq!(of(&["seen", "clear", "alone"]), 1);
+        assert_eq!(of(&["clear", "alone"]), 0);
+    }
 }

@@ -53,11 +53,7 @@ impl Proxy {
         let Some(site) = site else {
             return Err(self.refuse(&endpoint, Some(&caller), &Refusal::nothing_at(&target)));
         };
-        let action = Action::new(
-            site.api.web.name().clone(),
-            "CONNECT",
-            Operation::Converse,
-        );
+        let action = Action::new(site.api.web.name().clone(), "CONNECT", Operation::Converse);
         let attempted = self.shared.pipeline.attempt(&caller, action).await;
         let mut permit = attempted.map_err(|refused| Box::new(denied(&refused)))?;
         let tls = match manner {

@@ -316,9 +316,9 @@ impl Proxy {
         )?;
         let apis = self.shared.apis.load_full();
         let here = granted(apis.hosts.at(&target), &caller);
-        let here = here.filter(|here| here.has_clear()).ok_or_else(|| {
-            self.refuse(&endpoint, Some(&caller), &Refusal::nothing_at(&target))
-        })?;
+        let here = here
+            .filter(|here| here.has_clear())
+            .ok_or_else(|| self.refuse(&endpoint, Some(&caller), &Refusal::nothing_at(&target)))?;
         let settings = self.settings.load_full();
         let from = (peer, settings);
         Ok(pass_on(&self.shared, &caller, here, false, request, from).await)
@@ -357,11 +357,11 @@ async fn pass_on(
     (peer, settings): (SocketAddr, Arc<Settings>),
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    let Some((site, rest)) = here.site(caller, secure, &path) else {
+    let Some((site, rest)) = here.site(caller.task.task(), secure, &path) else {
         let refusal = Refusal::new(
             StatusCode::NOT_FOUND,
             Rule::ProtocolViolation,
-            "no API of the configuration has this path",
+            "no API that the task grants has this path",
             "write the path as it is in the API's URL, plainly and with the same letters",
         );
         shared

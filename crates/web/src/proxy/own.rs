@@ -6,8 +6,9 @@ use gateway::{Body, full};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, PROXY_AUTHORIZATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use model::Rule;
+use jiff::Timestamp;
 use model::config::ServerKind;
+use model::{Rule, TaskStatus};
 
 use super::refusal::Refusal;
 use super::{METADATA, Proxy, Refused};
@@ -53,6 +54,15 @@ impl Proxy {
         let what = (request.method(), &AUTHORITY[1..]);
         let caller = self.authenticate(AUTHORITY, what, headers, &name)?;
         let task = caller.task.task();
+        if caller.task.status_at(Timestamp::now()) != TaskStatus::Open {
+            let refusal = Refusal::new(
+                StatusCode::FORBIDDEN,
+                Rule::TaskNotOpen,
+                "the task has ended, and its certification authority with it",
+                "open a new task",
+            );
+            return Err(self.refuse(AUTHORITY, Some(&caller), &refusal));
+        }
         let hosts = self.shared.apis.load().hosts.terminated(task);
         if hosts.is_empty() {
             let refusal = Refusal::new(
@@ -65,13 +75,12 @@ impl Proxy {
         }
         let made = self.shared.tunnels.authorities.of(task, || hosts);
         match made {
-            Ok(authority) => Ok(text(
-                "application/x-pem-file",
-                authority.pem().to_owned(),
-            )),
+            Ok(authority) => Ok(text("application/x-pem-file", authority.pem().to_owned())),
             Err(error) => {
                 tracing::error!(%error, "a task's certification authority");
-                Err(Box::new(Refusal::unreachable("the certificate cannot be made").response()))
+                Err(Box::new(
+                    Refusal::unreachable("the certificate cannot be made").response(),
+                ))
             }
         }
     }

@@ -36,7 +36,11 @@ fn each_form_of_a_target_means_one_thing() {
             host("API.example"),
             "tunnel api.example:443",
         ),
-        ("CONNECT [::1]:8443", host("[::1]:8443"), "tunnel [::1]:8443"),
+        (
+            "CONNECT [::1]:8443",
+            host("[::1]:8443"),
+            "tunnel [::1]:8443",
+        ),
         (
             "GET http://api.example/a?b",
             host("api.example"),

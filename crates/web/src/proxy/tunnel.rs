@@ -198,7 +198,9 @@ impl Tunnel {
                     // It fails when the client is gone, who then needs no words.
                     let _ = client.write_all(&hello::UNRECOGNIZED_NAME).await;
                     let _ = client.shutdown().await;
-                    format!("the tunnel was opened for `{target}`, but TLS in it names another host")
+                    format!(
+                        "the tunnel was opened for `{target}`, but TLS in it names another host"
+                    )
                 }
                 Ok(Err(hello::NoHello::Gone)) => return End::Client,
                 Ok(Err(error)) => error.to_string(),

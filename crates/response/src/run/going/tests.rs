@@ -292,3 +292,26 @@ fn a_value_that_is_missing_fails_the_step_before_anything_is_done() {
     assert_eq!(run.state, State::Failed);
     assert!(run.visits[0].note.contains("__evidence__"), "{run:?}");
 }
+
+#[test]
+fn loops_within_loops_end() {
+    let mut steps = json!({
+        id("start", 1): { "type": "start", "on_completion": id("while-condition", 2) },
+        id("end", 9): { "type": "end" },
+    });
+    for n in 2..9 {
+        let inner = match n {
+            8 => id("end", 9),
+            n => id("while-condition", n + 1),
+        };
+        steps[id("while-condition", n)] = json!({
+            "type": "while-condition", "condition": "__agent__:value != ''",
+            "on_true": inner, "on_completion": id("end", 9),
+        });
+    }
+    let playbook = playbook(steps, None);
+    let mut run = begin(&playbook, "high");
+    run.dry = true;
+    run.go_on(&playbook, &automatic(), Timestamp::UNIX_EPOCH);
+    assert!(run.state.is_over());
+}

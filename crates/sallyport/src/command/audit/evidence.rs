@@ -25,8 +25,12 @@ was kept elsewhere shows that it is the right log.
 Examples:
   sallyport audit verify
   sallyport audit verify --checkpoint checkpoint-2026-11-23
-  sallyport audit verify --dir /evidence/log --vkey log.vkey --json")]
+  sallyport audit verify --dir /evidence/log --vkey log.vkey --json
+  sallyport audit verify --evidence run_019a-0-0.evidence.json --vkey log.vkey")]
 pub(super) struct VerifyArgs {
+    /// Verify the records in a file of evidence instead, without the log
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["checkpoint", "dir"])]
+    evidence: Option<PathBuf>,
     /// A checkpoint of this log that was kept elsewhere
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
@@ -58,6 +62,9 @@ pub(super) struct CheckpointArgs {
 
 /// Verifies the log.
 pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
+    if let Some(file) = &args.evidence {
+        return super::bundle::verify(file, args.vkey.as_ref(), args.json);
+    }
     let reader = args.log.open(args.vkey.clone())?;
     let kept = args
         .checkpoint

@@ -1,5 +1,6 @@
 //! `sallyport audit`: the log, read straight from its files, whether Sallyport runs or not.
 
+mod bundle;
 mod evidence;
 mod proof;
 mod read;

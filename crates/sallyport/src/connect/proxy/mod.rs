@@ -21,6 +21,7 @@ use model::{TaskId, TemplateName};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio_util::sync::CancellationToken;
 
 use super::authority::{Authority, Opened, Wanted};
@@ -39,13 +40,13 @@ use onward::Onward;
 /// Arguments of `sallyport connect proxy`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-With a command, it runs it with the environment that makes its HTTP go through the proxy, and ends with it
-and with its exit code. Without one, it prints the environment and serves until it is told to end.
+A command is run with the environment that makes its HTTP go through the proxy; its exit code is
+this one's. Without one, the environment is printed, and the proxy serves until it is told to end.
 
 Examples:
   sallyport connect proxy --template refund --param invoice=4711 -- python agent.py
   sallyport connect proxy --template refund --param invoice=4711
-  sallyport connect proxy --task task_0190b6a0000070008000000000000000 --listen 127.0.0.1:9000 --json")]
+  sallyport connect proxy --task task_0190b6a0000070008000000000000000 --json")]
 pub(crate) struct Args {
     /// Open a task from this template, and complete it at the end
     #[arg(long, value_name = "NAME", required_unless_present = "task")]
@@ -211,10 +212,17 @@ async fn carry(args: &Args, local: &Arc<Local>) -> Result<(), Failure> {
 /// Waits for a program, and passes on a request to end.
 async fn wait(mut child: Child) -> Result<ExitStatus, Failure> {
     let failed = |error| Failure::new(format!("the program cannot be waited for: {error}"));
-    let told = signal()?;
-    tokio::select! {
-        status = child.wait() => return status.map_err(failed),
-        () = told => {}
+    // A terminal interrupts both; what that means is the program's business.
+    let mut interrupt = listen(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = listen(SignalKind::terminate()).map_err(failed)?;
+    let mut hangup = listen(SignalKind::hangup()).map_err(failed)?;
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map_err(failed),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => break,
+        }
     }
     if let Some(id) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
         // It fails when the program has ended by itself meanwhile.

@@ -36,6 +36,7 @@ impl Running {
             task: None,
             listen: None,
             instance: None,
+            wait_for_approval: None,
             ca: None,
         };
         let way = open(&args, http, authority, &gateway).await.unwrap();

@@ -43,6 +43,11 @@ impl Pki {
         self.path("ca.pem")
     }
 
+    /// The files with the certificate for `localhost` and its key.
+    pub(crate) fn identity(&self) -> [PathBuf; 2] {
+        ["cert.pem", "key.pem"].map(|name| self.path(name))
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -57,7 +62,7 @@ pub(crate) struct Api {
 impl Api {
     /// Over TLS, as `localhost`.
     pub(crate) fn secure(pki: &Pki) -> Self {
-        Self::start(&[pki.path("cert.pem"), pki.path("key.pem")])
+        Self::start(&pki.identity())
     }
 
     /// In the clear.

@@ -1,0 +1,326 @@
+//! What a person must let through, from the refusal to the use, with a real server and the real commands.
+
+use serde_json::{Value, json};
+
+use crate::support::agent::{Agent, Token};
+use crate::support::http::{Answer, Call};
+use crate::support::sdk::time_server;
+use crate::support::{Gateway, Setup};
+
+const CLOCK: &str = r#"
+description = "Tell the time somewhere"
+agents = ["*"]
+ttl = "10m"
+
+[[allow]]
+server = "clock"
+tools = ["get_current_time"]
+"#;
+
+/// The same, with words that the template fixes and a parameter that it trusts.
+const FIXED: &str = r#"
+description = "Tell the time in Rome and one more place"
+agents = ["*"]
+ttl = "10m"
+purpose = "Tell the time in Europe/Rome"
+
+[parameters.place]
+pattern = "[A-Za-z/]+"
+trusted = true
+
+[[allow]]
+server = "clock"
+tools = ["get_current_time"]
+"#;
+
+/// The same, with a person each time.
+const ASKING: &str = r#"
+description = "Tell the time when somebody says so"
+agents = ["*"]
+ttl = "10m"
+
+[[allow]]
+server = "clock"
+tools = ["get_current_time"]
+approval = "always"
+"#;
+
+const ANNOTATIONS: &str = "[tools.get_current_time]\nsinks = { timezone = \"path\" }\n";
+
+async fn clock() -> Gateway {
+    let server = time_server();
+    let server: Vec<&str> = server.iter().map(String::as_str).collect();
+    let gateway = Setup::new()
+        .stdio("clock", &server)
+        .and("[approvals]\nwaiting_per_task = 4\n")
+        .template("clock", CLOCK)
+        .template("fixed", FIXED)
+        .template("asking", ASKING)
+        .start()
+        .await;
+    let folder = gateway.dir().join("annotations");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("clock.toml"), ANNOTATIONS).unwrap();
+    assert!(gateway.run(&["check"]).status.success());
+    assert!(gateway.run(&["reload"]).status.success());
+    gateway
+}
+
+const PURPOSE: &str = "Tell the time in Europe/Paris";
+
+/// A task that the agent opens itself, with words of its own.
+async fn own_task(agent: &Agent, template: &str) -> String {
+    let parameters = match template {
+        "fixed" => json!({ "place": "Asia/Tokyo" }),
+        _ => json!({}),
+    };
+    let body = json!({ "template": template, "parameters": parameters, "purpose": PURPOSE });
+    let answer = agent.manage("/v1/tasks", &body).await;
+    assert!(answer.is_success(), "{answer:?}");
+    answer.json()["id"].as_str().unwrap().to_owned()
+}
+
+async fn tell(agent: &Agent, token: &Token, place: &str) -> Value {
+    agent
+        .call(token, "get_current_time", json!({ "timezone": place }))
+        .await
+}
+
+fn told(answer: &Value) -> bool {
+    answer.get("result").is_some()
+}
+
+/// The request that a refusal names.
+fn requested(answer: &Value) -> String {
+    let id = &answer["error"]["data"]["access_request"]["task"]["id"];
+    id.as_str()
+        .unwrap_or_else(|| panic!("{answer}"))
+        .to_owned()
+}
+
+/// What became of a request, as its agent learns it.
+async fn status(gateway: &Gateway, agent: &Agent, id: &str) -> Answer {
+    let fields = [("resource", gateway.control.as_str()), ("scope", "tasks")];
+    let token = agent.ask_token(&fields, true).await.json();
+    let token = token["access_token"].as_str().unwrap();
+    let url = format!("{}/access/v1/requests/{id}", gateway.control);
+    Call::get(&url)
+        .header("authorization", &format!("DPoP {token}"))
+        .header("dpop", &agent.proof("GET", &url, Some(token)))
+        .send()
+        .await
+        .unwrap()
+}
+
+fn approvals(gateway: &Gateway, arguments: &[&str]) -> Value {
+    let mut all = vec!["approvals"];
+    all.extend_from_slice(arguments);
+    all.push("--json");
+    gateway.run_json(&all)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_lets_one_call_through_and_everything_is_on_record() {
+    let gateway = clock().await;
+    let agent = gateway.agent("triage").await;
+    let task = own_task(&agent, "clock").await;
+    let token = agent.token("clock", &task, true).await;
+    let refused = tell(&agent, &token, "Europe/Paris").await;
+    assert_eq!(
+        refused["error"]["data"]["rule"], "provenance",
+        "what the agent said when it opened its task vouches for nothing: {refused}"
+    );
+    let id = requested(&refused);
+    assert_eq!(requested(&tell(&agent, &token, "Europe/Paris").await), id);
+
+    // What the person sees.
+    let listed = approvals(&gateway, &["list"]);
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!(listed[0]["arguments"]["timezone"], "Europe/Paris");
+    let shown = gateway.run(&["approvals", "show", &id]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for says in ["triage", PURPOSE, "tool get_current_time", "timezone = Europe/Paris", "untrusted"] {
+        assert!(shown.contains(says), "{says}: {shown}");
+    }
+
+    // The agent can watch, and not decide.
+    assert_eq!(status(&gateway, &agent, &id).await.json()["task"]["status"], "pending");
+    let by_itself = agent
+        .manage(&format!("/v1/approvals/{id}/approve"), &json!({}))
+        .await;
+    assert_eq!(by_itself.status, 403, "{by_itself:?}");
+    let stranger = gateway.agent("stranger").await;
+    assert_eq!(status(&gateway, &stranger, &id).await.status, 404);
+    assert_eq!(status(&gateway, &agent, &id).await.json()["task"]["status"], "pending");
+
+    let approved = approvals(
+        &gateway,
+        &["approve", &id, "--by", "ada", "--because", "a city is no harm"],
+    );
+    assert_eq!(approved["uses_left"], 1);
+    let seen = status(&gateway, &agent, &id).await.json();
+    assert_eq!(seen["task"]["status"], "approved");
+    assert_eq!(seen["result"]["mode"], "reevaluate");
+    assert_eq!(seen["result"]["approval"]["id"], id.as_str());
+    assert!(gateway.run(&["approvals", "wait", &id]).status.success());
+    let again = gateway.run(&["approvals", "approve", &id]);
+    assert!(!again.status.success(), "it is decided already");
+
+    assert!(!told(&tell(&agent, &token, "Europe/Rome").await), "another value");
+    assert!(told(&tell(&agent, &token, "Europe/Paris").await));
+    let used_up = tell(&agent, &token, "Europe/Paris").await;
+    let next = requested(&used_up);
+    assert_ne!(next, id, "once is once: a person is asked anew");
+    approvals(&gateway, &["deny", &next, "--because", "enough"]);
+    let denied = tell(&agent, &token, "Europe/Paris").await;
+    assert!(denied["error"]["data"].get("access_request").is_none());
+    assert!(
+        denied["error"]["message"].as_str().unwrap().contains("refused it"),
+        "{denied}"
+    );
+
+    let records = gateway.records();
+    let change = |name: &str| {
+        let found = records
+            .iter()
+            .find(|record| record["change"] == name && record["subject"] == id.as_str());
+        found.unwrap_or_else(|| panic!("no {name}")).clone()
+    };
+    let asked = change("approval.requested");
+    assert_eq!(asked["details"]["asked"][0]["argument"], "/timezone");
+    let decided = change("approval.approved");
+    assert_eq!(decided["actor"], "operator");
+    assert_eq!(decided["details"]["by"], "ada");
+    let uses: Vec<_> = records
+        .iter()
+        .filter(|record| record["approval"] == id.as_str() && record["permitted"] == true)
+        .collect();
+    assert_eq!(uses.len(), 1);
+    assert_eq!(
+        uses[0]["provenance"]["annotations"].as_str().map(str::len),
+        Some(32)
+    );
+    gateway.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_words_count_depends_on_who_says_them() {
+    let gateway = clock().await;
+    let agent = gateway.agent("triage").await;
+    let opened = gateway.run_json(&[
+        "task", "open", "--agent", "triage", "--template", "clock", "--purpose", PURPOSE, "--json",
+    ]);
+    let token = agent.token("clock", opened["id"].as_str().unwrap(), true).await;
+    assert!(told(&tell(&agent, &token, "Europe/Paris").await), "the operator said so");
+    assert!(!told(&tell(&agent, &token, "Europe/Rome").await));
+
+    let task = own_task(&agent, "fixed").await;
+    let token = agent.token("clock", &task, true).await;
+    assert!(told(&tell(&agent, &token, "Europe/Rome").await), "the template says so");
+    assert!(told(&tell(&agent, &token, "Asia/Tokyo").await), "the template trusts the parameter");
+    assert!(!told(&tell(&agent, &token, "Europe/Paris").await), "the agent said so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approvals_survive_a_restart_and_not_their_task() {
+    let mut gateway = clock().await;
+    let agent = gateway.agent("triage").await;
+    let task = own_task(&agent, "clock").await;
+    let token = agent.token("clock", &task, true).await;
+    let id = requested(&tell(&agent, &token, "Europe/Paris").await);
+    let waiting = requested(&tell(&agent, &token, "Europe/Rome").await);
+    approvals(
+        &gateway,
+        &["approve", &id, "--uses", "3", "--below", "timezone=Europe"],
+    );
+    assert!(told(&tell(&agent, &token, "Europe/Berlin").await), "in the set");
+    assert!(!told(&tell(&agent, &token, "Asia/Tokyo").await), "not in the set");
+
+    gateway.restart().await;
+    let token = agent.token("clock", &task, true).await;
+    assert!(told(&tell(&agent, &token, "Europe/Paris").await));
+    assert!(told(&tell(&agent, &token, "Europe/Madrid").await));
+    let third = tell(&agent, &token, "Europe/Madrid").await;
+    assert!(!told(&third), "one use was before the restart, two were after it");
+    assert_eq!(
+        requested(&tell(&agent, &token, "Europe/Rome").await),
+        waiting,
+        "what waited still does"
+    );
+    assert!(
+        third["error"]["message"].as_str().unwrap().contains("than is remembered"),
+        "that something was forgotten is said: {third}"
+    );
+
+    agent.complete(&task).await;
+    let late = gateway.run(&["approvals", "approve", &waiting]);
+    assert!(!late.status.success());
+    let shown = approvals(&gateway, &["show", &waiting]);
+    assert_eq!(shown["status"], "cancelled");
+    assert_eq!(approvals(&gateway, &["list"]), json!([]));
+    gateway.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_and_a_raised_level_want_a_person_too() {
+    let gateway = clock().await;
+    let agent = gateway.agent("triage").await;
+    let opened = |template: &str| {
+        let task = gateway.run_json(&[
+            "task", "open", "--agent", "triage", "--template", template, "--purpose", PURPOSE,
+            "--json",
+        ]);
+        task["id"].as_str().unwrap().to_owned()
+    };
+    let (asking, plain) = (opened("asking"), opened("clock"));
+    let asking = agent.token("clock", &asking, true).await;
+    let refused = tell(&agent, &asking, "Europe/Paris").await;
+    assert_eq!(refused["error"]["data"]["rule"], "approval_needed");
+    approvals(&gateway, &["approve", &requested(&refused), "--any-call", "--uses", "2"]);
+    assert!(told(&tell(&agent, &asking, "Europe/Paris").await));
+    assert!(
+        !told(&tell(&agent, &asking, "Europe/Rome").await),
+        "any call, but nothing that nobody vouches for"
+    );
+    assert!(told(&tell(&agent, &asking, "Europe/Paris").await));
+    assert!(!told(&tell(&agent, &asking, "Europe/Paris").await));
+
+    let plain = agent.token("clock", &plain, true).await;
+    assert!(told(&tell(&agent, &plain, "Europe/Paris").await));
+    let raise = |level: &str| {
+        let arguments = ["level", level, "--agent", "triage", "--because", "odd"];
+        approvals(&gateway, &arguments)
+    };
+    assert_eq!(raise("all")["level"], "all");
+    let refused = tell(&agent, &plain, "Europe/Paris").await;
+    assert_eq!(refused["error"]["data"]["rule"], "approval_needed");
+    assert_eq!(approvals(&gateway, &["level"])[0]["agent"], "triage");
+    raise("usual");
+    assert!(told(&tell(&agent, &plain, "Europe/Paris").await));
+    assert_eq!(approvals(&gateway, &["level"]), json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_cannot_flood_people() {
+    let gateway = clock().await;
+    let agent = gateway.agent("triage").await;
+    let task = own_task(&agent, "clock").await;
+    let token = agent.token("clock", &task, true).await;
+    let mut refused = Value::Null;
+    for n in 0..10 {
+        refused = tell(&agent, &token, &format!("Europe/City{n}")).await;
+    }
+    assert_eq!(approvals(&gateway, &["list"]).as_array().unwrap().len(), 4);
+    assert!(
+        refused["error"]["message"].as_str().unwrap().contains("wait for a person already"),
+        "{refused}"
+    );
+    // What the agent takes back makes room, and is not decided.
+    let id = approvals(&gateway, &["list"])[0]["id"].as_str().unwrap().to_owned();
+    let cancelled = agent
+        .manage(&format!("/access/v1/requests/{id}/cancel"), &json!({}))
+        .await;
+    assert_eq!(cancelled.json()["task"]["status"], "cancelled", "{cancelled:?}");
+    requested(&tell(&agent, &token, "Europe/Paris").await);
+    assert!(!gateway.run(&["approvals", "approve", &id]).status.success());
+}
