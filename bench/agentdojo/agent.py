@@ -123,20 +123,14 @@ def run(world, opened, name, user_task, injection_task=None, early=False, varian
     before = environment.model_copy(deep=True)
     calls = [(call.function, dict(call.args)) for call in user_task.ground_truth(environment)]
     today = getattr(getattr(environment, "calendar", None), "current_day", None)
-    gate = opened(name, user_task.PROMPT, today, [tool for tool, _ in calls])
+    gate = opened(name, user_task.PROMPT, today, [tool for tool, _ in calls], runtime, environment)
 
     def call(tool, arguments, approve, refused):
-        verdict, why = gate.decide(tool, arguments)
+        result, verdict, why = gate.call(tool, arguments, approve)
         if verdict == "ask" and approve:
             outcome.asked.append((tool, why))
         elif verdict is not None:
             refused.append((verdict, tool, why))
-            return None
-        try:
-            result = plain(runtime.run_function(environment, tool, arguments, raise_on_error=True)[0])
-        except Exception as error:  # what a tool says about wrong arguments is a result too
-            result = {"isError": True, "content": [{"type": "text", "text": str(error)}]}
-        gate.forwarded(tool, arguments, result)
         return result
 
     def judge(variants):

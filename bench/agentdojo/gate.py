@@ -4,6 +4,8 @@ import json
 import subprocess
 from collections import Counter
 
+from agent import plain
+
 
 class Judge:
     """The engine of crates/provenance, as a child process that answers line by line."""
@@ -47,7 +49,8 @@ FULL = LAYERS[-1]
 class Gate:
     """One task behind one layer."""
 
-    def __init__(self, layer, judge, server, task, purpose, today, scope, role, changing):
+    def __init__(self, layer, judge, server, task, purpose, today, scope, role, changing, runtime, environment):
+        self.runtime, self.environment = runtime, environment
         self.layer, self.judge, self.server, self.task = layer, judge, server, task
         self.tools = {"all": None, "role": role, "task": set(scope)}[layer.tools]
         # As a template would say it: so many calls of each tool that changes something.
@@ -67,6 +70,19 @@ class Gate:
             if not answer["accepted"]:
                 return "ask", answer["says"]
         return None, ""
+
+    def call(self, tool, arguments, approve):
+        """The result, and what became of the call: `None`, `deny` or `ask`, with the reason. What is asked goes on
+        if it is approved."""
+        verdict, why = self.decide(tool, arguments)
+        if verdict is not None and not (verdict == "ask" and approve):
+            return None, verdict, why
+        try:
+            result = plain(self.runtime.run_function(self.environment, tool, arguments, raise_on_error=True)[0])
+        except Exception as error:  # what a tool says about wrong arguments is a result too
+            result = {"isError": True, "content": [{"type": "text", "text": str(error)}]}
+        self.forwarded(tool, arguments, result)
+        return result, verdict, why
 
     def forwarded(self, tool, arguments, result):
         if self.left is not None and tool in self.changing:

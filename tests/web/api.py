@@ -2,7 +2,7 @@
 
 GET /customers/ID     what was received, with fields that agents must not see
 POST /orders          what was received, with the body
-GET /count            how many requests were received in all
+GET /count            how many requests were received in all, those for /uploaded aside
 GET /stream           a line each 20 milliseconds, without end
 GET /away, /here      redirects: out of the API, and within it
 GET /session          an answer with a cookie and a challenge
@@ -63,8 +63,10 @@ class Api(BaseHTTPRequestHandler):
         }
 
     def do_GET(self):
-        seen = self.received()
         path = self.path.split("?")[0]
+        if path == "/v1/uploaded":
+            return self.reply(200, UPLOADED)
+        seen = self.received()
         if self.headers.get("upgrade"):
             return self.feed()
         if path == "/v1/count":
@@ -77,8 +79,6 @@ class Api(BaseHTTPRequestHandler):
             return self.reply(302, {}, [("location", "/v1/customers/7?x=1")])
         if path == "/v1/session":
             return self.reply(200, {}, [("set-cookie", "session=1"), ("www-authenticate", "Basic")])
-        if path == "/v1/uploaded":
-            return self.reply(200, UPLOADED)
         if path == "/v1/flood":
             return self.flood()
         if path == "/v1/forbidden":

@@ -62,7 +62,11 @@ mod tests {
         for _ in 0..10 {
             company.came(company.wanted().min(64));
         }
-        assert_eq!(company.wanted(), 64, "a full group is not waited for longer");
+        assert_eq!(
+            company.wanted(),
+            64,
+            "a full group is not waited for longer"
+        );
         let mut grown = 0;
         for _ in 0..170 {
             grown += usize::from(company.wanted() > 64);

@@ -19,6 +19,7 @@
 
 mod bundle;
 mod checkpoint;
+mod company;
 pub mod disk;
 mod error;
 mod hash;

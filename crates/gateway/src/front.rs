@@ -438,6 +438,22 @@ mod tests {
     }
 
     #[test]
+    fn pages_may_send_what_the_sdks_of_providers_send() {
+        let response = preflight();
+        let allowed = response.headers()[ACCESS_CONTROL_ALLOW_HEADERS].to_str();
+        let allowed: Vec<&str> = allowed.unwrap().split(',').map(str::trim).collect();
+        for name in [
+            "authorization",
+            "dpop",
+            "x-api-key",
+            "anthropic-version",
+            "x-stainless-lang",
+        ] {
+            assert!(allowed.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_not_there() {
         let of = |method: &str, path: &str| {
             let request = Request::builder()

@@ -107,7 +107,8 @@ impl Refusal {
         }
     }
 
-    /// The provider gave no answer that can be passed on. Never 401 or 403: those are the gateway's.
+    /// The provider gave no answer that can be passed on; it may be tried again, as SDKs do with one that
+    /// they cannot reach themselves. Never 401 or 403: those are the gateway's.
     pub(crate) fn upstream(decision: DecisionId, reason: impl Into<String>) -> Self {
         let mut refusal = Self::new(
             StatusCode::BAD_GATEWAY,
@@ -116,7 +117,14 @@ impl Refusal {
             "try again later; an operator finds the details in the log",
         );
         refusal.decision = Some(decision);
+        refusal.retry = true;
         refusal
+    }
+
+    /// Trying again would be in vain.
+    pub(crate) fn for_good(mut self) -> Self {
+        self.retry = false;
+        self
     }
 
     /// The text for people.

@@ -45,7 +45,12 @@ pub(crate) enum Said {
     /// That it has no room, or fails: another one may be asked.
     Failure(Response<Incoming>),
     /// Nothing that can be passed on, in words that name no address and no secret.
-    Nothing { reason: String, was_sent: bool },
+    Nothing {
+        reason: String,
+        was_sent: bool,
+        /// Whether it may be otherwise the next time.
+        passes: bool,
+    },
 }
 
 /// Why there is no answer.
@@ -70,6 +75,7 @@ pub(crate) async fn ask(
     };
     let said = match sent {
         Err(error) => Said::Nothing {
+            passes: true,
             was_sent: error == UpstreamError::Timeout,
             reason: error.to_string(),
         },
@@ -87,6 +93,7 @@ fn judge(address: &Address, response: Response<Incoming>) -> Said {
     let nothing = |reason: &str| Said::Nothing {
         reason: reason.to_owned(),
         was_sent: false,
+        passes: false,
     };
     let compressed = response
         .headers()
@@ -115,6 +122,7 @@ fn judge(address: &Address, response: Response<Incoming>) -> Said {
         return Said::Nothing {
             reason: "the provider's answer is compressed, though that was not asked for".to_owned(),
             was_sent: true,
+            passes: false,
         };
     }
     if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
@@ -142,7 +150,7 @@ impl Exchange {
             let decision = self.account.permit().decision();
             self.account.finish(Ended::NotForwarded);
             let reason = "no address of this server has the model";
-            return Err(Refusal::upstream(decision, reason));
+            return Err(Refusal::upstream(decision, reason).for_good());
         }
         // Whoever ends the task waits for this, and nothing leaves without it.
         let leave = self
@@ -169,7 +177,7 @@ impl Exchange {
 
     async fn try_each(&mut self, addresses: &[Arc<Address>]) -> Result<Response<Incoming>, Failed> {
         let signal = self.signal();
-        let mut told = String::new();
+        let (mut told, mut may_pass) = (String::new(), false);
         for (position, address) in addresses.iter().enumerate() {
             let outgoing = self.outgoing(address);
             self.account.stage = Stage::Sent;
@@ -187,7 +195,12 @@ impl Exchange {
                     return Ok(response);
                 }
                 Said::Failure(_) => self.account.stage = Stage::Waiting,
-                Said::Nothing { reason, was_sent } => {
+                Said::Nothing {
+                    reason,
+                    was_sent,
+                    passes,
+                } => {
+                    may_pass = passes;
                     if was_sent {
                         // It may have read all, and written all: the budget errs on the side of less.
                         let amount = self.account.meter.all();
@@ -202,7 +215,12 @@ impl Exchange {
             }
         }
         let decision = self.account.permit().decision();
-        Err(Failed::Refused(Refusal::upstream(decision, told)))
+        let refusal = Refusal::upstream(decision, told);
+        Err(Failed::Refused(if may_pass {
+            refusal
+        } else {
+            refusal.for_good()
+        }))
     }
 
     fn outgoing(&self, address: &Address) -> Outgoing {

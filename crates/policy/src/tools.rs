@@ -77,7 +77,9 @@ impl ServerTools {
             match standing.quarantined {
                 Some(quarantined) if quarantined.hash == *hash => true,
                 // What goes back to what was approved is well again, if the other was rejected.
-                Some(quarantined) => !quarantined.rejected && standing.approved.as_ref() == Some(hash),
+                Some(quarantined) => {
+                    !quarantined.rejected && standing.approved.as_ref() == Some(hash)
+                }
                 None => standing.approved.as_ref() == Some(hash),
             }
         })
@@ -102,7 +104,10 @@ mod tests {
     const A: DefinitionHash = [1; 32];
     const B: DefinitionHash = [2; 32];
 
-    fn standing(approved: Option<DefinitionHash>, other: Option<(DefinitionHash, bool)>) -> ToolStanding {
+    fn standing(
+        approved: Option<DefinitionHash>,
+        other: Option<(DefinitionHash, bool)>,
+    ) -> ToolStanding {
         ToolStanding {
             approved,
             quarantined: other.map(|(hash, rejected)| Quarantined { hash, rejected }),

@@ -198,6 +198,40 @@ impl Store {
         .collect()
     }
 
+    /// How many runs are not over.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn open_runs(&self) -> Result<u64, StoreError> {
+        let (count,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM playbook_runs WHERE over = 0")
+                .fetch_one(&self.readers)
+                .await?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// The latest runs of a playbook about something, at most 16.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn runs_about(
+        &self,
+        playbook: &str,
+        subject: &str,
+    ) -> Result<Vec<RunRow>, StoreError> {
+        sqlx::query(
+            "SELECT * FROM playbook_runs WHERE subject = $1 AND playbook = $2 \
+             ORDER BY id DESC LIMIT 16",
+        )
+        .bind(subject)
+        .bind(playbook)
+        .fetch_all(&self.readers)
+        .await?
+        .iter()
+        .map(run)
+        .collect()
+    }
+
     /// Throws away runs that are over and began longer than `keep` ago (the audit log still has them), and
     /// moments since when tokens are refused that are longer ago than any token lives.
     ///

@@ -628,3 +628,40 @@ async fn a_damaged_row_is_an_error_and_not_a_default() {
         "{read:?}"
     );
 }
+
+#[tokio::test]
+async fn answers_of_models_belong_to_open_tasks_and_only_the_latest_are_kept() {
+    let bench = bench().await;
+    let store = &bench.store;
+    store.insert_agent(&agent("a", 1)).await.unwrap();
+    let (one, two) = (task("a", 1), task("a", 2));
+    for task in [&one, &two] {
+        store.insert_task(task, b"salt", 0).await.unwrap();
+    }
+    let answer = |task: &Task, id: &str, tokens| store::StoredAnswer {
+        task: task.id,
+        server: model::ServerName::parse("ai").unwrap(),
+        id: id.to_owned(),
+        tokens,
+    };
+    let keep = async |answers: &[store::StoredAnswer], second| {
+        store.keep_answers(answers, 3, at(second)).await.unwrap();
+    };
+    let nobody = task("a", 9);
+    keep(&[answer(&one, "r1", 0), answer(&nobody, "r1", 1)], 1_100).await;
+    keep(&[answer(&one, "r1", 7), answer(&two, "r1", 8)], 1_101).await;
+    let kept = store.stored_answers(at(1_200)).await.unwrap();
+    assert_eq!(kept, [answer(&one, "r1", 7), answer(&two, "r1", 8)]);
+    keep(&[answer(&two, "r2", 1)], 1_102).await;
+    keep(&[answer(&two, "r3", 1)], 1_103).await;
+    let ids = |kept: Vec<store::StoredAnswer>| -> Vec<String> {
+        kept.into_iter().map(|answer| answer.id).collect()
+    };
+    let kept = store.stored_answers(at(1_200)).await.unwrap();
+    assert_eq!(ids(kept), ["r1", "r2", "r3"], "the oldest is forgotten");
+    store
+        .end_task(&two.id, TaskStatus::Completed, at(1_300), "done", None)
+        .await
+        .unwrap();
+    assert!(store.stored_answers(at(1_400)).await.unwrap().is_empty());
+}

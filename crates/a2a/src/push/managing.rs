@@ -1,7 +1,7 @@
 //! The requests about webhooks. Reading and listing are answered from what is kept here: the other agent
 //! knows none of it.
 
-use gateway::pipeline::{Digest, Permit};
+use gateway::pipeline::Permit;
 use http::{Response, StatusCode};
 use model::Operation;
 use model::record::Ended;
@@ -61,7 +61,7 @@ impl Visit {
             Binding::Rest => result,
         };
         let text = answer.to_string().into_bytes();
-        let mut digest = Digest::new(&self.caller.task);
+        let mut digest = permit.digest();
         digest.update(&text);
         permit.finish(Ended::Answered, digest);
         Ok(json_response(StatusCode::OK, text))

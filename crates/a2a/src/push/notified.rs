@@ -10,7 +10,6 @@ use gateway::caller::Caller;
 use gateway::front::Settings;
 use gateway::intake;
 use gateway::outbound::Post;
-use gateway::pipeline::Digest;
 use gateway::problem::problem;
 use gateway::resource::Route;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
@@ -211,7 +210,7 @@ impl Shared {
             headers: headers(hook),
             body: text.clone(),
         };
-        let mut digest = Digest::new(&caller.task);
+        let mut digest = permit.digest();
         digest.update(&text);
         let dispatch = permit.dispatch().map_err(|_| gone())?;
         let signal = permit.signal();

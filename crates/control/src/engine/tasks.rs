@@ -14,7 +14,9 @@ use policy::{Usage, World};
 use super::restriction::Restriction;
 use super::{Actor, Engine, EngineError, Restricted, parts, random, to_the_end};
 
-/// Longest purpose or reason, in characters.
+/// Longest purpose, in characters: what a user asks for is often a page of instructions.
+const PURPOSE: usize = 2_000;
+/// Longest reason, in characters.
 const WORDS: usize = 500;
 /// Most parameters of a task.
 const PARAMETERS: usize = 64;
@@ -62,7 +64,7 @@ impl Engine {
                     .to_owned(),
             });
         }
-        let purpose = words("purpose", &wanted.purpose)?;
+        let purpose = purpose(&wanted.purpose)?;
         let too_long = |value: &String| value.len() > PARAMETER_BYTES;
         if wanted.parameters.len() > PARAMETERS || wanted.parameters.values().any(too_long) {
             return Err(EngineError::invalid(format!(
@@ -453,10 +455,20 @@ fn opened(actor: &Actor, task: &Task) -> Record {
 
 /// Words that a person wrote: bounded, and without characters that could forge lines of a log.
 pub(crate) fn words(field: &str, text: &str) -> Result<String, EngineError> {
+    line(field, text, WORDS)
+}
+
+/// A purpose. What stands on several lines is put on one.
+fn purpose(text: &str) -> Result<String, EngineError> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    line("purpose", &lines.join(" "), PURPOSE)
+}
+
+fn line(field: &str, text: &str, most: usize) -> Result<String, EngineError> {
     let text = text.trim();
-    if text.chars().count() > WORDS || text.chars().any(char::is_control) {
+    if text.chars().count() > most || text.chars().any(char::is_control) {
         return Err(EngineError::invalid(format!(
-            "`{field}` is at most {WORDS} characters on one line"
+            "`{field}` is at most {most} characters without control characters"
         )));
     }
     Ok(text.to_owned())

@@ -23,6 +23,8 @@ pub(crate) const FORMAT: &str = "sallyport-evidence/1";
 /// Most records of one file, and most that are looked at for them, the latest first.
 const RECORDS: usize = 20_000;
 const LOOKED_AT: u64 = 2_000_000;
+/// How much evidence there may be in all, in bytes.
+const ALL_BYTES: u64 = 4 << 30;
 /// How long the checkpoint over the last records is waited for.
 const CHECKPOINT: Duration = Duration::from_secs(5);
 
@@ -195,6 +197,14 @@ impl Sought {
 impl Collecting {
     fn run(mut self) -> Result<usize, String> {
         let failed = |error: &dyn std::fmt::Display| error.to_string();
+        if let Some(folder) = self.file.parent()
+            && folder_bytes(folder) > ALL_BYTES
+        {
+            return Err(format!(
+                "there are 4 GiB of evidence in {} already: move what is old elsewhere",
+                folder.display()
+            ));
+        }
         let mut reader = audit::Reader::open(&self.log).map_err(|error| failed(&error))?;
         let begun = Instant::now();
         // The last record is covered by a checkpoint a moment after it was written.
@@ -247,6 +257,15 @@ impl Collecting {
         write(&self.file, &text).map_err(|error| failed(&error))?;
         Ok(count)
     }
+}
+
+/// How long the files of a folder are together; a folder that is not there is empty.
+fn folder_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|about| about.len())
+        .sum()
 }
 
 /// Writes a file that only this user can read, as a whole or not at all.

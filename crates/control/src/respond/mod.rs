@@ -1,6 +1,7 @@
 //! What is done about incidents: playbooks are begun, go on, wait for people and are recorded.
 //!
-//! - this file: runs, from their beginning to their end;
+//! - this file: runs, and what people say to them;
+//! - `beginning`: what begins a run, and what it is about;
 //! - `acts`: what each act does;
 //! - `evidence`: records with their proofs, in one file;
 //! - `telling`: webhooks, tickets and e-mail;
@@ -30,14 +31,13 @@ use crate::engine::{Actor, Engine, EngineError};
 use crate::http_api::Reloader;
 
 mod acts;
+mod beginning;
 pub(crate) mod evidence;
 mod reach;
 mod telling;
 
 pub use telling::{Teller, TellingError};
 
-/// Most runs that are not over.
-const OPEN: u32 = 200;
 /// How often runs are looked at that wait for a moment.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -65,6 +65,8 @@ pub struct Responder {
     reload: OnceLock<Reloader>,
     /// One at a time goes on with a run.
     going: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// When runs are to be looked at again by themselves.
+    looks: Mutex<HashMap<String, Timestamp>>,
     /// One beginning at a time, so that nothing is begun twice.
     beginning: tokio::sync::Mutex<()>,
 }
@@ -119,6 +121,7 @@ impl Responder {
             log_dir,
             reload: OnceLock::new(),
             going: Mutex::default(),
+            looks: Mutex::default(),
             beginning: tokio::sync::Mutex::default(),
         })
     }
@@ -153,13 +156,14 @@ impl Responder {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let mut changes = this.engine.watch().subscribe();
+            this.take_up().await;
             this.look_at_all().await;
             let mut tick = tokio::time::interval(TICK);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    _ = tick.tick() => this.go_on_with_all().await,
+                    _ = tick.tick() => this.go_on_with_all(),
                     change = changes.recv() => match change {
                         Ok(change) => {
                             if matches!(change.what, What::Opened | What::Grown | What::Raised) {
@@ -187,23 +191,53 @@ impl Responder {
         }
     }
 
-    async fn go_on_with_all(self: &Arc<Self>) {
-        let open = match self.engine.store().runs(None, OPEN, true).await {
+    /// Takes up the runs that were under way when the process ended.
+    async fn take_up(&self) {
+        let open = match self.engine.store().runs(None, beginning::OPEN, true).await {
             Ok(open) => open,
             Err(error) => {
-                tracing::warn!(%error, "runs of playbooks cannot be looked at");
+                tracing::error!(%error, "runs of playbooks that were under way are not gone on with");
                 return;
             }
         };
-        let now = Timestamp::now();
         for row in open {
-            let Ok(kept) = serde_json::from_str::<Kept>(&row.body) else {
-                continue;
-            };
-            let run = &kept.run;
-            let due = run.due(now).is_some() || run.next_look().is_some_and(|at| now >= at);
-            if due && !self.is_going(&row.id) {
-                self.spawn(row.id);
+            match serde_json::from_str::<Kept>(&row.body) {
+                Ok(kept) => self.wait_for(&kept.run),
+                Err(error) => {
+                    tracing::error!(%error, run = row.id, "a run of a playbook cannot be read");
+                }
+            }
+        }
+    }
+
+    /// Notes when a run is to be looked at again.
+    fn wait_for(&self, run: &Run) {
+        let now = Timestamp::now();
+        let next = match run.due(now) {
+            Some(_) => Some(now),
+            None => run.next_look(),
+        };
+        let mut looks = self.looks.lock();
+        match next {
+            Some(next) if !run.state.is_over() => {
+                looks.insert(run.id.clone(), next);
+            }
+            _ => {
+                looks.remove(&run.id);
+            }
+        }
+    }
+
+    fn go_on_with_all(self: &Arc<Self>) {
+        let now = Timestamp::now();
+        let due: Vec<String> = {
+            let looks = self.looks.lock();
+            let due = looks.iter().filter(|(_, at)| **at <= now);
+            due.map(|(id, _)| id.clone()).collect()
+        };
+        for id in due {
+            if !self.is_going(&id) {
+                self.spawn(id);
             }
         }
         // Of runs that nobody goes on with, nothing is kept here.
@@ -224,151 +258,6 @@ impl Responder {
                 tracing::error!(%error, run = id, "a playbook's run does not go on");
             }
         });
-    }
-
-    /// Begins the playbook that the configuration has for an incident, unless it has run for it already.
-    async fn triggered(self: &Arc<Self>, incident: &Incident) {
-        let current = self.current.load_full();
-        let fits = |trigger: &&Trigger| {
-            incident.severity >= trigger.severity
-                && (trigger.rules.is_empty()
-                    || trigger
-                        .rules
-                        .iter()
-                        .any(|pattern| incident.rules.iter().any(|rule| pattern.matches(rule))))
-        };
-        let Some(trigger) = current.settings.triggers.iter().find(fits) else {
-            return;
-        };
-        let about = About {
-            incident: Some(incident.id.to_string()),
-            ..About::default()
-        };
-        match self
-            .begin(Actor::Sallyport, &trigger.playbook, about, false, true)
-            .await
-        {
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, incident = incident.id, "a playbook could not be begun");
-            }
-        }
-    }
-
-    /// Begins a run. A dry one does nothing, is not kept, and shows what would be done. With `once`, a run of
-    /// the same playbook about the same incident that was as bad is given back instead.
-    ///
-    /// # Errors
-    /// [`EngineError`] when there is no such playbook, or what it is about is not there, too many runs are
-    /// open, or the store cannot be used.
-    pub async fn begin(
-        self: &Arc<Self>,
-        actor: Actor,
-        name: &str,
-        about: About,
-        dry: bool,
-        once: bool,
-    ) -> Result<Run, EngineError> {
-        let current = self.current.load_full();
-        let known = current
-            .playbooks
-            .get(name)
-            .ok_or_else(|| EngineError::not_found("playbook", name))?;
-        let about = self.complete(about).await?;
-        let now = Timestamp::now();
-        let id = run_id(now);
-        let mut run = Run::begin(
-            id.clone(),
-            name,
-            &known.playbook,
-            about,
-            actor.to_string(),
-            dry,
-            now,
-        );
-        if dry {
-            run.go_on(&known.playbook, &current.modes, now);
-            self.note_run(&run, "playbook.rehearsed").await;
-            return Ok(run);
-        }
-        let _one = self.beginning.lock().await;
-        let open = self.engine.store().runs(None, OPEN, false).await?;
-        if open.iter().filter(|row| !row.over).count() >= OPEN as usize {
-            return Err(EngineError::TooMany(format!(
-                "{OPEN} runs of playbooks are not over"
-            )));
-        }
-        let subject = subject_of(&run);
-        if once
-            && let Some(before) = open
-                .iter()
-                .filter(|row| row.subject == subject && row.playbook == name)
-                .filter_map(|row| serde_json::from_str::<Kept>(&row.body).ok())
-                .find(|kept| rank(&kept.run.about) >= rank(&run.about))
-        {
-            return Ok(before.run);
-        }
-        self.note_run(&run, "playbook.started").await;
-        let kept = Kept {
-            run: run.clone(),
-            text: known.text.clone(),
-        };
-        self.keep(&kept).await?;
-        self.spawn(id);
-        Ok(run)
-    }
-
-    /// Fills in what follows from what is known.
-    async fn complete(&self, mut about: About) -> Result<About, EngineError> {
-        if let Some(id) = &about.incident {
-            let number = id.parse::<u64>().ok();
-            let incident = match number {
-                Some(number) => self.engine.watch().incident(number).await?,
-                None => None,
-            };
-            let incident = incident.ok_or_else(|| EngineError::not_found("incident", id))?;
-            let worst = incident
-                .findings
-                .iter()
-                .max_by_key(|it| it.finding.severity);
-            about.agent = about.agent.or_else(|| incident.agents.first().cloned());
-            about.task = about.task.or_else(|| incident.tasks.last().copied());
-            about.server = about.server.or_else(|| incident.servers.first().cloned());
-            about.severity = Some(incident.severity.as_str().to_owned());
-            if let Some(worst) = worst {
-                about.tool = about.tool.or_else(|| worst.finding.subject.target.clone());
-                about.summary = about
-                    .summary
-                    .or_else(|| Some(worst.finding.explanation.clone()));
-            }
-        }
-        if let Some(task) = &about.task {
-            let task = self.engine.visible_task(&Actor::Operator, task).await;
-            match (task, &about.agent, &about.incident) {
-                (Ok(task), None, _) => about.agent = Some(task.agent),
-                (Ok(task), Some(agent), None) if task.agent != *agent => {
-                    return Err(EngineError::invalid("the task is not the agent's"));
-                }
-                (Ok(_), ..) => {}
-                // What an incident names may be over and gone.
-                (Err(_), _, Some(_)) => about.task = None,
-                (Err(error), _, None) => return Err(error),
-            }
-        }
-        let world = self.engine.live().world();
-        if let Some(agent) = &about.agent {
-            match world.agent(agent) {
-                Some(facts) => about.segment = about.segment.or_else(|| facts.segment.clone()),
-                None => return Err(EngineError::not_found("agent", agent)),
-            }
-        }
-        if let Some(server) = &about.server
-            && world.server(server).is_none()
-            && about.incident.is_none()
-        {
-            return Err(EngineError::not_found("server", server));
-        }
-        Ok(about)
     }
 
     /// Goes on with a run as far as it goes.
@@ -416,13 +305,15 @@ impl Responder {
         let row = RunRow {
             id: run.id.clone(),
             playbook: run.playbook.clone(),
-            subject: subject_of(run),
+            subject: beginning::subject_of(run),
             over: run.state.is_over(),
             started_at: run.started_at,
             body: serde_json::to_string(kept)
                 .map_err(|error| EngineError::invalid(error.to_string()))?,
         };
-        Ok(self.engine.store().keep_run(&row).await?)
+        self.engine.store().keep_run(&row).await?;
+        self.wait_for(run);
+        Ok(())
     }
 
     /// One run, as it is now.
@@ -535,26 +426,6 @@ fn run_id(now: Timestamp) -> String {
     let random: [u8; 6] = crate::engine::random();
     let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
     format!("run_{millis:012x}{}", gateway::hex(&random))
-}
-
-/// What a run is about, in one word.
-fn subject_of(run: &Run) -> String {
-    let about = &run.about;
-    match (&about.incident, &about.task, &about.agent, &about.server) {
-        (Some(incident), ..) => format!("incident/{incident}"),
-        (None, Some(task), ..) => task.to_string(),
-        (None, None, Some(agent), _) => format!("agent/{agent}"),
-        (None, None, None, Some(server)) => format!("server/{server}"),
-        _ => "nothing".to_owned(),
-    }
-}
-
-/// How bad what a run is about was.
-fn rank(about: &About) -> Option<model::inspection::Severity> {
-    about
-        .severity
-        .as_deref()
-        .and_then(model::inspection::Severity::parse)
 }
 
 /// The record of a step.

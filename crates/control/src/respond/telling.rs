@@ -93,7 +93,7 @@ pub struct Teller {
 enum Ready {
     Webhook {
         url: String,
-        key: Option<hmac::Key>,
+        key: Option<Box<hmac::Key>>,
     },
     Ticket {
         url: String,
@@ -245,7 +245,7 @@ fn ready(channel: &Channel) -> Result<Ready, String> {
     match channel {
         Channel::Webhook { url, secret } => Ok(Ready::Webhook {
             url: target(url)?,
-            key: secret.as_ref().map(key).transpose()?,
+            key: secret.as_ref().map(key).transpose()?.map(Box::new),
         }),
         Channel::Ticket {
             url,

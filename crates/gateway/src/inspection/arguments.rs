@@ -42,7 +42,9 @@ fn said(operation: &Operation, target: &str) -> String {
         | Operation::Generate { arguments, .. }
         | Operation::Message { arguments, .. } => members(arguments, DEEPEST, &mut text),
         Operation::Query { statement } => text.push_str(&statement.text),
-        Operation::ReadResource { .. } | Operation::GetPrompt { .. } | Operation::Connect { .. } => {
+        Operation::ReadResource { .. }
+        | Operation::GetPrompt { .. }
+        | Operation::Connect { .. } => {
             text.push_str(target);
         }
     }
@@ -83,7 +85,8 @@ mod tests {
 
     #[test]
     fn every_text_of_arguments_is_read() {
-        let arguments = json!({ "to": "a", "more": { "deep": ["b", { "c": "d" }], "n": 7 }, "no": null });
+        let arguments =
+            json!({ "to": "a", "more": { "deep": ["b", { "c": "d" }], "n": 7 }, "no": null });
         let operation = Operation::CallTool {
             tool: "send".to_owned(),
             arguments: arguments.as_object().unwrap().clone(),

@@ -41,8 +41,8 @@ mod tools;
 pub use follow::Following;
 pub use sink::{Observed, Sink, WAITING};
 use text::Texts;
-pub use tools::{Listed, PinBook};
 pub(crate) use tools::Standings;
+pub use tools::{Listed, PinBook};
 
 /// Longest message that is looked at where it is, in bytes. A longer one would keep other work of the
 /// same thread waiting.
@@ -51,7 +51,9 @@ const AT_ONCE: usize = 64 << 10;
 const TARGET_CHARACTERS: usize = 256;
 
 /// What is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     /// The definition of a tool, or another description that a server gives of itself.
@@ -121,9 +123,11 @@ impl What {
             Self::Prompt => Place::Prompt,
             Self::Resource => Place::Resource,
             Self::ModelRequest | Self::ModelAnswer => Place::Model,
-            Self::ToolResult | Self::HttpAnswer | Self::AgentAnswer | Self::Rows | Self::Program => {
-                Place::Result
-            }
+            Self::ToolResult
+            | Self::HttpAnswer
+            | Self::AgentAnswer
+            | Self::Rows
+            | Self::Program => Place::Result,
         }
     }
 
@@ -186,7 +190,8 @@ impl Rules {
         config: &Config,
         templates: BTreeMap<TemplateName, model::inspection::Inspection>,
     ) -> Self {
-        let policy = |server: &config::Server| Policy::of(&server.inspection.within(&config.inspection));
+        let policy =
+            |server: &config::Server| Policy::of(&server.inspection.within(&config.inspection));
         Self {
             scanner,
             everywhere: Policy::of(&config.inspection),
@@ -331,13 +336,7 @@ impl Inspection {
         self.put(about.what, about.decision, finding, response);
     }
 
-    fn put(
-        &self,
-        what: What,
-        decision: Option<DecisionId>,
-        finding: Finding,
-        response: Response,
-    ) {
+    fn put(&self, what: What, decision: Option<DecisionId>, finding: Finding, response: Response) {
         self.sink.put(Observed {
             at: Timestamp::now(),
             what,

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn everything_else_keeps_its_bytes() {
-        let document = r#"{ "n":1.50e+2, "a" : ["one \"two\" \u00e9", "thr\/ee"],"b":9007199254740993 }"#;
+        let document =
+            r#"{ "n":1.50e+2, "a" : ["one \"two\" \u00e9", "thr\/ee"],"b":9007199254740993 }"#;
         assert_eq!(
             redact(document, "two"),
             r#"{ "n":1.50e+2, "a" : ["one \"[x]\" é", "thr\/ee"],"b":9007199254740993 }"#

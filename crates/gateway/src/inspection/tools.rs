@@ -113,7 +113,10 @@ impl Inspection {
         };
         let items = listing.get("tools").and_then(crate::mcp::raw::items);
         let items = items.unwrap_or_default();
-        let read: Vec<_> = items.iter().map(|item| self.fingerprints.of(item)).collect();
+        let read: Vec<_> = items
+            .iter()
+            .map(|item| self.fingerprints.of(item))
+            .collect();
         let mut named: HashMap<&str, usize> = HashMap::new();
         for (name, _) in read.iter().flatten().map(|it| &**it) {
             *named.entry(name).or_default() += 1;
@@ -177,13 +180,21 @@ impl Inspection {
             let explanation = format!(
                 "{malformed} of the listed tools cannot be read in one way only, and are not shown"
             );
-            self.report(about, finding("tool-malformed", explanation, ""), Response::Redact);
+            self.report(
+                about,
+                finding("tool-malformed", explanation, ""),
+                Response::Redact,
+            );
         }
         if let Some((name, count)) = twice {
             let explanation = format!(
                 "A name is listed {count} times: nobody can say which one a call reaches, so none is shown"
             );
-            self.report(about, finding("tool-listed-twice", explanation, name), Response::Redact);
+            self.report(
+                about,
+                finding("tool-listed-twice", explanation, name),
+                Response::Redact,
+            );
         }
     }
 }

@@ -86,19 +86,21 @@ impl Exchange {
             Verdict::Pass => looked,
             Verdict::Redacted(new) => Looked::Changed(new),
             Verdict::Blocked(denial) => Looked::Refused(match whose.decision {
-                Some(decision) => Refusal::denied(&Denied { decision, denial, requested: None }, None),
+                Some(decision) => Refusal::denied(
+                    &Denied {
+                        decision,
+                        denial,
+                        requested: None,
+                    },
+                    None,
+                ),
                 None => Refusal::upstream(None, denial.reason),
             }),
         }
     }
 
     /// Looks at the texts of an object; what is the protocol's own stays as it is.
-    pub(super) fn look(
-        &self,
-        what: What,
-        whose: &Whose,
-        object: &Members<'_>,
-    ) -> Verdict<Vec<u8>> {
+    pub(super) fn look(&self, what: What, whose: &Whose, object: &Members<'_>) -> Verdict<Vec<u8>> {
         let about = About {
             what,
             caller: &self.caller,
@@ -111,7 +113,12 @@ impl Exchange {
             .filter(|(name, _)| !OPAQUE.contains(name))
             .collect();
         let documents: Vec<&[u8]> = read.iter().map(|(_, raw)| raw.get().as_bytes()).collect();
-        match self.shared.pipeline.inspection().documents(&about, &documents) {
+        match self
+            .shared
+            .pipeline
+            .inspection()
+            .documents(&about, &documents)
+        {
             Verdict::Pass => Verdict::Pass,
             Verdict::Redacted(others) => {
                 let changed: Vec<(&str, &[u8])> = read
@@ -153,7 +160,14 @@ impl Exchange {
             Verdict::Redacted(new) => Seen::Changed(message.with(&[("error", &new)])),
             Verdict::Blocked(denial) => {
                 let refusal = match whose.decision {
-                    Some(decision) => Refusal::denied(&Denied { decision, denial, requested: None }, Some(id)),
+                    Some(decision) => Refusal::denied(
+                        &Denied {
+                            decision,
+                            denial,
+                            requested: None,
+                        },
+                        Some(id),
+                    ),
                     None => Refusal::upstream(Some(id), denial.reason),
                 };
                 Seen::Changed(refusal.to_bytes())

@@ -251,7 +251,7 @@ impl Exchange {
         let Ok(leave) = permit.dispatch() else {
             return false;
         };
-        let mut digest = crate::pipeline::Digest::new(&self.caller.task);
+        let mut digest = permit.digest();
         digest.update(delivered);
         permit.finish(model::record::Ended::Answered, digest);
         drop(leave);

@@ -58,7 +58,10 @@ mod tests {
             anchors(r"(?-u:\b)(?:send|forward|e-?mail)(?-u:\b)"),
             ["e-mail", "email", "forward", "send"]
         );
-        assert_eq!(anchors(r"\.ssh/|id_(?:rsa|ecdsa)"), [".ssh/", "id_ecdsa", "id_rsa"]);
+        assert_eq!(
+            anchors(r"\.ssh/|id_(?:rsa|ecdsa)"),
+            [".ssh/", "id_ecdsa", "id_rsa"]
+        );
         assert_eq!(anchors(r"(?i)<img\s"), ["<img"]);
         assert_eq!(anchors(r"[a-z]{1,20}://"), ["://"]);
     }

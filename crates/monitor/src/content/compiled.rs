@@ -216,7 +216,9 @@ impl Compiled {
                 words_read = true;
                 self.words_in(forms, place, &mut hits);
             }
-            let mut of_rule = hits[rule].take().unwrap_or_else(|| Hits::of(of.terms.len()));
+            let mut of_rule = hits[rule]
+                .take()
+                .unwrap_or_else(|| Hits::of(of.terms.len()));
             if self.terms_of(rule, forms, possible_of, &mut of_rule) {
                 found.push((rule, of_rule));
             }

@@ -87,7 +87,10 @@ fn near(terms: &[usize], within: usize, hits: &[Vec<(usize, usize)>]) -> bool {
             let hits = of(other);
             let late = hits.partition_point(|(_, to)| to.saturating_add(within) < *start);
             let latest = end.saturating_add(within);
-            hits[late..].iter().take(NEAR_TRIES).any(|(from, _)| *from <= latest)
+            hits[late..]
+                .iter()
+                .take(NEAR_TRIES)
+                .any(|(from, _)| *from <= latest)
         })
     })
 }
@@ -340,7 +343,10 @@ mod tests {
         many.push((50_000, 50_004));
         assert!(holds("near(a1, b, 20)", &[&many, &[], &[(50_010, 50_012)]]));
         assert!(holds("near(b, a1, 20)", &[&many, &[], &[(50_010, 50_012)]]));
-        assert!(!holds("near(a1, b, 20)", &[&many, &[], &[(40_000, 40_002)]]));
+        assert!(!holds(
+            "near(a1, b, 20)",
+            &[&many, &[], &[(40_000, 40_002)]]
+        ));
     }
 
     proptest! {

@@ -113,7 +113,11 @@ impl Builder {
     ///
     /// # Errors
     /// [`RuleError`] when the automata would be too large.
-    pub(super) fn build(mut self, terms: usize, keywords: &[(String, usize)]) -> Result<Gate, RuleError> {
+    pub(super) fn build(
+        mut self,
+        terms: usize,
+        keywords: &[(String, usize)],
+    ) -> Result<Gate, RuleError> {
         for (keyword, form) in keywords {
             self.word(keyword, Means::Secret(*form));
         }
@@ -149,7 +153,9 @@ impl Gate {
                     blank = true;
                     continue;
                 }
-                _ => self.words.step(&mut words, byte.to_ascii_lowercase(), &mut possible),
+                _ => self
+                    .words
+                    .step(&mut words, byte.to_ascii_lowercase(), &mut possible),
             }
             blank = false;
             if let Some(kept) = squeezed_byte(bytes, at) {
@@ -189,7 +195,8 @@ impl Gate {
         possible.secrets.fill(true);
         let mut state = self.raw.begin();
         for byte in text.bytes() {
-            self.raw.step(&mut state, byte.to_ascii_lowercase(), &mut possible);
+            self.raw
+                .step(&mut state, byte.to_ascii_lowercase(), &mut possible);
         }
         possible
     }

@@ -213,7 +213,9 @@ impl Seen<'_> {
         } in &layers.layers
         {
             let path = format!("{} > {path}", self.place.as_str());
-            self.layer(text, Survey::of(text), &path, *concealed, &|_| shift(*outer));
+            self.layer(text, Survey::of(text), &path, *concealed, &|_| {
+                shift(*outer)
+            });
         }
         if layers.cut {
             self.incomplete(

@@ -94,7 +94,10 @@ static FORMS: LazyLock<Forms> = LazyLock::new(|| {
     let mut keywords = Vec::new();
     let mut forms = Vec::new();
     for (at, form) in written.secret.into_iter().enumerate() {
-        let of_form = form.keyword.iter().map(|word| (word.to_ascii_lowercase(), at));
+        let of_form = form
+            .keyword
+            .iter()
+            .map(|word| (word.to_ascii_lowercase(), at));
         keywords.extend(of_form);
         let regex =
             rules::compile(&form.regex).expect("the forms that come with the program are sound");
@@ -213,7 +216,8 @@ fn is_position(before: &str) -> bool {
         .collect();
     let name: String = name.chars().rev().collect();
     [
-        "page", "next", "prev", "cursor", "continu", "sync", "resume", "start", "progress", "upload",
+        "page", "next", "prev", "cursor", "continu", "sync", "resume", "start", "progress",
+        "upload",
     ]
     .iter()
     .any(|part| name.contains(part))

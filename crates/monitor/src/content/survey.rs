@@ -69,7 +69,8 @@ impl Survey {
             // Without branches: where runs end is as random as words are long.
             run = (run + 1) * u32::from(class & RUN);
             longest = longest.max(run);
-            digits = (digits + u32::from((class & DIGIT) >> 2)) * u32::from((class & AMONG_DIGITS) >> 1);
+            digits =
+                (digits + u32::from((class & DIGIT) >> 2)) * u32::from((class & AMONG_DIGITS) >> 1);
             most = most.max(digits);
         }
         Self {

@@ -48,7 +48,11 @@ impl<'a> Inspector<'a> {
         let policy = Policy::default();
         let texts = definition.texts();
         for (place, text) in &texts {
-            for mut finding in self.scanner.scan(text, Place::Tool, &canaries, &policy).findings {
+            for mut finding in self
+                .scanner
+                .scan(text, Place::Tool, &canaries, &policy)
+                .findings
+            {
                 if let Some(evidence) = &mut finding.evidence {
                     evidence.place =
                         format!("{place}{}", evidence.place.trim_start_matches("tool"));

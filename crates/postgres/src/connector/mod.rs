@@ -119,8 +119,7 @@ pub async fn serve<C: Credentials>(
     match listener {
         Listener::Tcp(listener, password) => {
             let password = Arc::new(password);
-            while let Some((slot, stream, _)) =
-                gateway::serve::next(&listener, &slots, &stop).await
+            while let Some((slot, stream, _)) = gateway::serve::next(&listener, &slots, &stop).await
             {
                 let _ = stream.set_nodelay(true);
                 let (shared, password) = (Arc::clone(&shared), Arc::clone(&password));

@@ -103,7 +103,10 @@ async fn a_session_passes_with_credentials_of_its_own() {
     let playing = playing("token-false").await;
     let mut client = TcpStream::connect(playing.address).await.unwrap();
     // What drivers ask first.
-    client.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).await.unwrap();
+    client
+        .write_all(&[0, 0, 0, 8, 4, 210, 22, 47])
+        .await
+        .unwrap();
     assert_eq!(client.read_u8().await.unwrap(), b'N');
     greet(&mut client, "crm", SECRET).await;
     assert_eq!(message(&mut client).await.tag, b'R');
@@ -151,7 +154,10 @@ async fn only_who_knows_the_secret_gets_in_and_only_to_this_database() {
         assert_eq!(read_error(told.body()).0, code, "{database} {secret}");
     }
     assert!(playing.given.0.lock().unwrap().is_empty());
-    assert!(!playing.gateway.is_finished(), "nothing reached the gateway");
+    assert!(
+        !playing.gateway.is_finished(),
+        "nothing reached the gateway"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +221,10 @@ fn tokens_go_to_other_machines_encrypted_only() {
     for (url, encrypted) in [
         ("postgres://127.0.0.1:8602/crm", false),
         ("postgres://localhost/crm", false),
-        ("postgres://gw.example.org:8602/crm?sslmode=verify-full", true),
+        (
+            "postgres://gw.example.org:8602/crm?sslmode=verify-full",
+            true,
+        ),
         ("postgres://127.0.0.1:8602/crm?sslmode=verify-full", true),
     ] {
         let gateway = Gateway::new(url, None).unwrap();

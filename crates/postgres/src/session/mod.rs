@@ -1,6 +1,7 @@
 //! One session of an agent: it authenticates, gets a role of its own, and every statement in it is decided.
 
 mod client;
+mod deciding;
 mod entry;
 mod expected;
 mod named;

@@ -24,8 +24,9 @@ use crate::upstream::Database;
 use crate::wire::backend::{ErrorResponse, put};
 use crate::wire::{self, WireError};
 
-/// How much is read at once, in bytes.
+/// How much is read at once, in bytes, and how much room there is at least for it.
 const CHUNK: usize = 32 << 10;
+const LEAST_ROOM: usize = 4 << 10;
 /// Most bytes, and most messages, that the database has got and not answered. They fit into the buffers of
 /// the operating system, so that writing to it never waits for its answers to be read.
 const IN_FLIGHT: usize = 32 << 10;
@@ -214,6 +215,8 @@ impl Relay<'_> {
         let cut = cut.cut();
         tokio::pin!(cut);
         let stopping = self.endpoint.stopping.clone();
+        let stopping = stopping.cancelled();
+        tokio::pin!(stopping);
         let mut from_client = BytesMut::with_capacity(CHUNK);
         let timer = tokio::time::sleep_until(times.ends);
         tokio::pin!(timer);
@@ -245,8 +248,8 @@ impl Relay<'_> {
             timer
                 .as_mut()
                 .reset(times.ends.min(Instant::now() + patience));
-            from_client.reserve(CHUNK);
-            self.from_upstream.reserve(CHUNK);
+            make_room(&mut from_client);
+            make_room(&mut self.from_upstream);
             let ended = tokio::select! {
                 biased;
                 () = &mut cut => Err(cut_off()),
@@ -258,7 +261,7 @@ impl Relay<'_> {
                     Ok(0) | Err(_) => Err(End::silent()),
                     Ok(_) => Ok(()),
                 },
-                () = stopping.cancelled() => Err(End::told("57P01", "the gateway ends")),
+                () = &mut stopping => Err(End::told("57P01", "the gateway ends")),
                 () = &mut timer => Err(End::told(
                     "57P05",
                     "the session took longer than it may, or nothing happened in it for too long",
@@ -314,6 +317,14 @@ impl Relay<'_> {
         if waits && self.copying == Copying::No {
             put(&mut self.to_upstream, b'H', |_| {});
         }
+    }
+}
+
+/// Makes room for the next read where little is left. Asking for all of it each time would have the buffer
+/// made anew each time.
+fn make_room(buffer: &mut BytesMut) {
+    if buffer.capacity() - buffer.len() < LEAST_ROOM {
+        buffer.reserve(CHUNK);
     }
 }
 

@@ -1,8 +1,6 @@
 //! Expressions: what they are made of, down to names ([`super::names`]) and calls ([`super::calls`]).
 
-use sqlparser::ast::{
-    AccessExpr, CeilFloorKind, DataType, Expr, InTarget, OrderByExpr, Subscript,
-};
+use sqlparser::ast::{AccessExpr, CeilFloorKind, DataType, Expr, InTarget, OrderByExpr, Subscript};
 
 use super::analysis::{Refused, Walk, fold, split};
 

@@ -91,6 +91,12 @@ mod tests {
         assert!(Tls::new("127.0.0.1", None).is_ok());
         assert!(Tls::new("not a name", None).is_err());
         assert!(Tls::new("db.example.org", Some(b"")).is_err());
-        assert!(Tls::new("db.example.org", Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")).is_err());
+        assert!(
+            Tls::new(
+                "db.example.org",
+                Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+            )
+            .is_err()
+        );
     }
 }

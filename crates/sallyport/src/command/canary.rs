@@ -108,7 +108,8 @@ fn create(args: &Create) -> Result<(), Failure> {
 }
 
 fn list(args: &List) -> Result<(), Failure> {
-    let canaries: Vec<Canary> = Client::new(&args.control)?.list("/v1/canaries", &[], usize::MAX)?;
+    let canaries: Vec<Canary> =
+        Client::new(&args.control)?.list("/v1/canaries", &[], usize::MAX)?;
     if args.json {
         return output::json(&canaries);
     }

@@ -42,7 +42,9 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sallyport rules list --json | jq '.[] | select(.severity == \"high\").id'")]
+#[command(
+    after_help = "Example:\n  sallyport rules list --json | jq '.[] | select(.severity == \"high\").id'"
+)]
 struct List {
     #[command(flatten)]
     config: ConfigArg,
@@ -208,7 +210,11 @@ fn examples(args: &Test, scanner: &monitor::content::Scanner) -> Result<(), Fail
         output::json(&broken)?;
     } else {
         for one in &broken {
-            let says = if one.found { "is found in" } else { "is not found in" };
+            let says = if one.found {
+                "is found in"
+            } else {
+                "is not found in"
+            };
             output::line(format_args!(
                 "{} {says} {}",
                 paint(STRONG, one.rule),
@@ -217,8 +223,14 @@ fn examples(args: &Test, scanner: &monitor::content::Scanner) -> Result<(), Fail
         }
         let rules = scanner.rules().len();
         output::line(match broken.len() {
-            0 => paint(GOOD, format_args!("{rules} rules, {count} examples, all as they should be")),
-            wrong => paint(BAD, format_args!("{wrong} of {count} examples come out otherwise")),
+            0 => paint(
+                GOOD,
+                format_args!("{rules} rules, {count} examples, all as they should be"),
+            ),
+            wrong => paint(
+                BAD,
+                format_args!("{wrong} of {count} examples come out otherwise"),
+            ),
         })?;
     }
     if broken.is_empty() {
@@ -229,15 +241,19 @@ fn examples(args: &Test, scanner: &monitor::content::Scanner) -> Result<(), Fail
 }
 
 fn text(file: &PathBuf) -> Result<String, Failure> {
-    let failed = |error: std::io::Error| {
-        Failure::new(format!("{} cannot be read: {error}", file.display()))
-    };
+    let failed =
+        |error: std::io::Error| Failure::new(format!("{} cannot be read: {error}", file.display()));
     let mut bytes = Vec::new();
     if file.as_os_str() == "-" {
-        std::io::stdin().take(TEXT_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+        std::io::stdin()
+            .take(TEXT_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
     } else {
         let file = std::fs::File::open(file).map_err(failed)?;
-        file.take(TEXT_BYTES).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(TEXT_BYTES)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -79,8 +79,11 @@ async fn listen(
     authorities: Option<&Path>,
     signal: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    let gateway = Gateway::new(url, authorities)
-        .map_err(|why| Failure::new(format!("the gateway's database address cannot be used: {why}")))?;
+    let gateway = Gateway::new(url, authorities).map_err(|why| {
+        Failure::new(format!(
+            "the gateway's database address cannot be used: {why}"
+        ))
+    })?;
     let (listener, shown, _socket) = match at {
         At::Address(address) => {
             let (listener, shown) = on_address(&server, address).await?;
@@ -129,12 +132,12 @@ async fn on_address(
     Ok((Listener::Tcp(listener, secret), shown))
 }
 
-fn in_folder(
-    server: &ServerName,
-    folder: &Path,
-) -> Result<(Listener, String, Socket), Failure> {
+fn in_folder(server: &ServerName, folder: &Path) -> Result<(Listener, String, Socket), Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("nothing can listen in {}: {error}", folder.display()))
+        Failure::new(format!(
+            "nothing can listen in {}: {error}",
+            folder.display()
+        ))
     };
     let folder = std::path::absolute(folder).map_err(|error| failed(&error))?;
     let shown = folder
@@ -149,8 +152,10 @@ fn in_folder(
     let about = std::fs::metadata(&folder).map_err(|error| failed(&error))?;
     if about.uid() != rustix::process::geteuid().as_raw() || about.mode() & 0o022 != 0 {
         // Who can write there could put a socket of their own in place of this one.
-        return Err(failed(&"others than its owner can write there, or it belongs to another user")
-            .hint("name a folder that is yours alone"));
+        return Err(failed(
+            &"others than its owner can write there, or it belongs to another user",
+        )
+        .hint("name a folder that is yours alone"));
     }
     let path = folder.join(SOCKET);
     let listener = bind(&path).map_err(|error| failed(&error))?;
@@ -190,7 +195,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("run");
         let (listener, shown, socket) = in_folder(&server(), &folder).unwrap();
-        assert_eq!(shown, format!("postgres://agent@/crm?host={}", folder.display()));
+        assert_eq!(
+            shown,
+            format!("postgres://agent@/crm?host={}", folder.display())
+        );
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&socket.0)), (0o700, 0o600));
         assert!(in_folder(&server(), &folder).is_err(), "it is in use");

@@ -21,7 +21,7 @@ const WAITING: usize = 8_192;
 const AT_ONCE: usize = 512;
 
 enum Note {
-    Change(AskedChange),
+    Change(Box<AskedChange>),
     /// Tells when everything before is written.
     Flush(oneshot::Sender<bool>),
 }
@@ -44,7 +44,7 @@ async fn write(store: Store, mut noted: mpsc::Receiver<Note>) {
         let (mut changes, mut waiting) = (Vec::with_capacity(batch.len()), Vec::new());
         for note in batch.drain(..) {
             match note {
-                Note::Change(change) => changes.push(change),
+                Note::Change(change) => changes.push(*change),
                 Note::Flush(told) => waiting.push(told),
             }
         }
@@ -64,7 +64,11 @@ async fn write(store: Store, mut noted: mpsc::Receiver<Note>) {
 
 impl Keeper for Asked {
     fn note(&self, change: Change) {
-        if self.0.try_send(Note::Change(stored(change))).is_err() {
+        if self
+            .0
+            .try_send(Note::Change(Box::new(stored(change))))
+            .is_err()
+        {
             tracing::warn!("too much waits to be written: something is not kept over a restart");
         }
     }

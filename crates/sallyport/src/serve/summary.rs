@@ -33,6 +33,9 @@ fn text(status: &Status, config: &Config, file: &Path) -> String {
     };
     row("control", status.control.clone());
     row("gateway", status.gateway.clone());
+    if let Some(proxy) = &config.proxy {
+        row("proxy", proxy.base_url());
+    }
     let names: Vec<&str> = config.servers.keys().map(|name| name.as_str()).collect();
     let mut servers = if names.is_empty() {
         "none yet".to_owned()

@@ -51,7 +51,11 @@ impl Reading {
             return scanner;
         }
         for broken in scanner.broken_examples() {
-            let says = if broken.found { "is found in" } else { "is not found in" };
+            let says = if broken.found {
+                "is found in"
+            } else {
+                "is not found in"
+            };
             let text = monitor::text::escaped(broken.text, QUOTED);
             let message = format!("rule `{}` {says} its example `{text}`", broken.rule);
             let mistake = Mistake::new(folder, message)
@@ -81,7 +85,8 @@ impl Reading {
         match Scanner::new(set, Limits::default()) {
             Ok(scanner) => Arc::new(scanner),
             Err(error) => {
-                self.remarks.push(Mistake::new(folder, error.to_string()).into());
+                self.remarks
+                    .push(Mistake::new(folder, error.to_string()).into());
                 Scanner::shared()
             }
         }

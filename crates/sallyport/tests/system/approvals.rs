@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Token};
 use crate::support::http::{Answer, Call};
-use crate::support::sdk::time_server;
-use crate::support::{Gateway, Setup};
+use crate::support::sdk::{Client, time_server};
+use crate::support::{Gateway, PATIENCE, SALLYPORT, Setup};
+use crate::web::Api;
 
 const CLOCK: &str = r#"
 description = "Tell the time somewhere"
@@ -90,6 +91,12 @@ fn told(answer: &Value) -> bool {
     answer.get("result").is_some()
 }
 
+/// That it was told; what stood in the way, if it was not.
+#[track_caller]
+fn assert_told(answer: &Value) {
+    assert!(told(answer), "{answer}");
+}
+
 /// The request that a refusal names.
 fn requested(answer: &Value) -> String {
     let id = &answer["error"]["data"]["access_request"]["task"]["id"];
@@ -167,7 +174,7 @@ async fn a_person_lets_one_call_through_and_everything_is_on_record() {
     assert!(!again.status.success(), "it is decided already");
 
     assert!(!told(&tell(&agent, &token, "Europe/Rome").await), "another value");
-    assert!(told(&tell(&agent, &token, "Europe/Paris").await));
+    assert_told(&tell(&agent, &token, "Europe/Paris").await);
     let used_up = tell(&agent, &token, "Europe/Paris").await;
     let next = requested(&used_up);
     assert_ne!(next, id, "once is once: a person is asked anew");
@@ -211,13 +218,13 @@ async fn whose_words_count_depends_on_who_says_them() {
         "task", "open", "--agent", "triage", "--template", "clock", "--purpose", PURPOSE, "--json",
     ]);
     let token = agent.token("clock", opened["id"].as_str().unwrap(), true).await;
-    assert!(told(&tell(&agent, &token, "Europe/Paris").await), "the operator said so");
+    assert_told(&tell(&agent, &token, "Europe/Paris").await);
     assert!(!told(&tell(&agent, &token, "Europe/Rome").await));
 
     let task = own_task(&agent, "fixed").await;
     let token = agent.token("clock", &task, true).await;
-    assert!(told(&tell(&agent, &token, "Europe/Rome").await), "the template says so");
-    assert!(told(&tell(&agent, &token, "Asia/Tokyo").await), "the template trusts the parameter");
+    assert_told(&tell(&agent, &token, "Europe/Rome").await);
+    assert_told(&tell(&agent, &token, "Asia/Tokyo").await);
     assert!(!told(&tell(&agent, &token, "Europe/Paris").await), "the agent said so");
 }
 
@@ -233,13 +240,13 @@ async fn approvals_survive_a_restart_and_not_their_task() {
         &gateway,
         &["approve", &id, "--uses", "3", "--below", "timezone=Europe"],
     );
-    assert!(told(&tell(&agent, &token, "Europe/Berlin").await), "in the set");
+    assert_told(&tell(&agent, &token, "Europe/Berlin").await);
     assert!(!told(&tell(&agent, &token, "Asia/Tokyo").await), "not in the set");
 
     gateway.restart().await;
     let token = agent.token("clock", &task, true).await;
-    assert!(told(&tell(&agent, &token, "Europe/Paris").await));
-    assert!(told(&tell(&agent, &token, "Europe/Madrid").await));
+    assert_told(&tell(&agent, &token, "Europe/Paris").await);
+    assert_told(&tell(&agent, &token, "Europe/Madrid").await);
     let third = tell(&agent, &token, "Europe/Madrid").await;
     assert!(!told(&third), "one use was before the restart, two were after it");
     assert_eq!(
@@ -277,16 +284,16 @@ async fn a_template_and_a_raised_level_want_a_person_too() {
     let refused = tell(&agent, &asking, "Europe/Paris").await;
     assert_eq!(refused["error"]["data"]["rule"], "approval_needed");
     approvals(&gateway, &["approve", &requested(&refused), "--any-call", "--uses", "2"]);
-    assert!(told(&tell(&agent, &asking, "Europe/Paris").await));
+    assert_told(&tell(&agent, &asking, "Europe/Paris").await);
     assert!(
         !told(&tell(&agent, &asking, "Europe/Rome").await),
         "any call, but nothing that nobody vouches for"
     );
-    assert!(told(&tell(&agent, &asking, "Europe/Paris").await));
+    assert_told(&tell(&agent, &asking, "Europe/Paris").await);
     assert!(!told(&tell(&agent, &asking, "Europe/Paris").await));
 
     let plain = agent.token("clock", &plain, true).await;
-    assert!(told(&tell(&agent, &plain, "Europe/Paris").await));
+    assert_told(&tell(&agent, &plain, "Europe/Paris").await);
     let raise = |level: &str| {
         let arguments = ["level", level, "--agent", "triage", "--because", "odd"];
         approvals(&gateway, &arguments)
@@ -296,7 +303,7 @@ async fn a_template_and_a_raised_level_want_a_person_too() {
     assert_eq!(refused["error"]["data"]["rule"], "approval_needed");
     assert_eq!(approvals(&gateway, &["level"])[0]["agent"], "triage");
     raise("usual");
-    assert!(told(&tell(&agent, &plain, "Europe/Paris").await));
+    assert_told(&tell(&agent, &plain, "Europe/Paris").await);
     assert_eq!(approvals(&gateway, &["level"]), json!([]));
 }
 
@@ -323,4 +330,115 @@ async fn an_agent_cannot_flood_people() {
     assert_eq!(cancelled.json()["task"]["status"], "cancelled", "{cancelled:?}");
     requested(&tell(&agent, &token, "Europe/Paris").await);
     assert!(!gateway.run(&["approvals", "approve", &id]).status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_nothing_of_approvals_just_takes_longer() {
+    let gateway = clock().await;
+    let agent = gateway.agent("triage").await;
+    let connector = [
+        SALLYPORT,
+        "connect",
+        "clock",
+        "--template",
+        "asking",
+        "--wait-for-approval",
+        "1m",
+        "--instance",
+        agent.folder().to_str().unwrap(),
+    ];
+    let plan = json!({
+        "stdio": connector, "mode": "auto",
+        "calls": [["get_current_time", { "timezone": "UTC" }]],
+    });
+    let approve = async {
+        let begun = std::time::Instant::now();
+        loop {
+            let waiting = approvals(&gateway, &["list"]);
+            if let Some(id) = waiting[0]["id"].as_str() {
+                return approvals(&gateway, &["approve", id]);
+            }
+            assert!(begun.elapsed() < PATIENCE, "nothing waits");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let (driven, approved) = tokio::join!(Client::Python.drive(&plan), approve);
+    assert_eq!(approved["status"], "approved");
+    let said = driven.to_string();
+    assert!(said.contains("timezone") && !said.contains("approval_needed"), "{said}");
+    gateway.verify();
+}
+
+const CLERK: &str = r#"
+description = "Look after one customer"
+agents = ["*"]
+ttl = "10m"
+
+[parameters.customer]
+pattern = "[0-9]+"
+
+[[allow]]
+server = "crm"
+endpoints = ["GET /customers/{id}", "POST /orders"]
+"#;
+
+const ENDPOINTS: &str = r#"
+[endpoints."GET /customers/{id}"]
+reads = true
+trusted = ["/orders/*/card"]
+
+[endpoints."POST /orders"]
+sinks = { "body.card" = "exact" }
+content = ["body.text"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_api_answers_steers_requests_only_from_where_it_is_trusted() {
+    let api = Api::start();
+    let gateway = Setup::new()
+        .server("crm", "http", &api.url)
+        .and("[servers.crm.http]\nroutes = [\"GET /customers/{id}\", \"POST /orders\"]\n")
+        .template("clerk", CLERK)
+        .start()
+        .await;
+    let folder = gateway.dir().join("annotations");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("crm.toml"), "[tools.send]\nsinks = [\"to\"]\n").unwrap();
+    assert!(!gateway.run(&["check"]).status.success(), "an API has no tools");
+    std::fs::write(folder.join("crm.toml"), ENDPOINTS).unwrap();
+    assert!(gateway.run(&["check"]).status.success());
+    assert!(gateway.run(&["reload"]).status.success());
+    let agent = gateway.agent("clerk").await;
+    let opened = gateway.run_json(&[
+        "task", "open", "--agent", "clerk", "--template", "clerk", "--param", "customer=7", "--json",
+    ]);
+    let task = opened["id"].as_str().unwrap();
+    let token = agent.token_of_kind("http", "crm", task, true).await;
+    let order = async |card: &str| {
+        let call = Call::post(&format!("{}/orders", token.resource))
+            .json(&json!({ "card": card, "text": "please" }));
+        agent.authorise(call, &token).send().await.unwrap()
+    };
+    let early = order("4111").await;
+    assert_eq!(early.status, 403, "nothing was read yet: {early:?}");
+    assert_eq!(early.json()["rule"], "provenance");
+    let read = Call::get(&format!("{}/customers/7", token.resource));
+    let read = agent.authorise(read, &token).send().await.unwrap();
+    assert_eq!(read.json()["ssn"], "078-05-1120");
+    assert!(order("4111").await.is_success(), "from where it is trusted");
+    let refused = order("078-05-1120").await;
+    assert_eq!(refused.status, 403);
+    let told = refused.json();
+    assert!(told["detail"].as_str().unwrap().contains("untrusted content"), "{told}");
+    let id = told["access_request"]["task"]["id"].as_str().unwrap().to_owned();
+    let shown = approvals(&gateway, &["show", &id]);
+    assert_eq!(shown["kind"], "endpoint");
+    assert_eq!(shown["asked"][0]["seen"][0]["place"], "/ssn");
+    approvals(&gateway, &["approve", &id]);
+    assert!(order("078-05-1120").await.is_success());
+    assert_eq!(order("078-05-1120").await.status, 403, "once is once");
+    let opaque = Call::post(&format!("{}/orders", token.resource))
+        .header("content-type", "text/plain")
+        .body("card=1");
+    assert_eq!(agent.authorise(opaque, &token).send().await.unwrap().status, 415);
 }

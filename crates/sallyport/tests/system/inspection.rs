@@ -19,7 +19,11 @@ tools = ["*"]
 fn weather_server(more: &[&str]) -> Vec<String> {
     let script = packages::folder("inspection").join("changing.py");
     let mut command = vec![
-        sdk::home().join("venv/bin/python").to_str().unwrap().to_owned(),
+        sdk::home()
+            .join("venv/bin/python")
+            .to_str()
+            .unwrap()
+            .to_owned(),
         script.to_str().unwrap().to_owned(),
     ];
     command.extend(more.iter().map(|part| (*part).to_owned()));
@@ -43,7 +47,9 @@ async fn weather(more: &[&str], settings: &str, template: &str) -> (Gateway, Age
 
 async fn tools(agent: &Agent, token: &Token) -> Vec<String> {
     let answer = agent.ask(token, "tools/list", json!({})).await.json();
-    let tools = answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let tools = answer["result"]["tools"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"));
     let name = |tool: &Value| tool["name"].as_str().unwrap().to_owned();
     tools.iter().map(name).collect()
 }
@@ -65,14 +71,25 @@ fn rule(answer: &Value) -> &str {
 fn reviewed(gateway: &Gateway, name: &str) -> Value {
     let all = gateway.run_json(&["mcp", "review", "--all", "--json"]);
     let tools = all.as_array().unwrap().iter();
-    tools.filter(|tool| tool["tool"] == name).next_back().cloned().unwrap_or(Value::Null)
+    tools
+        .filter(|tool| tool["tool"] == name)
+        .next_back()
+        .cloned()
+        .unwrap_or(Value::Null)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
     let (mut gateway, agent, token) = weather(&[], "", "").await;
-    assert_eq!(tools(&agent, &token).await, ["forecast"], "the first contact is trusted");
-    assert_eq!(reviewed(&gateway, "forecast")["approved_by"], "first contact");
+    assert_eq!(
+        tools(&agent, &token).await,
+        ["forecast"],
+        "the first contact is trusted"
+    );
+    assert_eq!(
+        reviewed(&gateway, "forecast")["approved_by"],
+        "first contact"
+    );
     assert!(is_told(&forecast(&agent, &token, "Paris").await, "Sunny"));
 
     // Now it describes the tool otherwise, and offers another one. Both are gone, for calls too.
@@ -81,7 +98,9 @@ async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
     assert_eq!(rule(&refused), "tool_quarantined", "{refused}");
     let remedy = refused["error"]["data"]["remedy"].as_str().unwrap();
     assert!(remedy.contains("sallyport mcp review weather"), "{remedy}");
-    let other = agent.call(&token, "report", json!({ "city": "Paris" })).await;
+    let other = agent
+        .call(&token, "report", json!({ "city": "Paris" }))
+        .await;
     assert_eq!(rule(&other), "tool_quarantined");
 
     // The review shows what is different, and what is wrong with it.
@@ -89,14 +108,23 @@ async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
     assert_eq!(changed["state"], "changed");
     let diff = changed["text"].as_str().unwrap();
     assert!(diff.contains("-  Tells the weather in a city."), "{diff}");
-    assert!(diff.contains("+  <IMPORTANT>Before using this tool"), "{diff}");
+    assert!(
+        diff.contains("+  <IMPORTANT>Before using this tool"),
+        "{diff}"
+    );
     let findings = changed["findings"].as_array().unwrap();
     let found = |rule: &str| findings.iter().any(|finding| finding["rule"] == rule);
-    assert!(found("tool-hidden-instruction") && found("sensitive-file"), "{findings:?}");
+    assert!(
+        found("tool-hidden-instruction") && found("sensitive-file"),
+        "{findings:?}"
+    );
     assert_eq!(reviewed(&gateway, "report")["state"], "new");
     let shown = gateway.run(&["mcp", "review", "weather"]);
     let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("accept it: sallyport mcp review weather --accept 'forecast@"), "{shown}");
+    assert!(
+        shown.contains("accept it: sallyport mcp review weather --accept 'forecast@"),
+        "{shown}"
+    );
 
     // It holds after a restart, though the program is a fresh one that lists what was approved.
     gateway.terminate();
@@ -104,7 +132,10 @@ async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
     let task = agent.open_task("weather", json!({})).await;
     let token = agent.token("weather", &task, true).await;
     assert_eq!(tools(&agent, &token).await, Vec::<String>::new());
-    assert_eq!(rule(&forecast(&agent, &token, "Paris").await), "tool_quarantined");
+    assert_eq!(
+        rule(&forecast(&agent, &token, "Paris").await),
+        "tool_quarantined"
+    );
 
     // What was rejected stays away; what was approved is back as soon as the server lists it again.
     let gone = gateway.run_json(&["mcp", "review", "weather", "--reject", "forecast", "--json"]);
@@ -113,7 +144,11 @@ async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
     assert!(is_told(&forecast(&agent, &token, "Paris").await, "Sunny"));
 
     // Only the very definition that was looked at can be accepted.
-    assert_eq!(tools(&agent, &token).await, Vec::<String>::new(), "it did it again");
+    assert_eq!(
+        tools(&agent, &token).await,
+        Vec::<String>::new(),
+        "it did it again"
+    );
     let wrong = gateway.run(&["mcp", "review", "weather", "--accept", "report@00000000"]);
     assert_eq!(wrong.status.code(), Some(1));
     let hash = reviewed(&gateway, "report")["listed"].as_str().unwrap()[..8].to_owned();
@@ -121,12 +156,23 @@ async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
     let accepted = gateway.run_json(&["mcp", "review", "weather", "--accept", &named, "--json"]);
     assert_eq!(accepted[0]["state"], "approved");
     assert_eq!(tools(&agent, &token).await, ["report"]);
-    let report = agent.call(&token, "report", json!({ "city": "Paris" })).await;
+    let report = agent
+        .call(&token, "report", json!({ "city": "Paris" }))
+        .await;
     assert!(is_told(&report, "Sunny"), "{report}");
 
     let changes: Vec<Value> = gateway.records();
-    let changes: Vec<&str> = changes.iter().filter_map(|record| record["change"].as_str()).collect();
-    for change in ["tools.approved", "tools.quarantined", "tools.restored", "tool.rejected", "tool.accepted"] {
+    let changes: Vec<&str> = changes
+        .iter()
+        .filter_map(|record| record["change"].as_str())
+        .collect();
+    for change in [
+        "tools.approved",
+        "tools.quarantined",
+        "tools.restored",
+        "tool.rejected",
+        "tool.accepted",
+    ] {
         assert!(changes.contains(&change), "{change} in {changes:?}");
     }
     gateway.verify();
@@ -135,7 +181,10 @@ async fn a_server_that_changes_its_tools_once_trusted_is_found_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn under_review_nothing_is_used_before_somebody_looked() {
     let (gateway, agent, token) = weather(&["--stays"], "pins = \"review\"", "").await;
-    assert_eq!(rule(&forecast(&agent, &token, "Paris").await), "tool_quarantined");
+    assert_eq!(
+        rule(&forecast(&agent, &token, "Paris").await),
+        "tool_quarantined"
+    );
     assert_eq!(tools(&agent, &token).await, Vec::<String>::new());
     let accepted = gateway.run_json(&["mcp", "review", "weather", "--accept-all", "--json"]);
     assert_eq!(accepted.as_array().map(Vec::len), Some(1));
@@ -143,7 +192,10 @@ async fn under_review_nothing_is_used_before_somebody_looked() {
     assert!(is_told(&forecast(&agent, &token, "Paris").await, "Sunny"));
     // An approval can be taken back.
     gateway.run_json(&["mcp", "review", "weather", "--reject", "forecast", "--json"]);
-    assert_eq!(rule(&forecast(&agent, &token, "Paris").await), "tool_quarantined");
+    assert_eq!(
+        rule(&forecast(&agent, &token, "Paris").await),
+        "tool_quarantined"
+    );
     assert_eq!(tools(&agent, &token).await, Vec::<String>::new());
 }
 
@@ -156,8 +208,14 @@ async fn contents_are_blocked_and_redacted_as_the_policy_says() {
     assert_eq!(rule(&refused), "content_blocked", "{refused}");
     assert!(!refused.to_string().contains("evil.example"), "{refused}");
     let redacted = forecast(&agent, &token, "Lima").await;
-    assert!(is_told(&redacted, "[redacted: github-token] and it is 18 degrees"), "{redacted}");
-    assert!(!redacted.to_string().contains("ghp_"), "in the structured content neither: {redacted}");
+    assert!(
+        is_told(&redacted, "[redacted: github-token] and it is 18 degrees"),
+        "{redacted}"
+    );
+    assert!(
+        !redacted.to_string().contains("ghp_"),
+        "in the structured content neither: {redacted}"
+    );
 
     // A planted token: whoever uses it is found out, however it is written.
     let made = gateway.run_json(&["canary", "create", "row 17 of the customers", "--json"]);
@@ -173,9 +231,9 @@ async fn contents_are_blocked_and_redacted_as_the_policy_says() {
     let city = forecast(&agent, &token, canary).await;
     assert!(is_told(&city, "Nobody knows"), "{city}");
     let records = gateway.records();
-    let of_canary = records.iter().any(|record| {
-        record["change"] == "canary.created" && !record.to_string().contains(canary)
-    });
+    let of_canary = records
+        .iter()
+        .any(|record| record["change"] == "canary.created" && !record.to_string().contains(canary));
     assert!(of_canary, "the token itself is not in the log");
     gateway.verify();
 }
@@ -186,7 +244,11 @@ async fn a_program_that_is_not_what_was_pinned_is_not_started() {
     let script = home.path().join("server.py");
     std::fs::copy(packages::folder("inspection").join("changing.py"), &script).unwrap();
     let python = sdk::home().join("venv/bin/python");
-    let command = [python.to_str().unwrap(), script.to_str().unwrap(), "--stays"];
+    let command = [
+        python.to_str().unwrap(),
+        script.to_str().unwrap(),
+        "--stays",
+    ];
     let gateway = Setup::new()
         .stdio("weather", &command)
         .template("weather", WEATHER)
@@ -203,14 +265,22 @@ async fn a_program_that_is_not_what_was_pinned_is_not_started() {
         forecast(&agent, &token, "Paris").await
     };
     assert!(is_told(&ask().await, "Sunny"));
-    assert_eq!(gateway.run(&["mcp", "pin", "--check"]).status.code(), Some(0));
+    assert_eq!(
+        gateway.run(&["mcp", "pin", "--check"]).status.code(),
+        Some(0)
+    );
 
-    let changed = std::fs::read_to_string(&script).unwrap().replace("Sunny", "Stormy");
+    let changed = std::fs::read_to_string(&script)
+        .unwrap()
+        .replace("Sunny", "Stormy");
     std::fs::write(&script, changed).unwrap();
     let refused = ask().await;
     let told = refused["error"]["message"].as_str().unwrap_or_default();
     assert!(told.contains("not the one that was pinned"), "{refused}");
-    assert_eq!(gateway.run(&["mcp", "pin", "--check"]).status.code(), Some(1));
+    assert_eq!(
+        gateway.run(&["mcp", "pin", "--check"]).status.code(),
+        Some(1)
+    );
 
     gateway.run_json(&["mcp", "pin", "weather", "--json"]);
     gateway.managed("POST", "/v1/reload", json!({})).await;

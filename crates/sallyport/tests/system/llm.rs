@@ -27,7 +27,10 @@ models = ["fast", "smollm2"]
 [[allow]]
 server = "claude"
 models = ["smollm2"]
+"#;
 
+/// What a task may use besides that makes vectors.
+const VECTORS: &str = r#"
 [[allow]]
 server = "vectors"
 models = ["smollm2"]
@@ -76,8 +79,8 @@ impl Drop for Model {
     }
 }
 
-/// A gateway in front of the model, over both surfaces, and of `more`.
-async fn gateway(model: &Model, more: &str) -> Gateway {
+/// A gateway in front of the model, over both surfaces, and of `more`, which tasks `may` use.
+async fn gateway(model: &Model, more: &str, may: &str) -> Gateway {
     let url = &model.url;
     let servers = format!(
         "[servers.ai]\nkind = \"llm\"\nurl = \"{url}/v1\"\n\
@@ -88,7 +91,10 @@ async fn gateway(model: &Model, more: &str) -> Gateway {
          [servers.claude.llm.prices.\"*\"]\ninput_usd_per_million = 3\noutput_usd_per_million = 15\n{more}"
     );
     let setup = Setup::new().and(&servers);
-    setup.template("chat", CHAT).start().await
+    setup
+        .template("chat", &format!("{CHAT}{may}"))
+        .start()
+        .await
 }
 
 /// The URL of a server at the gateway, and a bearer token for it.
@@ -166,7 +172,7 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
          [servers.vectors.llm.prices.\"*\"]\ninput_usd_per_million = 0.02\n",
         embedder.url
     );
-    let gateway = gateway(&model, &vectors).await;
+    let gateway = gateway(&model, &vectors, VECTORS).await;
     let agent = gateway.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;
     let (ai, ai_key) = token(&agent, "ai", &task).await;
@@ -233,7 +239,7 @@ async fn official_clients_talk_to_a_real_model_with_base_url_and_key_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revoking_a_task_cuts_what_a_real_model_is_writing() {
     let model = Model::start();
-    let gateway = gateway(&model, "").await;
+    let gateway = gateway(&model, "", "").await;
     let agent = gateway.agent("writer").await;
     let task = agent.open_task("chat", json!({})).await;
     let (ai, key) = token(&agent, "ai", &task).await;

@@ -8,6 +8,7 @@
 )]
 
 mod a2a;
+mod answers;
 mod approvals;
 mod attacks;
 mod clients;

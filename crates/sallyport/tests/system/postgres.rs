@@ -11,7 +11,6 @@ mod sessions;
 use std::path::PathBuf;
 use std::process::Output;
 
-
 use crate::support::agent::{Agent, Token};
 use crate::support::{Gateway, Setup, free_address};
 use database::{Database, Pair, Version, psql};

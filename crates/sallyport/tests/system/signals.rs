@@ -16,7 +16,7 @@ ttl = "10m"
 
 [[allow]]
 server = "api"
-endpoints = ["GET /*"]
+endpoints = ["GET /things"]
 "#;
 
 const AUDIENCE: &str = "https://west.example.org";
@@ -36,6 +36,7 @@ fn token_file(dir: &Path) -> String {
 fn setup() -> Setup {
     Setup::new()
         .server("api", "http", "http://127.0.0.1:9")
+        .and("http = { routes = [\"GET /things\"] }")
         .template("read", READ)
 }
 
@@ -55,6 +56,7 @@ async fn west(east: &Gateway, secrets: &Path, how: &str) -> Gateway {
     let token = token_file(secrets);
     setup()
         .server("east", "http", east.control())
+        .and("http = { routes = [\"GET /oauth/jwks\"] }")
         .and(&format!("credential = {{ prefix = \"Bearer \", value = {token} }}"))
         .and(&format!(
             "[signals.transmitters.east]\nissuer = \"{}\"\naudience = \"{AUDIENCE}\"\nserver = \"east\"\n\
@@ -185,7 +187,7 @@ async fn events_are_pushed_where_the_configuration_says_and_nowhere_else() {
     let token = token_file(secrets.path());
     let mut config = std::fs::read_to_string(east.config()).unwrap();
     config.push_str(&format!(
-        "[servers.west]\nkind = \"http\"\nurl = \"{}\"\ncredential = {{ prefix = \"Bearer \", value = {token} }}\n\
+        "[servers.west]\nkind = \"http\"\nurl = \"{}\"\nhttp = {{ routes = [\"POST /ssf/v1/events/east\"] }}\ncredential = {{ prefix = \"Bearer \", value = {token} }}\n\
          [signals.receivers.west]\naudience = \"{AUDIENCE}\"\ntoken = {token}\nserver = \"west\"\n\
          push = \"/ssf/v1/events/east\"\n",
         west.control()

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::http::Call;
+use crate::support::provider::answering;
+use crate::support::sdk::time_server;
 use crate::support::{Gateway, Setup};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 const CHAT: &str = r#"
 description = "Talk to a model"
@@ -25,46 +25,13 @@ const ANSWER: &str = "the answer that nobody may read";
 
 /// A provider that answers everything with the same words.
 async fn provider() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let answer = json!({
+    answering(&json!({
         "id": "c", "object": "chat.completion", "model": "m", "created": 1,
         "choices": [{ "index": 0, "finish_reason": "stop",
             "message": { "role": "assistant", "content": ANSWER } }],
         "usage": { "prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2 },
-    })
-    .to_string();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let answer = answer.clone();
-            tokio::spawn(async move {
-                let mut seen = Vec::new();
-                let mut buffer = [0; 65_536];
-                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-                    seen.extend_from_slice(&buffer[..read]);
-                    let text = String::from_utf8_lossy(&seen).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                        continue;
-                    };
-                    let length = head.lines().find_map(|line| {
-                        let (name, value) = line.split_once(':')?;
-                        let named = name.eq_ignore_ascii_case("content-length");
-                        named.then(|| value.trim().parse::<usize>().unwrap())
-                    });
-                    if body.len() >= length.unwrap_or(0) {
-                        seen.clear();
-                        let head = format!(
-                            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-                            answer.len()
-                        );
-                        stream.write_all(head.as_bytes()).await.unwrap();
-                        stream.write_all(answer.as_bytes()).await.unwrap();
-                    }
-                }
-            });
-        }
-    });
-    url
+    }))
+    .await
 }
 
 async fn gateway(more: &str) -> Gateway {
@@ -257,4 +224,46 @@ async fn without_hashes_the_log_says_nothing_of_content_and_a_full_vault_refuses
     assert_eq!(body["error"]["rule"], "audit_unavailable");
     let fresh = agent.open_task("chat", json!({})).await;
     assert_eq!(ask(&agent, &fresh).await.0, 200, "other tasks go on");
+}
+
+const CLOCK: &str = r#"
+description = "Tell the time"
+agents = ["*"]
+ttl = "10m"
+
+[[allow]]
+server = "clock"
+tools = ["get_current_time"]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_and_results_of_tools_are_sealed_in_the_same_way() {
+    let server = time_server();
+    let server: Vec<&str> = server.iter().map(String::as_str).collect();
+    let setup = Setup::new()
+        .stdio("clock", &server)
+        .and("record_content = \"sealed\"");
+    let gateway = setup.template("clock", CLOCK).start().await;
+    let agent = gateway.agent("writer").await;
+    let task = agent.open_task("clock", json!({})).await;
+    let token = agent.token("clock", &task, true).await;
+    let place = json!({ "timezone": "Europe/Rome" });
+    let told = agent.call(&token, "get_current_time", place).await;
+    assert!(told["result"].is_object(), "{told}");
+    let result = record(&gateway, |record| {
+        record["event"] == "result" && record["notes"]["content"][0]["part"] == "arguments"
+    })
+    .await;
+    let decision = result["decision"].as_str().unwrap();
+    let shown = gateway.run_json(&["vault", "show", decision, "--json"]);
+    assert_eq!(shown[0]["part"], "arguments");
+    assert_eq!(shown[0]["text"], "{\"timezone\":\"Europe/Rome\"}");
+    assert_eq!(shown[1]["hash"], result["hash"]);
+    let answer = shown[1]["text"].as_str().unwrap();
+    assert!(answer.contains("Europe/Rome"), "{answer}");
+    let intent = record(&gateway, |record| {
+        record["event"] == "intent" && record["decision"] == decision
+    })
+    .await;
+    assert_eq!(shown[0]["hash"], intent["arguments_hash"]);
 }

@@ -11,6 +11,7 @@ const DESK: &str = r#"
 description = "Read files and tell the time"
 agents = ["support-*"]
 ttl = "10m"
+proof = "bearer"
 
 [[allow]]
 server = "files"
@@ -31,7 +32,11 @@ clock = { external = true }
 /// The example policy, with a lower threshold.
 const RISKY: &str = r#"
 @id("no-sensitive-servers-at-risk")
-forbid (principal, action, resource in Sallyport::Server::"files")
+forbid (
+  principal,
+  action == Sallyport::Action::"call_tool",
+  resource in Sallyport::Server::"files"
+)
 when { context.risk > 20 };
 "#;
 
@@ -71,15 +76,21 @@ async fn what_an_agent_does_denies_its_next_call() {
     let (mut gateway, folder) = desk().await;
     let agent = gateway.agent("support-1").await;
     let task = agent.open_task("desk", json!({})).await;
-    let files = agent.token("files", &task, true).await;
     let clock = agent.token("clock", &task, true).await;
+    // The file server speaks older revisions; an official client does too.
     let path = folder.path().canonicalize().unwrap().join("salaries.txt");
-    let read = async || {
-        let call = agent.call(&files, "read_text_file", json!({ "path": path }));
-        call.await
-    };
+    let plan = json!({
+        "url": format!("{}/tasks/{task}/mcp/files", gateway.gateway),
+        "client": agent.id,
+        "issuer": gateway.control,
+        "key": agent.key_file(),
+        "calls": [["read_text_file", { "path": path }]],
+    });
+    let read = async || Client::Python.drive(&plan).await["calls"][0].clone();
+    let is_denied = |seen: &Value| seen["error"]["data"]["rule"] == "policy_forbids";
     let tell = json!({ "timezone": "Europe/Berlin" });
-    assert!(read().await["result"].is_object());
+    let seen = read().await;
+    assert_eq!(seen["text"], "Ada 4711", "{seen}");
     let told = agent.call(&clock, "get_current_time", tell.clone()).await;
     assert!(told["result"].is_object(), "{told}");
 
@@ -97,10 +108,7 @@ async fn what_an_agent_does_denies_its_next_call() {
 
     // The very next call to the sensitive server, and no other, is denied by the policy.
     let denied = read().await;
-    assert_eq!(
-        denied["error"]["data"]["rule"], "policy_forbids",
-        "{denied}"
-    );
+    assert!(is_denied(&denied), "{denied}");
     let told = agent.call(&clock, "get_current_time", tell).await;
     assert!(told["result"].is_object(), "{told}");
     // Why, is reproducible from the record.
@@ -127,7 +135,8 @@ async fn what_an_agent_does_denies_its_next_call() {
     gateway.restart().await;
     let again = gateway.run_json(&["agent", "risk", "support-1", "--json"]);
     assert_eq!(again["score"], risk["score"]);
-    assert_eq!(read().await["error"]["data"]["rule"], "policy_forbids");
+    let denied = read().await;
+    assert!(is_denied(&denied), "{denied}");
 
     // A person looks into it, and it is over.
     let number = found[0]["incident"].to_string();
@@ -149,7 +158,8 @@ async fn what_an_agent_does_denies_its_next_call() {
         "a test",
         "--json",
     ]);
-    assert!(read().await["result"].is_object());
+    let seen = read().await;
+    assert_eq!(seen["text"], "Ada 4711", "{seen}");
     let set = [
         "agent",
         "risk",
@@ -163,7 +173,8 @@ async fn what_an_agent_does_denies_its_next_call() {
         "--json",
     ];
     gateway.run_json(&set);
-    assert_eq!(read().await["error"]["data"]["rule"], "policy_forbids");
+    let denied = read().await;
+    assert!(is_denied(&denied), "{denied}");
     gateway.verify();
 }
 

@@ -56,13 +56,13 @@ endpoints = [
 "#;
 
 /// The API; it ends with this.
-struct Api {
+pub(crate) struct Api {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Api {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/web/api.py");
         let mut child = Command::new("python3")
             .arg(script)

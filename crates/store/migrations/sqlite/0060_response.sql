@@ -23,3 +23,4 @@ CREATE TABLE playbook_runs (
     body       TEXT   NOT NULL
 );
 CREATE INDEX playbook_runs_by_state ON playbook_runs (over, id);
+CREATE INDEX playbook_runs_by_subject ON playbook_runs (subject, playbook, id);

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::record::Ended;
-use model::{Action, Operation, Rule};
+use model::{Action, Operation, Rule, ServerName};
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -49,7 +49,15 @@ impl Proxy {
     ) -> Result<Response<Body>, Refused> {
         let endpoint = format!("CONNECT {target}");
         let task = caller.task.task();
-        let site = here.granted(task).next();
+        let site = {
+            // One that is disabled must not close the others that are there too.
+            let world = self.shared.pipeline.live().world();
+            let enabled = |name: &ServerName| world.server(name).is_some_and(|facts| facts.enabled);
+            let mut sites = here.granted(task);
+            sites
+                .find(|site| enabled(site.api.web.name()))
+                .or_else(|| here.granted(task).next())
+        };
         let Some(site) = site else {
             return Err(self.refuse(&endpoint, Some(&caller), &Refusal::nothing_at(&target)));
         };
@@ -131,7 +139,7 @@ impl Session {
         let signal = permit.signal();
         let shared = Arc::clone(&self.inside.shared);
         let digest = Digest::new(&self.inside.caller.task);
-        let until = self.until;
+        let (until, host) = (self.until, self.inside.target.to_string());
         let (ended, by) = tokio::select! {
             biased;
             () = signal.cut() => (Ended::Cut, "withdrawn"),
@@ -139,6 +147,7 @@ impl Session {
             () = tokio::time::sleep_until(until) => (Ended::Cut, "tunnel_seconds or the end of the task"),
             how = self.serve() => how,
         };
+        permit.note("host", host);
         permit.note("ended_by", by);
         permit.finish(ended, digest);
     }

@@ -311,7 +311,9 @@ mod tests {
             if let Ok(target) = Target::parse(&text) {
                 let spelt = target.to_string();
                 prop_assert!(spelt.eq_ignore_ascii_case(&text) || text.starts_with('['), "{}", text);
-                prop_assert_eq!(Target::parse(&spelt), Ok(target));
+                prop_assert_eq!(Target::parse(&spelt), Ok(target.clone()));
+                let url: Uri = format!("https://{spelt}/x").parse().unwrap();
+                prop_assert_eq!(Target::of(&url), Ok(target));
             }
         }
 

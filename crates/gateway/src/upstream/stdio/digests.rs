@@ -78,15 +78,36 @@ pub struct Made {
 
 /// Programs that fetch what they run, with what can be done instead.
 const FETCHING: [(&str, &str); 9] = [
-    ("npx", "`npm install` it into a folder, run it with `node`, and pin the folder"),
-    ("pnpx", "`pnpm install` it into a folder, run it with `node`, and pin the folder"),
-    ("bunx", "`bun install` it into a folder, run it with `bun`, and pin the folder"),
-    ("uvx", "`uv venv` and `uv pip install` it, run it from there, and pin the folder"),
-    ("uv", "`uv venv` and `uv pip install` it, run it from there, and pin the folder"),
-    ("pipx", "install it into a virtual environment, run it from there, and pin the folder"),
+    (
+        "npx",
+        "`npm install` it into a folder, run it with `node`, and pin the folder",
+    ),
+    (
+        "pnpx",
+        "`pnpm install` it into a folder, run it with `node`, and pin the folder",
+    ),
+    (
+        "bunx",
+        "`bun install` it into a folder, run it with `bun`, and pin the folder",
+    ),
+    (
+        "uvx",
+        "`uv venv` and `uv pip install` it, run it from there, and pin the folder",
+    ),
+    (
+        "uv",
+        "`uv venv` and `uv pip install` it, run it from there, and pin the folder",
+    ),
+    (
+        "pipx",
+        "install it into a virtual environment, run it from there, and pin the folder",
+    ),
     ("docker", "name the image by its digest: `image@sha256:…`"),
     ("podman", "name the image by its digest: `image@sha256:…`"),
-    ("deno", "vendor what it imports, run it with `--cached-only`, and pin the folder"),
+    (
+        "deno",
+        "vendor what it imports, run it with `--cached-only`, and pin the folder",
+    ),
 ];
 
 /// Finds what a server's command is made of. `path` is the value of `PATH` that the program is started
@@ -113,7 +134,11 @@ pub fn made_of(server: &Server, path: Option<&std::ffi::OsStr>) -> Result<Made, 
     let files = arguments
         .iter()
         // `--config=file` names a file too.
-        .map(|argument| argument.split_once('=').map_or(argument.as_str(), |(_, value)| value))
+        .map(|argument| {
+            argument
+                .split_once('=')
+                .map_or(argument.as_str(), |(_, value)| value)
+        })
         .filter(|name| !name.is_empty())
         .map(within)
         .filter(|path| path.is_file())
@@ -141,9 +166,9 @@ fn is_executable(path: &Path) -> bool {
 pub(super) fn check(made: &Made, pinned: &BTreeMap<PathBuf, String>) -> Result<(), NotPinned> {
     for file in std::iter::once(&made.program).chain(&made.files) {
         let covered = pinned.contains_key(file)
-            || pinned.iter().any(|(folder, digest)| {
-                digest.starts_with(TREE) && file.starts_with(folder)
-            });
+            || pinned
+                .iter()
+                .any(|(folder, digest)| digest.starts_with(TREE) && file.starts_with(folder));
         if !covered {
             return Err(NotPinned::Unknown(file.clone()));
         }
@@ -236,10 +261,16 @@ impl Tree {
         for path in names {
             self.entries += 1;
             if self.entries > ENTRIES {
-                return Err(io::Error::other(format!("it has more than {ENTRIES} entries")));
+                return Err(io::Error::other(format!(
+                    "it has more than {ENTRIES} entries"
+                )));
             }
             let about = fs::symlink_metadata(&path)?;
-            let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
+            let name = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .as_os_str()
+                .as_bytes();
             let kind = about.file_type();
             if kind.is_symlink() {
                 self.entry(b'l', name, fs::read_link(&path)?.as_os_str().as_bytes());
@@ -249,12 +280,20 @@ impl Tree {
             } else if kind.is_file() {
                 self.bytes = self.bytes.saturating_add(about.size());
                 if self.bytes > TREE_BYTES {
-                    return Err(io::Error::other(format!("it has more than {TREE_BYTES} bytes")));
+                    return Err(io::Error::other(format!(
+                        "it has more than {TREE_BYTES} bytes"
+                    )));
                 }
-                let executable = if about.mode() & 0o111 == 0 { b'f' } else { b'x' };
+                let executable = if about.mode() & 0o111 == 0 {
+                    b'f'
+                } else {
+                    b'x'
+                };
                 self.entry(executable, name, &of_file(&path)?);
             } else {
-                return Err(io::Error::other("it has what is neither file, folder nor link"));
+                return Err(io::Error::other(
+                    "it has what is neither file, folder nor link",
+                ));
             }
         }
         Ok(())
@@ -296,11 +335,17 @@ mod tests {
         fs::write(&script, "print(1)").unwrap();
         let shell = Path::new("/bin/sh");
         let made = made_of(
-            &server(home.path(), &["sh", "server.py", "--flag", "--log=none.txt"]),
+            &server(
+                home.path(),
+                &["sh", "server.py", "--flag", "--log=none.txt"],
+            ),
             Some("/nowhere:/bin".as_ref()),
         )
         .unwrap();
-        assert_eq!((made.program.as_path(), made.files.as_slice()), (shell, &[script.clone()][..]));
+        assert_eq!(
+            (made.program.as_path(), made.files.as_slice()),
+            (shell, &[script.clone()][..])
+        );
         let both = pinned(&[shell, &script]);
         check(&made, &both).unwrap();
         let without = pinned(&[shell]);
@@ -308,7 +353,10 @@ mod tests {
         fs::write(&script, "print(2)").unwrap();
         assert!(matches!(check(&made, &both), Err(NotPinned::Changed(path)) if path == script));
         fs::remove_file(&script).unwrap();
-        assert!(matches!(check(&made, &both), Err(NotPinned::Unreadable { .. })));
+        assert!(matches!(
+            check(&made, &both),
+            Err(NotPinned::Unreadable { .. })
+        ));
     }
 
     #[test]
@@ -316,7 +364,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("a");
         fs::write(&file, "one").unwrap();
-        let (before, when) = (digest(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
+        let (before, when) = (
+            digest(&file).unwrap(),
+            fs::metadata(&file).unwrap().modified().unwrap(),
+        );
         fs::write(&file, "two").unwrap();
         File::open(&file).unwrap().set_modified(when).unwrap();
         assert_ne!(digest(&file).unwrap(), before);
@@ -359,8 +410,15 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(&npx, fs::Permissions::from_mode(0o755)).unwrap();
         let path = home.path().as_os_str();
-        let made = made_of(&server(home.path(), &["npx", "-y", "some-package"]), Some(path)).unwrap();
-        assert!(made.fetches.is_some_and(|instead| instead.contains("npm install")));
+        let made = made_of(
+            &server(home.path(), &["npx", "-y", "some-package"]),
+            Some(path),
+        )
+        .unwrap();
+        assert!(
+            made.fetches
+                .is_some_and(|instead| instead.contains("npm install"))
+        );
         assert!(made_of(&server(home.path(), &["absent"]), Some(path)).is_err());
     }
 }

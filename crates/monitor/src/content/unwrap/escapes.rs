@@ -6,7 +6,11 @@ use crate::content::survey::{FEWEST_ESCAPES, has_escapes};
 /// Escapes within a text: each kind that occurs often enough makes one layer of the whole.
 pub(super) fn escapes(text: &str, push: &mut Push<'_>) -> bool {
     for (kind, sign, decode) in [
-        ("percent", b'%', percent as fn(&str) -> Option<(char, usize)>),
+        (
+            "percent",
+            b'%',
+            percent as fn(&str) -> Option<(char, usize)>,
+        ),
         ("quoted-printable", b'=', quoted),
         ("character references", b'&', reference),
         ("unicode escapes", b'\\', backslash),

@@ -88,7 +88,14 @@ pub(super) fn unwrap_surveyed(text: &str, survey: Survey, bounds: Bounds) -> Lay
         }
         let outer = found.layers[next].clone();
         let survey = Survey::of(&outer.text);
-        inside(&outer.text, survey, Some(&outer), bounds, &mut bytes, &mut found);
+        inside(
+            &outer.text,
+            survey,
+            Some(&outer),
+            bounds,
+            &mut bytes,
+            &mut found,
+        );
         next += 1;
     }
     found

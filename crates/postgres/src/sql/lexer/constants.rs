@@ -1,6 +1,6 @@
 //! Constants, quoted identifiers and parameters.
 
-use super::{IDENTIFIER_BYTES, LexicalError, Lexer, is_word};
+use super::{IDENTIFIER_BYTES, Lexer, LexicalError, is_word};
 
 impl Lexer<'_> {
     /// A string constant, with the backslash escapes of `E''` or without.

@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::command::ConfigArg;
 use crate::failure::Failure;
 use crate::output::{self, BAD, FAINT, GOOD, WARN, paint};
-use crate::setup::rules::{PINS, Pinned};
 use crate::setup;
+use crate::setup::rules::{PINS, Pinned};
 
 /// Arguments of `sallyport mcp pin`.
 #[derive(clap::Args)]
@@ -74,13 +74,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .filter(|(name, server)| named(name) && !server.command.is_empty())
         .collect();
     if let Some(unknown) = args.servers.iter().find(|name| !servers.contains_key(name)) {
-        return Err(
-            Failure::new(format!("there is no server `{unknown}` that the gateway starts"))
-                .hint("only servers with a `command` are programs of this machine"),
-        );
+        return Err(Failure::new(format!(
+            "there is no server `{unknown}` that the gateway starts"
+        ))
+        .hint("only servers with a `command` are programs of this machine"));
     }
     if !args.also.is_empty() && args.servers.len() != 1 {
-        return Err(Failure::new("`--also` needs the one server that the files belong to"));
+        return Err(Failure::new(
+            "`--also` needs the one server that the files belong to",
+        ));
     }
     let mut entries = Vec::new();
     let mut fetching = Vec::new();
@@ -123,15 +125,11 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn pinned(
-    name: &ServerName,
-    files: impl Iterator<Item = PathBuf>,
-) -> Result<Vec<Entry>, Failure> {
+fn pinned(name: &ServerName, files: impl Iterator<Item = PathBuf>) -> Result<Vec<Entry>, Failure> {
     files
         .map(|path| {
-            let digest = digest(&path).map_err(|error| {
-                Failure::new(format!("server `{name}`: {error}"))
-            })?;
+            let digest =
+                digest(&path).map_err(|error| Failure::new(format!("server `{name}`: {error}")))?;
             Ok(Entry {
                 server: name.clone(),
                 path,
@@ -142,11 +140,7 @@ fn pinned(
         .collect()
 }
 
-fn checked(
-    name: &ServerName,
-    server: &Server,
-    own: impl Iterator<Item = PathBuf>,
-) -> Vec<Entry> {
+fn checked(name: &ServerName, server: &Server, own: impl Iterator<Item = PathBuf>) -> Vec<Entry> {
     let entry = |path: PathBuf, digest: Option<String>, state| Entry {
         server: name.clone(),
         path,
@@ -168,7 +162,11 @@ fn checked(
         .collect();
     let covered = |path: &Path| server.digests.keys().any(|pinned| path.starts_with(pinned));
     let unpinned: Vec<PathBuf> = own.filter(|path| !covered(path)).collect();
-    entries.extend(unpinned.into_iter().map(|path| entry(path, None, State::Unpinned)));
+    entries.extend(
+        unpinned
+            .into_iter()
+            .map(|path| entry(path, None, State::Unpinned)),
+    );
     entries
 }
 
@@ -192,7 +190,12 @@ fn write(
     }
     for entry in entries {
         let digests = all.0.entry(entry.server.clone()).or_default();
-        digests.extend(entry.digest.clone().map(|digest| (entry.path.clone(), digest)));
+        digests.extend(
+            entry
+                .digest
+                .clone()
+                .map(|digest| (entry.path.clone(), digest)),
+        );
     }
     let text = toml::to_string(&all).map_err(|error| failed(&error))?;
     let text = format!(
@@ -207,11 +210,7 @@ fn write(
     Ok(())
 }
 
-fn show(
-    args: &Args,
-    entries: &[Entry],
-    fetching: &[(&ServerName, &str)],
-) -> Result<(), Failure> {
+fn show(args: &Args, entries: &[Entry], fetching: &[(&ServerName, &str)]) -> Result<(), Failure> {
     if args.json {
         output::json(&entries)?;
     } else {

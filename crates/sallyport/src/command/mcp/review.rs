@@ -87,7 +87,12 @@ fn decide(
 ) -> Result<(), Failure> {
     let mut decisions = Vec::new();
     if args.accept_all {
-        decisions.extend(tools.iter().filter(|tool| tool.state.waits()).map(|tool| ("accept", tool)));
+        decisions.extend(
+            tools
+                .iter()
+                .filter(|tool| tool.state.waits())
+                .map(|tool| ("accept", tool)),
+        );
     }
     for named in &args.accept {
         decisions.push(("accept", find(tools, named)?));
@@ -102,7 +107,8 @@ fn decide(
             tool: tool.tool.clone(),
             definition: definition.cloned().unwrap_or_default(),
         };
-        let now: ReviewedTool = client.post(&format!("/v1/servers/{server}/tools/{verb}"), &body)?;
+        let now: ReviewedTool =
+            client.post(&format!("/v1/servers/{server}/tools/{verb}"), &body)?;
         if !args.json {
             output::line(format_args!(
                 "{} of {server} is {}",
@@ -116,7 +122,10 @@ fn decide(
         return output::json(&done);
     }
     if done.is_empty() {
-        output::line(paint(FAINT, format_args!("nothing of {server} waits for a review")))?;
+        output::line(paint(
+            FAINT,
+            format_args!("nothing of {server} waits for a review"),
+        ))?;
     }
     Ok(())
 }
@@ -167,7 +176,10 @@ fn show(tool: &ReviewedTool, whole: bool) -> Result<(), Failure> {
         ))?;
     }
     if let Some(at) = tool.listed_at {
-        output::line(format_args!("  listed like this since {}", output::instant(at)))?;
+        output::line(format_args!(
+            "  listed like this since {}",
+            output::instant(at)
+        ))?;
     }
     for finding in &tool.findings {
         let style = match finding.severity {
@@ -184,7 +196,10 @@ fn show(tool: &ReviewedTool, whole: bool) -> Result<(), Failure> {
         if let Some(evidence) = &finding.evidence {
             let quote = output::visible(&evidence.quote);
             let place = output::visible(&evidence.place);
-            output::line(format_args!("           in {place}: {}", paint(FAINT, quote)))?;
+            output::line(format_args!(
+                "           in {place}: {}",
+                paint(FAINT, quote)
+            ))?;
         }
     }
     if tool.state.waits() || whole {
@@ -194,11 +209,17 @@ fn show(tool: &ReviewedTool, whole: bool) -> Result<(), Failure> {
         }
         let more = tool.text.lines().count().saturating_sub(most);
         if more > 0 {
-            output::line(paint(FAINT, format_args!("    … {more} more lines: `--all` shows them")))?;
+            output::line(paint(
+                FAINT,
+                format_args!("    … {more} more lines: `--all` shows them"),
+            ))?;
         }
     }
     if tool.state.waits() {
-        let command = format!("sallyport mcp review {} --accept '{name}@{short}'", tool.server);
+        let command = format!(
+            "sallyport mcp review {} --accept '{name}@{short}'",
+            tool.server
+        );
         output::line(format_args!("  accept it: {}", paint(CODE, command)))?;
     }
     output::line("")

@@ -1,6 +1,7 @@
 //! The certificate of the task's authority, in files for programs that must trust it.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use http::{Request, StatusCode};
@@ -51,6 +52,7 @@ impl Certificates {
     fn write(own: &[u8]) -> std::io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("sallyport-proxy-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir()?;
         let certificates = Self { folder };
         std::fs::write(certificates.own(), own)?;
@@ -87,7 +89,6 @@ mod tests {
 
     #[test]
     fn the_bundle_has_the_own_certificate_first_and_others_cannot_look() {
-        use std::os::unix::fs::PermissionsExt as _;
         let certificates = Certificates::write(b"OWN").unwrap();
         assert_eq!(std::fs::read(certificates.own()).unwrap(), b"OWN");
         assert!(

@@ -172,9 +172,7 @@ impl Handler for Local {
                 "use exactly the URL that `sallyport connect proxy` gives",
             );
             let challenge = HeaderValue::from_static("Basic realm=\"sallyport connect proxy\"");
-            refused
-                .headers_mut()
-                .insert(PROXY_AUTHENTICATE, challenge);
+            refused.headers_mut().insert(PROXY_AUTHENTICATE, challenge);
             return refused;
         }
         if request.method() == Method::CONNECT {

@@ -113,7 +113,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// The task: opened here, unless one was named.
 async fn open(args: &Args, authority: &Authority) -> Result<Opened, Failure> {
     let Some(template) = &args.template else {
-        let task = args.task.ok_or_else(|| Failure::usage("name a template or a task"))?;
+        let task = args
+            .task
+            .ok_or_else(|| Failure::usage("name a template or a task"))?;
         return Ok(authority.show(task).await?);
     };
     let purpose = args.purpose.clone();
@@ -224,7 +226,10 @@ async fn wait(mut child: Child) -> Result<ExitStatus, Failure> {
             _ = hangup.recv() => break,
         }
     }
-    if let Some(id) = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
+    if let Some(id) = child
+        .id()
+        .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?))
+    {
         // It fails when the program has ended by itself meanwhile.
         let _ = kill_process(id, Signal::TERM);
     }

@@ -71,7 +71,10 @@ async fn a_socket_serves_as_well_over_tls() {
     let id = task(&world).await["id"].as_str().unwrap().to_owned();
     assert!(world.gateway.run(&["task", "revoke", &id]).status.success());
     let (_, error) = ask(&local.url, "SELECT 1");
-    assert!(error.contains("ended") || error.contains("revoked"), "{error}");
+    assert!(
+        error.contains("ended") || error.contains("revoked"),
+        "{error}"
+    );
     local.end();
     assert!(!world.file("run/.s.PGSQL.5432").exists());
     world.database.until_there_are_roles(false).await;

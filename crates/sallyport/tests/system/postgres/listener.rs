@@ -127,7 +127,7 @@ async fn a_database_that_does_not_offer_tls_gets_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_a_reload_brings_is_served_at_once() {
     let database = Database::start(Version::V15, None);
-    let mut gateway = Setup::new().template("analyst", ANALYST).start().await;
+    let mut gateway = Setup::new().start().await;
     let agent = gateway.agent("desk").await;
     let address = free_address();
     let folder = tempfile::tempdir().unwrap();
@@ -140,6 +140,8 @@ async fn a_database_that_a_reload_brings_is_served_at_once() {
 
     // An address that somebody else has is told, and nothing is taken over.
     let taken = tokio::net::TcpListener::bind(address).await.unwrap();
+    let template = gateway.dir().join("templates/analyst.toml");
+    std::fs::write(template, ANALYST).unwrap();
     std::fs::write(&file, &text).unwrap();
     let refused = gateway.run(&["reload"]);
     assert!(!refused.status.success(), "{refused:?}");
@@ -163,7 +165,10 @@ async fn a_database_that_a_reload_brings_is_served_at_once() {
     let (out, error) = world.query(&token.text, "SELECT count(*) FROM customers");
     assert_eq!(out, "50", "{error}");
     let shown = world.gateway.run_json(&["task", "show", &task, "--json"]);
-    assert_eq!(shown["databases"]["crm"], format!("postgres://{address}/crm"));
+    assert_eq!(
+        shown["databases"]["crm"],
+        format!("postgres://{address}/crm")
+    );
     // It stays where it is, and says so.
     let moved = text.replace(&address.to_string(), "127.0.0.1:1");
     std::fs::write(&file, moved).unwrap();

@@ -140,8 +140,7 @@ async fn only_who_has_the_secret_cancels_a_statement() {
     let goes_on = tokio::time::timeout(Duration::from_millis(700), stream.read_u8()).await;
     assert!(goes_on.is_err(), "{goes_on:?}");
     cancel(&key).await;
-    let (tag, body) = message(&mut stream).await;
-    assert_eq!(tag, b'E');
+    let body = message_of(&mut stream, b'E').await;
     assert!(String::from_utf8_lossy(&body).contains("57014"));
     message_of(&mut stream, b'Z').await;
     send(&mut stream, b'Q', b"SELECT 7 AS seven\0").await;

@@ -83,9 +83,8 @@ async fn a_rule_on_rows_is_made_between_what_others_do_with_the_table() {
     let password = world.password(&token);
     let hold = |seconds: u32| {
         // A transaction that reads and then idles, as they do.
-        let sql = format!(
-            "BEGIN; SELECT count(*) FROM customers; SELECT pg_sleep({seconds}); COMMIT"
-        );
+        let sql =
+            format!("BEGIN; SELECT count(*) FROM customers; SELECT pg_sleep({seconds}); COMMIT");
         let holding = client(world.database.port, "postgres", "secret")
             .args(["-q", "-U", "postgres", "-c", &sql])
             .stdout(Stdio::null())

@@ -90,9 +90,7 @@ async fn a_playbook_contains_an_agent_and_leaves_evidence_that_holds() {
     for (from, to) in [("support", "Support"), ("front", "fronT")] {
         let forged = desk.gateway.dir().join("forged.json");
         let changed = text.replacen(&format!("\\\"{from}\\\""), &format!("\\\"{to}\\\""), 1);
-        if changed == text {
-            continue;
-        }
+        assert_ne!(changed, text, "`{from}` stands in no record");
         std::fs::write(&forged, changed).unwrap();
         assert_eq!(verify(forged.to_str().unwrap()).status.code(), Some(3), "{from}");
     }

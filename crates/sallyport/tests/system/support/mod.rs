@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod http;
 pub(crate) mod local;
 pub(crate) mod packages;
+pub(crate) mod provider;
 pub(crate) mod sdk;
 pub(crate) mod tunnels;
 

@@ -82,7 +82,7 @@ async fn a_socket_carries_both_ways_until_the_task_is_revoked() {
     let records = gateway.records();
     let ended = records
         .iter()
-        .find(|record| record["event"] == "outcome")
+        .find(|record| record["event"] == "result")
         .unwrap();
     assert_eq!(ended["ended"], "cut", "{ended}");
     gateway.verify();
