@@ -81,16 +81,29 @@ async fn nobody_but_the_operator_decides() {
         },
     ] {
         let refused = plane.engine.approve(actor, id, once()).await.unwrap_err();
-        assert!(matches!(refused, EngineError::Forbidden { .. }), "{refused}");
+        assert!(
+            matches!(refused, EngineError::Forbidden { .. }),
+            "{refused}"
+        );
     }
     let seen = agent
-        .manage(&plane, "GET", &format!("/access/v1/requests/{id}"), Value::Null)
+        .manage(
+            &plane,
+            "GET",
+            &format!("/access/v1/requests/{id}"),
+            Value::Null,
+        )
         .await
         .ok();
     assert_eq!(seen["task"]["status"], "pending");
     let stranger = plane.instance("support-2").await;
     let hidden = stranger
-        .manage(&plane, "GET", &format!("/access/v1/requests/{id}"), Value::Null)
+        .manage(
+            &plane,
+            "GET",
+            &format!("/access/v1/requests/{id}"),
+            Value::Null,
+        )
         .await;
     assert_eq!(hidden.refusal(), "not_found");
     plane.operate("POST", &path, json!({})).await.ok();
@@ -127,7 +140,11 @@ async fn what_cannot_be_meant_is_refused_and_it_still_waits() {
     assert_eq!(shown["status"], "pending");
     let covers = json!({ "values": { "to": { "domain": "corp.example" } } });
     let approved = plane
-        .operate("POST", &path, json!({ "covers": covers, "uses": 3, "valid_seconds": 9_999_999 }))
+        .operate(
+            "POST",
+            &path,
+            json!({ "covers": covers, "uses": 3, "valid_seconds": 9_999_999 }),
+        )
         .await
         .ok();
     assert_eq!(approved["uses_left"], 3);
@@ -158,11 +175,17 @@ async fn approving_races_the_end_of_the_task_and_loses_in_the_end() {
         });
         end.await.unwrap();
         let status = approve.await.unwrap();
-        assert!(matches!(status, StatusCode::OK | StatusCode::CONFLICT), "{status}");
+        assert!(
+            matches!(status, StatusCode::OK | StatusCode::CONFLICT),
+            "{status}"
+        );
         let kept = plane.engine.store().approval(&id).await.unwrap().unwrap();
         assert_eq!(kept.status, ApprovalStatus::Cancelled, "{status}");
         let desk = Arc::clone(plane.engine.live().approvals().desk().unwrap());
-        assert!(!desk.claim(id, kept.decision).await, "nothing is left of it");
+        assert!(
+            !desk.claim(id, kept.decision).await,
+            "nothing is left of it"
+        );
     }
 }
 
@@ -179,7 +202,10 @@ async fn a_decision_is_waited_for() {
     });
     tokio::task::yield_now().await;
     let path = format!("/v1/approvals/{id}/deny");
-    plane.operate("POST", &path, json!({ "by": "ada" })).await.ok();
+    plane
+        .operate("POST", &path, json!({ "by": "ada" }))
+        .await
+        .ok();
     let seen = waits.await.unwrap();
     assert_eq!(seen["status"], "denied");
     assert_eq!(seen["decided"]["by"], "ada");
@@ -199,11 +225,19 @@ async fn without_a_log_nothing_is_approved_and_more_is_asked_all_the_same() {
     let kept = plane.engine.store().approval(&id).await.unwrap().unwrap();
     assert_eq!(kept.status, ApprovalStatus::Pending);
     let path = "/v1/agents/support-1/approval-level";
-    let raised = plane.operate("POST", path, json!({ "level": "all" })).await.ok();
+    let raised = plane
+        .operate("POST", path, json!({ "level": "all" }))
+        .await
+        .ok();
     assert_eq!(raised["warnings"].as_array().unwrap().len(), 1);
     let levels = plane.engine.live().approvals().levels();
-    assert!(levels.agent(&"support-1".parse().unwrap()).is_some(), "it holds");
-    let lowered = plane.operate("POST", path, json!({ "level": "usual" })).await;
+    assert!(
+        levels.agent(&"support-1".parse().unwrap()).is_some(),
+        "it holds"
+    );
+    let lowered = plane
+        .operate("POST", path, json!({ "level": "usual" }))
+        .await;
     assert_eq!(lowered.refusal(), "audit_unavailable");
 }
 
@@ -215,11 +249,18 @@ async fn levels_and_what_waits_survive_a_restart() {
     let id = filed(&plane, task, 1).await;
     let path = "/v1/agents/support-1/approval-level";
     plane
-        .operate("POST", path, json!({ "level": "changes", "because": "odd" }))
+        .operate(
+            "POST",
+            path,
+            json!({ "level": "changes", "because": "odd" }),
+        )
         .await
         .ok();
     let plane = plane.restart().await;
-    let levels = plane.operate("GET", "/v1/approval-levels", Value::Null).await.ok();
+    let levels = plane
+        .operate("GET", "/v1/approval-levels", Value::Null)
+        .await
+        .ok();
     assert_eq!(levels[0]["agent"], "support-1");
     assert_eq!(levels[0]["level"], "changes");
     assert!(!plane.engine.live().approvals().levels().is_empty());

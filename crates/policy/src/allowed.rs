@@ -37,13 +37,19 @@ pub enum InvalidAllowance {
     #[error("`{0}` names no argument; write its name, or a path such as `/items/*/url`")]
     Argument(String),
     /// A set without a word about what is in it.
-    #[error("nothing says which values of `{0}` are allowed; name them, or a domain, folder or prefix")]
+    #[error(
+        "nothing says which values of `{0}` are allowed; name them, or a domain, folder or prefix"
+    )]
     Open(String),
     /// Something that two readers could take differently.
-    #[error("`prefix` for `{0}` would also be the beginning of other hosts or folders; use `below` or `domain`")]
+    #[error(
+        "`prefix` for `{0}` would also be the beginning of other hosts or folders; use `below` or `domain`"
+    )]
     Prefix(String),
     /// The constraint itself cannot be used.
-    #[error("what is said about `{0}` can hold for no value; look at its folder, domain or expression")]
+    #[error(
+        "what is said about `{0}` can hold for no value; look at its folder, domain or expression"
+    )]
     Unusable(String),
     /// Too many sets or values.
     #[error("at most {MOST_SETS} arguments with {MOST_VALUES} values each can be allowed at once")]
@@ -97,7 +103,8 @@ fn is_at(place: &Pointer, pointer: &str) -> bool {
     };
     place.0.len() <= steps.0.len()
         && place.0.iter().zip(&steps.0).all(|(place, step)| {
-            *place == Step::Each || matches!((place, step), (Step::Name(a), Step::Name(b)) if a == b)
+            *place == Step::Each
+                || matches!((place, step), (Step::Name(a), Step::Name(b)) if a == b)
         })
 }
 
@@ -116,7 +123,11 @@ impl Set {
         if !says_something {
             return Err(InvalidAllowance::Open(named));
         }
-        if is.one_of.as_ref().is_some_and(|values| values.len() > MOST_VALUES) {
+        if is
+            .one_of
+            .as_ref()
+            .is_some_and(|values| values.len() > MOST_VALUES)
+        {
             return Err(InvalidAllowance::TooMany);
         }
         if let Some(prefix) = &is.prefix {
@@ -127,7 +138,10 @@ impl Set {
         }
         let compiled = CompiledConstraint::new(is);
         let usable = compiled.below().is_none_or(Result::is_ok)
-            && is.regex.as_deref().is_none_or(|regex| model::expression::whole(regex).is_ok())
+            && is
+                .regex
+                .as_deref()
+                .is_none_or(|regex| model::expression::whole(regex).is_ok())
             && is.one_of.as_ref().is_none_or(|values| !values.is_empty())
             && written.domain.as_deref().is_none_or(is_domain);
         if !usable {
@@ -135,7 +149,10 @@ impl Set {
         }
         Ok(Self {
             is: compiled,
-            domain: written.domain.as_ref().map(|domain| domain.to_ascii_lowercase()),
+            domain: written
+                .domain
+                .as_ref()
+                .map(|domain| domain.to_ascii_lowercase()),
         })
     }
 
@@ -156,7 +173,9 @@ impl Set {
 fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -222,7 +241,10 @@ mod tests {
         .unwrap();
         let to = |text: &str| asked("/to/0", json!(text));
         assert!(both.covers(false, &[to("ann@corp.example"), asked("/amount", json!(7))]));
-        assert!(!both.covers(false, &[to("ann@corp.example"), asked("/amount", json!(700))]));
+        assert!(!both.covers(
+            false,
+            &[to("ann@corp.example"), asked("/amount", json!(700))]
+        ));
         assert!(!both.covers(false, &[to("x@evil.example"), asked("/amount", json!(7))]));
         assert!(!both.covers(false, &[asked("/cc", json!("ann@corp.example"))]));
         assert!(!both.covers(false, &[asked("/amount", json!("7"))]));
@@ -237,7 +259,11 @@ mod tests {
         assert!(covers(set.clone(), "/items/3/url", url.clone()));
         assert!(!covers(set.clone(), "/items/3/to", url.clone()));
         assert!(!covers(set, "/items/3", url));
-        assert!(covers(json!({"a/b": {"is": {"one_of": ["x"]}}}), "/a~1b/0", json!("x")));
+        assert!(covers(
+            json!({"a/b": {"is": {"one_of": ["x"]}}}),
+            "/a~1b/0",
+            json!("x")
+        ));
     }
 
     #[test]
@@ -276,15 +302,39 @@ mod tests {
     fn what_cannot_be_meant_is_refused() {
         for (covers, says) in [
             (json!({"values": {"to": {}}}), "which values"),
-            (json!({"values": {"": {"domain": "a.example"}}}), "names no argument"),
-            (json!({"values": {"/*": {"domain": "a.example"}}}), "names no argument"),
+            (
+                json!({"values": {"": {"domain": "a.example"}}}),
+                "names no argument",
+            ),
+            (
+                json!({"values": {"/*": {"domain": "a.example"}}}),
+                "names no argument",
+            ),
             (json!({"values": {"to": {"domain": "example"}}}), "no value"),
-            (json!({"values": {"to": {"domain": "a.example/x"}}}), "no value"),
-            (json!({"values": {"to": {"is": {"one_of": []}}}}), "no value"),
-            (json!({"values": {"to": {"is": {"regex": "("}}}}), "no value"),
-            (json!({"values": {"p": {"is": {"below": "/srv/../x"}}}}), "no value"),
-            (json!({"values": {"u": {"is": {"prefix": "https://a.example"}}}}), "below"),
-            (json!({"values": {"p": {"is": {"prefix": "/srv/a"}}}}), "below"),
+            (
+                json!({"values": {"to": {"domain": "a.example/x"}}}),
+                "no value",
+            ),
+            (
+                json!({"values": {"to": {"is": {"one_of": []}}}}),
+                "no value",
+            ),
+            (
+                json!({"values": {"to": {"is": {"regex": "("}}}}),
+                "no value",
+            ),
+            (
+                json!({"values": {"p": {"is": {"below": "/srv/../x"}}}}),
+                "no value",
+            ),
+            (
+                json!({"values": {"u": {"is": {"prefix": "https://a.example"}}}}),
+                "below",
+            ),
+            (
+                json!({"values": {"p": {"is": {"prefix": "/srv/a"}}}}),
+                "below",
+            ),
             (json!({"values": {"p": {"is": {"prefix": ""}}}}), "below"),
         ] {
             let error = allowed(covers.clone()).unwrap_err();

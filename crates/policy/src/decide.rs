@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use model::grant::{PermissionKind, TablePermission};
 use model::{
-    Action, AgentName, ApprovalLevel, Decision, DecisionId, Denial, InstanceId, Operation, Outcome, Proof,
-    ServerName, Statement, TableAccess, TableOperation, Task, TaskStatus,
+    Action, AgentName, ApprovalLevel, Decision, DecisionId, Denial, InstanceId, Operation, Outcome,
+    Proof, ServerName, Statement, TableAccess, TableOperation, Task, TaskStatus,
 };
 
 use crate::arguments::Refused;
@@ -168,7 +168,11 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Weighed, Refusal> {
         && let Some(tools) = world.tools(&action.server)
         && let Err(why) = tools.may_call(tool)
     {
-        return Err(by_grant(denials::tool_quarantined(&action.server, tool, why)));
+        return Err(by_grant(denials::tool_quarantined(
+            &action.server,
+            tool,
+            why,
+        )));
     }
     let mut wanted = None;
     if action.operation.is_charged() {
@@ -181,9 +185,12 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Weighed, Refusal> {
     }
     let mut policies_ask = false;
     let context = match action.operation {
-        Operation::Answer { request } => {
-            context(task, caller.proof, caller.risk, Some(denials::request_word(request)))
-        }
+        Operation::Answer { request } => context(
+            task,
+            caller.proof,
+            caller.risk,
+            Some(denials::request_word(request)),
+        ),
         _ => grant.contexts.of(task, caller.proof, caller.risk),
     };
     let mut ask = |verb, target: &str, context| {
@@ -396,16 +403,11 @@ fn call(attempt: &Attempt<'_>, at: &AtServer) -> Result<Granted, Denial> {
 
 /// Every table that a statement touches must be granted, in that way and with those columns. The
 /// permission of the first one stands for all.
-fn query(
-    attempt: &Attempt<'_>,
-    at: &AtServer,
-    statement: &Statement,
-) -> Result<Granted, Denial> {
+fn query(attempt: &Attempt<'_>, at: &AtServer, statement: &Statement) -> Result<Granted, Denial> {
     let mut first = None;
     let mut asks = false;
     for access in &statement.accesses {
-        let covering =
-            tables(attempt.grant, at).filter(|(_, table)| covers_access(table, access));
+        let covering = tables(attempt.grant, at).filter(|(_, table)| covers_access(table, access));
         let found = covering.min_by_key(|(place, _)| attempt.grant.permission(*place).asks);
         match found {
             Some((place, _)) => {

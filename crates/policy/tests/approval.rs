@@ -157,7 +157,12 @@ fn a_permission_may_need_a_person_and_another_that_does_not_comes_first() {
 fn a_policy_may_want_a_person() {
     let grant = grant(json!([mcp(json!([{"name": "*"}]), None)]));
     let of = |policies: &str| {
-        decided(policies, &grant, call("send", json!({})), Caution::default())
+        decided(
+            policies,
+            &grant,
+            call("send", json!({})),
+            Caution::default(),
+        )
     };
     let unless = "@approval(\"always\") forbid(principal, action, resource);";
     let only = "@approval(\"always\") permit(principal, action, resource);";
@@ -165,7 +170,11 @@ fn a_policy_may_want_a_person() {
     assert_eq!(of(&format!("{PERMIT}{unless}")), ASKS);
     assert_eq!(of(only), ASKS);
     assert_eq!(of(&format!("{only}{unless}")), ASKS);
-    assert_eq!(of(&format!("{PERMIT}{only}")), None, "one permits it without");
+    assert_eq!(
+        of(&format!("{PERMIT}{only}")),
+        None,
+        "one permits it without"
+    );
     assert_eq!(of(unless), Some((false, Rule::NoPolicyPermits)));
     assert_eq!(
         of(&format!("{PERMIT}{unless}{never}")),
@@ -221,9 +230,8 @@ fn an_annotation_that_says_something_else_is_a_mistake() {
 #[test]
 fn a_level_that_was_raised_asks_for_more() {
     let grant = grant(json!([mcp(json!([{"name": "*"}]), None)]));
-    let of = |level, changes, operation| {
-        decided(PERMIT, &grant, operation, Caution { level, changes })
-    };
+    let of =
+        |level, changes, operation| decided(PERMIT, &grant, operation, Caution { level, changes });
     let send = || call("send", json!({}));
     assert_eq!(of(ApprovalLevel::Usual, true, send()), None);
     assert_eq!(of(ApprovalLevel::Changes, true, send()), ASKS);
@@ -242,7 +250,10 @@ fn a_statement_asks_if_any_table_does() {
         }
         permission
     };
-    let grant = grant(json!([tables("public.a", None), tables("public.b", Some("always"))]));
+    let grant = grant(json!([
+        tables("public.a", None),
+        tables("public.b", Some("always"))
+    ]));
     let access = |table: &str| TableAccess {
         table: table.to_owned(),
         operation: TableOperation::Select,
@@ -254,7 +265,12 @@ fn a_statement_asks_if_any_table_does() {
             shape: "SELECT".to_owned(),
             accesses: named.iter().map(|table| access(table)).collect(),
         };
-        decided(PERMIT, &grant, Operation::Query { statement }, Caution::default())
+        decided(
+            PERMIT,
+            &grant,
+            Operation::Query { statement },
+            Caution::default(),
+        )
     };
     assert_eq!(of(&["public.a"]), None);
     assert_eq!(of(&["public.a", "public.b"]), ASKS);

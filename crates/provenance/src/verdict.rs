@@ -81,7 +81,10 @@ mod tests {
         let text = "a\u{202e}b\u{200b}c\n\u{1b}[31md\u{e0041}";
         let shown = visible(text, 100);
         assert!(shown.is_ascii(), "{shown}");
-        assert!(shown.contains("\\u{202e}") && shown.contains("\\u{1b}"), "{shown}");
+        assert!(
+            shown.contains("\\u{202e}") && shown.contains("\\u{1b}"),
+            "{shown}"
+        );
         assert_eq!(visible("Zürich, 東京", 100), "Zürich, 東京");
         assert_eq!(visible("abcd", 2), "ab…");
     }

@@ -63,8 +63,11 @@ fn map(value: Value) -> Map<String, Value> {
 impl Task {
     fn read(&mut self, tool: &str, arguments: Value, result: Value) {
         let arguments = map(arguments);
-        self.ledger
-            .note_result(Some(&self.annotations), &Called::new("office", tool, &arguments), &result);
+        self.ledger.note_result(
+            Some(&self.annotations),
+            &Called::new("office", tool, &arguments),
+            &result,
+        );
     }
 
     fn check(&self, tool: &str, arguments: Value) -> Verdict {
@@ -316,9 +319,7 @@ fn labels_follow_delegation() {
     assert!(below.accepts("send", json!({"to": "ann@corp.example"})));
     let asked = below.asked("send", json!({"to": "y@evil.example"}));
     assert!(
-        asked[0]
-            .to_string()
-            .contains("what an agent handed on"),
+        asked[0].to_string().contains("what an agent handed on"),
         "{}",
         asked[0]
     );

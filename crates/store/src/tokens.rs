@@ -69,6 +69,8 @@ impl Store {
         for table in [
             "DELETE FROM revoked_tokens WHERE expires_at <= $1",
             "DELETE FROM enrolments WHERE expires_at <= $1",
+            "DELETE FROM approval_levels WHERE until <= $1 OR (kind = 'task' AND subject NOT IN \
+             (SELECT id FROM tasks WHERE status = 'open'))",
             "DELETE FROM usage_snapshots WHERE task IN (SELECT id FROM tasks \
              WHERE status <> 'open' AND ended_at <= $1)",
             "DELETE FROM given_ids WHERE task IN (SELECT id FROM tasks \

@@ -106,7 +106,11 @@ async fn what_waits_is_limited_and_kept_once() {
     assert_eq!(file(&request(1, 1)).await, Filed::New);
     assert_eq!(file(&request(1, 1)).await, Filed::Before);
     assert_eq!(file(&request(2, 1)).await, Filed::New);
-    assert_eq!(file(&request(3, 1)).await, Filed::TooMany(2), "of one agent");
+    assert_eq!(
+        file(&request(3, 1)).await,
+        Filed::TooMany(2),
+        "of one agent"
+    );
     assert_eq!(file(&request(4, 2)).await, Filed::New);
     assert_eq!(file(&request(5, 2)).await, Filed::TooMany(3), "in all");
     let later = Approval {
@@ -115,7 +119,10 @@ async fn what_waits_is_limited_and_kept_once() {
         ..request(6, 1)
     };
     assert_eq!(file(&later).await, Filed::New, "what expired waits no more");
-    assert_eq!(store.approval(&request(1, 1).id).await.unwrap(), Some(request(1, 1)));
+    assert_eq!(
+        store.approval(&request(1, 1).id).await.unwrap(),
+        Some(request(1, 1))
+    );
 }
 
 #[tokio::test]
@@ -124,10 +131,23 @@ async fn it_is_decided_once_and_used_as_often_as_allowed() {
     let store = store(&dir).await;
     let one = request(1, 1);
     store.file_approval(&one, ROOM).await.unwrap();
-    assert!(!store.use_approval(&one.id, at(2_050)).await.unwrap(), "nobody decided");
+    assert!(
+        !store.use_approval(&one.id, at(2_050)).await.unwrap(),
+        "nobody decided"
+    );
     let approved = ApprovalStatus::Approved;
-    assert!(store.decide_approval(&one.id, approved, &allowed(2)).await.unwrap());
-    assert!(!store.decide_approval(&one.id, approved, &allowed(9)).await.unwrap());
+    assert!(
+        store
+            .decide_approval(&one.id, approved, &allowed(2))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .decide_approval(&one.id, approved, &allowed(9))
+            .await
+            .unwrap()
+    );
     let uses: Vec<_> = (0..10)
         .map(|_| {
             let (store, id) = (store.clone(), one.id);
@@ -145,16 +165,35 @@ async fn it_is_decided_once_and_used_as_often_as_allowed() {
 
     let two = request(2, 1);
     store.file_approval(&two, ROOM).await.unwrap();
-    store.decide_approval(&two.id, approved, &allowed(2)).await.unwrap();
-    assert!(!store.use_approval(&two.id, at(4_000)).await.unwrap(), "it is over");
+    store
+        .decide_approval(&two.id, approved, &allowed(2))
+        .await
+        .unwrap();
+    assert!(
+        !store.use_approval(&two.id, at(4_000)).await.unwrap(),
+        "it is over"
+    );
     let denied = Decided {
         allows: None,
         ..allowed(1)
     };
     let status = ApprovalStatus::Denied;
-    assert!(store.end_approval(&two.id, status, &denied, Some(b"owed")).await.unwrap());
-    assert!(!store.use_approval(&two.id, at(2_200)).await.unwrap(), "it was taken back");
-    assert!(!store.end_approval(&two.id, status, &denied, Some(b"owed")).await.unwrap());
+    assert!(
+        store
+            .end_approval(&two.id, status, &denied, Some(b"owed"))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store.use_approval(&two.id, at(2_200)).await.unwrap(),
+        "it was taken back"
+    );
+    assert!(
+        !store
+            .end_approval(&two.id, status, &denied, Some(b"owed"))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.owed().await.unwrap(), [b"owed".to_vec()]);
     let three = request(3, 1);
     store.file_approval(&three, ROOM).await.unwrap();
@@ -162,7 +201,13 @@ async fn it_is_decided_once_and_used_as_often_as_allowed() {
         at: at(3_000),
         ..allowed(1)
     };
-    assert!(!store.decide_approval(&three.id, approved, &late).await.unwrap(), "too late");
+    assert!(
+        !store
+            .decide_approval(&three.id, approved, &late)
+            .await
+            .unwrap(),
+        "too late"
+    );
 }
 
 #[tokio::test]
@@ -185,7 +230,10 @@ async fn it_ends_with_its_task_and_no_other() {
     let status = async |id| store.approval(id).await.unwrap().unwrap().status;
     assert_eq!(status(&own.id).await, ApprovalStatus::Cancelled);
     assert_eq!(status(&other.id).await, ApprovalStatus::Pending);
-    assert_eq!(store.open_approvals().await.unwrap(), [other.clone()]);
+    assert_eq!(
+        store.open_approvals().await.unwrap(),
+        std::slice::from_ref(&other)
+    );
     assert_eq!(
         store.file_approval(&request(3, 1), ROOM).await.unwrap(),
         Filed::TaskOver
@@ -219,12 +267,21 @@ async fn levels_are_kept_until_they_are_over_or_usual_again() {
         of: LevelOf::Task(task_id(1)),
         ..raised(ApprovalLevel::All, Some(2_000))
     };
-    store.set_approval_level(&raised(ApprovalLevel::All, None), None).await.unwrap();
+    store
+        .set_approval_level(&raised(ApprovalLevel::All, None), None)
+        .await
+        .unwrap();
     store.set_approval_level(&task, None).await.unwrap();
     let now = raised(ApprovalLevel::Changes, None);
     store.set_approval_level(&now, None).await.unwrap();
-    assert_eq!(store.approval_levels(at(1_999)).await.unwrap(), [now.clone(), task]);
+    assert_eq!(
+        store.approval_levels(at(1_999)).await.unwrap(),
+        [now.clone(), task]
+    );
     assert_eq!(store.approval_levels(at(2_000)).await.unwrap(), [now]);
-    store.set_approval_level(&raised(ApprovalLevel::Usual, None), None).await.unwrap();
+    store
+        .set_approval_level(&raised(ApprovalLevel::Usual, None), None)
+        .await
+        .unwrap();
     assert!(store.approval_levels(at(2_000)).await.unwrap().is_empty());
 }

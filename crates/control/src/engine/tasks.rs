@@ -213,6 +213,12 @@ impl Engine {
     ) -> Vec<String> {
         let now = Timestamp::now();
         let (first, parts) = self.live().end_with_parts(&id, status, now, because).await;
+        let approvals = self.live().approvals();
+        if !approvals.levels().is_empty() {
+            for over in parts.iter().chain([&id]) {
+                approvals.set_task_level(over, None);
+            }
+        }
         if !first && self.live().task(&id).is_some() {
             return Vec::new();
         }

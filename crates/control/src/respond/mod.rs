@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use model::config::{Response, Trigger};
+use model::config::Response;
 use model::record::Record;
 use model::{AgentName, SegmentName};
 use monitor::incidents::{Incident, IncidentStatus, What};
 use parking_lot::Mutex;
 use response::means::{self, Means, StepOf};
-use response::run::{About, Answer, NotWaiting};
+use response::run::{Answer, NotWaiting};
 use response::{Act, Modes, Playbook, Run};
 use serde::{Deserialize, Serialize};
 use store::RunRow;

@@ -1,10 +1,10 @@
 //! What one task has asked people for, and what they allowed it.
 
 use jiff::Timestamp;
-use model::approval::{Approval, ApprovalStatus, Allowance};
+use model::ApprovalId;
+use model::approval::{Allowance, Approval, ApprovalStatus};
 use model::config::Approvals as Settings;
 use model::provenance::Asked;
-use model::ApprovalId;
 use policy::{Allowed, InvalidAllowance};
 
 use super::call::{Call, Of};
@@ -122,9 +122,14 @@ impl Book {
             }
         }
         let why = if waiting >= settings.waiting_per_task {
-            Some(format!("{waiting} requests of this task wait for a person already"))
+            Some(format!(
+                "{waiting} requests of this task wait for a person already"
+            ))
         } else if self.made >= settings.requests_per_task {
-            Some(format!("the task has asked for approval {} times already", self.made))
+            Some(format!(
+                "the task has asked for approval {} times already",
+                self.made
+            ))
         } else {
             None
         };
@@ -133,7 +138,8 @@ impl Book {
             return Standing::TooMany { why, first };
         }
         self.made += 1;
-        let wait = jiff::SignedDuration::from_secs(settings.wait_seconds.min(i64::MAX as u64) as i64);
+        let wait =
+            jiff::SignedDuration::from_secs(settings.wait_seconds.min(i64::MAX as u64) as i64);
         let until = now.saturating_add(wait).unwrap_or(ends).min(ends);
         self.entries.push(Entry {
             id,

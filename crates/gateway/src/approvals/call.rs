@@ -132,7 +132,10 @@ mod tests {
         let a = sorted(&json!({"b": [{"y": 1, "x": 2}], "a": null}));
         let b = sorted(&json!({"a": null, "b": [{"x": 2, "y": 1}]}));
         assert_eq!(a.to_string(), b.to_string());
-        assert_ne!(a.to_string(), sorted(&json!({"a": null, "b": [{"x": 2}]})).to_string());
+        assert_ne!(
+            a.to_string(),
+            sorted(&json!({"a": null, "b": [{"x": 2}]})).to_string()
+        );
         assert_ne!(sorted(&json!(["x", "y"])), sorted(&json!(["y", "x"])));
     }
 }

@@ -51,7 +51,10 @@ impl Shown<'_> {
         });
         let mut shown: Map<String, Value> = shown.collect();
         if shown.len() < members.len() {
-            shown.insert("…".to_owned(), json!(format!("{} more", members.len() - shown.len())));
+            shown.insert(
+                "…".to_owned(),
+                json!(format!("{} more", members.len() - shown.len())),
+            );
         }
         Value::Object(shown)
     }
@@ -148,7 +151,10 @@ mod tests {
         for hidden in ["hunter2", "ghp_", "\u{202e}", ":7"] {
             assert!(!text.contains(hidden), "{hidden}: {text}");
         }
-        assert!(text.contains("\\\\u{202e}") && text.contains("done"), "{text}");
+        assert!(
+            text.contains("\\\\u{202e}") && text.contains("done"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -5,8 +5,7 @@ use model::approval::{Approval, ApprovalLevel, ApprovalStatus};
 use model::provenance::{Asked, Checked};
 use model::record::Within;
 use model::{
-    Action, ApprovalId, Decision, DecisionId, Denial, Operation, Outcome, Rule,
-    ServerName,
+    Action, ApprovalId, Decision, DecisionId, Denial, Operation, Outcome, Rule, ServerName,
 };
 use monitor::{Asi, Finding, Severity, Subject};
 use policy::Caution;
@@ -271,7 +270,16 @@ impl Pipeline {
             return;
         };
         if !filed {
-            let request = self.request(caller, action, denial, &wanted, id, until, now, decided.decision.id);
+            let request = self.request(
+                caller,
+                action,
+                denial,
+                &wanted,
+                id,
+                until,
+                now,
+                decided.decision.id,
+            );
             match desk.file(request).await {
                 Ok(()) => caller.task.lock().book.filed(id),
                 Err(error) => {
@@ -298,7 +306,10 @@ impl Pipeline {
         }));
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing, and they are put together once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, and they are put together once"
+    )]
     fn request(
         &self,
         caller: &Caller,

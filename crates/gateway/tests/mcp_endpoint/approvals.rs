@@ -153,7 +153,10 @@ async fn a_value_that_nobody_vouches_for_waits_for_a_person_who_is_told_where_it
     );
     assert_eq!(scene.double.count(), 1, "only the read reached the server");
     // What the person sees.
-    assert_eq!((filed.kind.as_str(), filed.target.as_str()), ("tool", "echo"));
+    assert_eq!(
+        (filed.kind.as_str(), filed.target.as_str()),
+        ("tool", "echo")
+    );
     assert_eq!(filed.arguments, evil());
     let asked: Vec<_> = filed
         .asked
@@ -162,7 +165,10 @@ async fn a_value_that_nobody_vouches_for_waits_for_a_person_who_is_told_where_it
         .collect();
     assert!(asked.contains(&("/to", "x@evil.example", 1)), "{asked:?}");
     let seen = serde_json::to_value(&filed.asked).unwrap().to_string();
-    assert!(seen.contains("\"tool\":\"read\"") && seen.contains("\"at\":"), "{seen}");
+    assert!(
+        seen.contains("\"tool\":\"read\"") && seen.contains("\"at\":"),
+        "{seen}"
+    );
     assert!(seen.contains("\"decision\":\"dec_"), "{seen}");
     // The same again asks nobody again.
     let again = scene.echo(&agent, evil()).await.unwrap();
@@ -171,7 +177,10 @@ async fn a_value_that_nobody_vouches_for_waits_for_a_person_who_is_told_where_it
 
     assert!(scene.allow(&agent, &filed, 1, Covers::Call));
     let other = json!({ "to": "x@evil.example", "amount": 8, "body": "hello" });
-    assert!(scene.echo(&agent, other).await.is_some(), "not the very call");
+    assert!(
+        scene.echo(&agent, other).await.is_some(),
+        "not the very call"
+    );
     // Written in another order it is the same call.
     let same = json!({ "body": "hello", "amount": 7, "to": "x@evil.example" });
     assert_eq!(scene.echo(&agent, same).await, None);
@@ -222,11 +231,19 @@ async fn a_described_set_covers_what_is_in_it_in_this_task_alone() {
     scene.allow(&agent, &scene.filed(0), 100, covers);
     let send = |to: &str, amount: i64| json!({ "to": to, "amount": amount, "body": "x" });
     assert_eq!(scene.echo(&agent, send("y@evil.example", 10)).await, None);
-    assert!(scene.echo(&agent, send("y@evil.example", 11)).await.is_some());
+    assert!(
+        scene
+            .echo(&agent, send("y@evil.example", 11))
+            .await
+            .is_some()
+    );
     assert!(scene.echo(&agent, send("y@bad.example", 1)).await.is_some());
     let other = scene.gateway.agent();
     assert!(
-        scene.echo(&other, send("y@evil.example", 10)).await.is_some(),
+        scene
+            .echo(&other, send("y@evil.example", 10))
+            .await
+            .is_some(),
         "another task has approvals of its own"
     );
 }
@@ -309,7 +326,11 @@ async fn without_a_desk_what_needs_a_person_is_refused() {
     let agent = gateway.agent_with(asking(), Duration::from_secs(60));
     let answered = gateway.tool(&agent, "echo", json!({})).await;
     assert_eq!(answered.rule(), "approval_needed");
-    assert!(answered.json()["error"]["data"].get("access_request").is_none());
+    assert!(
+        answered.json()["error"]["data"]
+            .get("access_request")
+            .is_none()
+    );
     assert_eq!(double.count(), 0);
 }
 
@@ -330,7 +351,9 @@ async fn a_template_a_level_and_the_risk_ask_for_the_call_itself() {
         };
         let gateway = &scene.gateway;
         async move {
-            let answered = gateway.tool(&agent, "read", json!({ "path": "/data/a" })).await;
+            let answered = gateway
+                .tool(&agent, "read", json!({ "path": "/data/a" }))
+                .await;
             answered.rule()
         }
     };
@@ -387,8 +410,20 @@ async fn a_part_of_a_task_asks_where_the_whole_does() {
     let filed = scene.filed(0);
     assert_eq!(filed.task, part.task, "it is the part that asks");
     scene.allow(&part, &filed, 1, Covers::Call);
-    let usage = |agent: &Agent| scene.gateway.live.task(&agent.task).unwrap().usage().calls();
-    assert_eq!((usage(&part), usage(&whole)), (0, 0), "asking costs nothing");
+    let usage = |agent: &Agent| {
+        scene
+            .gateway
+            .live
+            .task(&agent.task)
+            .unwrap()
+            .usage()
+            .calls()
+    };
+    assert_eq!(
+        (usage(&part), usage(&whole)),
+        (0, 0),
+        "asking costs nothing"
+    );
     let passed = scene
         .gateway
         .tool(&part, "read", json!({ "path": "/data/a" }))
@@ -403,17 +438,18 @@ async fn a_purpose_steers_only_when_it_is_of_whom_the_task_is_for() {
     let with = |purpose: bool, parameters: &[&str]| {
         let mut grant = grant();
         grant.trusted_inputs.purpose = purpose;
-        grant.trusted_inputs.parameters =
-            parameters.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        grant.trusted_inputs.parameters = parameters
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>();
         scene.gateway.agent_for(
             grant,
             "Write to ann@corp.example",
             &[("copy", "bob@corp.example")],
         )
     };
-    let passes = async |agent: &Agent, to: &str| {
-        scene.echo(agent, json!({ "to": to })).await.is_none()
-    };
+    let passes =
+        async |agent: &Agent, to: &str| scene.echo(agent, json!({ "to": to })).await.is_none();
     let operators = with(true, &["copy"]);
     assert!(passes(&operators, "ann@corp.example").await);
     assert!(passes(&operators, "bob@corp.example").await);

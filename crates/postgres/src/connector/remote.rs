@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What came of one try.
 enum Tried {
     /// The session is open; what the gateway said so far is for the client.
-    Open(Stream, BytesMut),
+    Open(Box<Stream>, BytesMut),
     /// The gateway said no, in a message for the client.
     Refused(Bytes),
 }
@@ -44,7 +44,7 @@ pub(super) async fn open<C: Credentials>(
             .await
             .unwrap_or(Err(UpstreamError::TimedOut));
         match tried.map_err(|error| Refused::Told(not_reached(&error)))? {
-            Tried::Open(stream, begun) => return Ok((stream, begun)),
+            Tried::Open(stream, begun) => return Ok((*stream, begun)),
             // A token may have expired, or been revoked, since it was fetched.
             Tried::Refused(message) if !again && is_about_credentials(&message) => again = true,
             Tried::Refused(message) => return Err(Refused::Passed(message)),
@@ -76,7 +76,7 @@ async fn try_once(
             (b'R', [0, 0, 0, 0]) if sent => {
                 let mut begun = BytesMut::from(message.bytes);
                 begun.extend_from_slice(&buffer);
-                return Ok(Tried::Open(stream, begun));
+                return Ok(Tried::Open(Box::new(stream), begun));
             }
             (b'E', _) => return Ok(Tried::Refused(message.bytes)),
             (b'N', _) => {}

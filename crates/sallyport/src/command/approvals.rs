@@ -375,8 +375,7 @@ fn wait(args: &WaitArgs) -> Result<(), Failure> {
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()).as_secs());
         let seconds = left.unwrap_or(AT_ONCE).min(AT_ONCE);
-        let found: Approval =
-            client.get(&format!("/v1/approvals/{}?wait={seconds}", args.id))?;
+        let found: Approval = client.get(&format!("/v1/approvals/{}?wait={seconds}", args.id))?;
         let status = found.approval.status;
         let over = end.is_some_and(|end| Instant::now() + Duration::from_secs(1) > end);
         if status == ApprovalStatus::Pending && !over {
@@ -430,7 +429,9 @@ fn level(args: &LevelArgs) -> Result<(), Failure> {
         return output::json(&changed);
     }
     let what = match changed.now.level {
-        ApprovalLevel::Usual => "needs a person only where templates, policies and annotations say so",
+        ApprovalLevel::Usual => {
+            "needs a person only where templates, policies and annotations say so"
+        }
         ApprovalLevel::Changes => "needs a person for everything that changes something",
         ApprovalLevel::All => "needs a person for everything",
     };
@@ -480,9 +481,16 @@ fn sheet(shown: &Approval) -> Result<(), Failure> {
         rows.push(("asked", asked(one)));
     }
     rows.push(("why", output::visible(&it.reason)));
-    rows.push(("refused", format!("{}  {}", instant(it.asked_at), it.decision)));
+    rows.push((
+        "refused",
+        format!("{}  {}", instant(it.asked_at), it.decision),
+    ));
     if let Some(decided) = &it.decided {
-        let by = decided.by.as_deref().map(|by| format!(" ({by})")).unwrap_or_default();
+        let by = decided
+            .by
+            .as_deref()
+            .map(|by| format!(" ({by})"))
+            .unwrap_or_default();
         let because = decided.because.as_deref().unwrap_or_default();
         rows.push((
             "decided",
@@ -586,14 +594,25 @@ mod tests {
     #[test]
     fn without_more_words_it_is_this_very_call() {
         assert_eq!(covers(&[]), None);
-        assert_eq!(covers(&["--any-call"]), Some(Covers::Values(BTreeMap::new())));
+        assert_eq!(
+            covers(&["--any-call"]),
+            Some(Covers::Values(BTreeMap::new()))
+        );
     }
 
     #[test]
     fn sets_are_put_together_by_argument() {
         let words = [
-            "--one-of", "to=a@b.example", "--one-of", "to=7", "--domain", "cc=b.example", "--max",
-            "amount=10", "--below", "path=/srv/a",
+            "--one-of",
+            "to=a@b.example",
+            "--one-of",
+            "to=7",
+            "--domain",
+            "cc=b.example",
+            "--max",
+            "amount=10",
+            "--below",
+            "path=/srv/a",
         ];
         let covers = serde_json::to_value(covers(&words)).unwrap();
         assert_eq!(

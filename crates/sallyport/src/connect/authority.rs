@@ -137,8 +137,8 @@ impl Authority {
         }
         let path = format!("/access/v1/requests/{request}?wait={seconds}");
         let answer = self.manage(&path, "to see an approval", None).await?;
-        let answer: Answer = serde_json::from_slice(&answer)
-            .map_err(|error| unexpected("the approval", &error))?;
+        let answer: Answer =
+            serde_json::from_slice(&answer).map_err(|error| unexpected("the approval", &error))?;
         Ok(answer.task.status)
     }
 

@@ -195,7 +195,7 @@ impl Channel {
             let left = end.saturating_duration_since(Instant::now()).as_secs();
             let asked = Instant::now();
             match self.authority.decided(request, left.min(ASKED_FOR)).await {
-                Ok(status) if status == ApprovalStatus::Pending => {}
+                Ok(ApprovalStatus::Pending) => {}
                 Ok(status) => return status == ApprovalStatus::Approved,
                 Err(trouble) => {
                     crate::output::note(format_args!("{request} cannot be looked at: {trouble}"));

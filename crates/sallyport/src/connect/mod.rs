@@ -181,8 +181,10 @@ fn to_server(args: &Args) -> Result<(), Failure> {
                     farewell("the task", channel.complete_task()).await;
                 }
                 let why = format!("`{}` is of the kind `{}`", args.server, kind.as_str());
-                return Err(Failure::usage(format!("{why}: only databases have sockets"))
-                    .hint("listen on an address, such as 127.0.0.1:0"));
+                return Err(
+                    Failure::usage(format!("{why}: only databases have sockets"))
+                        .hint("listen on an address, such as 127.0.0.1:0"),
+                );
             }
             (None, _) => {}
         }

@@ -61,12 +61,18 @@ impl Reading {
 
 /// What is annotated that such a server does not have.
 fn misplaced(annotations: &Annotations, kind: ServerKind) -> Option<String> {
-    let is_endpoint = |name: &&str| name.split_once(' ').is_some_and(|(_, path)| path.starts_with('/'));
+    let is_endpoint = |name: &&str| {
+        name.split_once(' ')
+            .is_some_and(|(_, path)| path.starts_with('/'))
+    };
     let other = annotations
         .tools()
         .find(|name| is_endpoint(name) != (kind == ServerKind::Http))?;
     Some(match kind {
         ServerKind::Http => format!("`{}` is no endpoint", other.escape_debug()),
-        _ => format!("`{}` is an endpoint, and the server has tools", other.escape_debug()),
+        _ => format!(
+            "`{}` is an endpoint, and the server has tools",
+            other.escape_debug()
+        ),
     })
 }

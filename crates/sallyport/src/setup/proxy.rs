@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::config::{Config, Server, ServerKind};
+use model::grant::Permission;
 use model::name::ServerName;
 use web::proxy::target::Target;
 
@@ -93,6 +94,35 @@ fn api(
     }
 }
 
+/// What `connect = true` gives in an `[[allow]]` of a template, or why it gives nothing.
+pub(super) fn connect(
+    remarks: &mut Remarks<'_>,
+    config: &Config,
+    index: &str,
+    permission: &Permission,
+) {
+    let path = ["allow", index, "connect"];
+    let server = config.servers.get(&permission.server);
+    let inspect = server.and_then(|server| server.http.inspect);
+    match &config.proxy {
+        None => remarks.advice(
+            &path,
+            "tunnels are opened through the forward proxy, and there is none",
+            "add a section `[proxy]` to sallyport.toml, or leave `connect` out",
+        ),
+        Some(proxy) if inspect.unwrap_or(proxy.inspect) => remarks.advice(
+            &path,
+            "tunnels to this server are looked into, so this gives nothing more",
+            "leave it out",
+        ),
+        Some(_) => remarks.advice(
+            &path,
+            "what is requested in a tunnel that nobody looks into is neither decided nor recorded",
+            "allow `endpoints`, and have tunnels looked into with `inspect = true`",
+        ),
+    }
+}
+
 /// The servers at each host and port.
 fn places(config: &Config) -> BTreeMap<Target, Vec<&ServerName>> {
     let mut places: BTreeMap<Target, Vec<&ServerName>> = BTreeMap::new();
@@ -111,6 +141,7 @@ fn places(config: &Config) -> BTreeMap<Target, Vec<&ServerName>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::Template;
     use std::path::Path;
 
     fn remarks(text: &str) -> Vec<String> {
@@ -134,6 +165,26 @@ mod tests {
         let inspected = format!("{API}[servers.a.http]\ninspect = true\n");
         assert!(remarks(&inspected)[0].contains("there is none"));
         assert!(remarks(&format!("[proxy]\n{inspected}")).is_empty());
+    }
+
+    #[test]
+    fn what_a_template_gives_with_tunnels_is_said() {
+        let template =
+            "description = \"x\"\nttl = \"5m\"\n[[allow]]\nserver = \"a\"\nconnect = true\n";
+        let said = |text: &str| {
+            let text = format!("trust_domain = \"a\"\n{text}{API}");
+            let config = Config::parse(Path::new("sallyport.toml"), &text).unwrap();
+            let file = Path::new("templates/t.toml");
+            let read = Template::parse("t".parse().unwrap(), file, template).unwrap();
+            let mut remarks = Remarks::new(file, template);
+            connect(&mut remarks, &config, "0", &read.grant.permissions[0]);
+            let mistake = remarks.into_list().remove(0).mistake;
+            assert_eq!(mistake.line_in(template), Some(5));
+            mistake.message
+        };
+        assert!(said("").contains("there is none"));
+        assert!(said("[proxy]\n").contains("neither decided nor recorded"));
+        assert!(said("[proxy]\ninspect = true\n").contains("nothing more"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use model::{Mistake, Pattern, Proof, Template, TemplateName};
 use serde_json::Value;
 
 use super::Remark;
+use super::proxy;
 use super::config::last_line;
 use super::remarks::Remarks;
 use super::toml_text::{closest, place};
@@ -210,8 +211,8 @@ impl Checking<'_> {
                 "add `tools`, `resources`, `prompts`, `endpoints`, `models`, `skills` or `tables`",
             );
         }
-        if permission.connect {
-            self.connect(index, permission);
+        if let Some(config) = self.config.filter(|_| permission.connect) {
+            proxy::connect(&mut self.remarks, config, index, permission);
         }
         if permission.calls().is_empty() {
             for key in ["arguments", "other_arguments", "max_calls"] {
@@ -237,33 +238,6 @@ impl Checking<'_> {
         // All calls of one `[[allow]]` share their constraints.
         if let Some(tool) = permission.calls().first() {
             self.tool(index, tool);
-        }
-    }
-
-    /// What `connect = true` gives, or why it gives nothing.
-    fn connect(&mut self, index: &str, permission: &Permission) {
-        let path = ["allow", index, "connect"];
-        let Some(config) = self.config else {
-            return;
-        };
-        let server = config.servers.get(&permission.server);
-        let inspect = server.and_then(|server| server.http.inspect);
-        match (&config.proxy, inspect) {
-            (None, _) => self.remarks.advice(
-                &path,
-                "tunnels are opened through the forward proxy, and there is none",
-                "add a section `[proxy]` to sallyport.toml, or leave `connect` out",
-            ),
-            (Some(proxy), inspect) if inspect.unwrap_or(proxy.inspect) => self.remarks.advice(
-                &path,
-                "tunnels to this server are looked into, so this gives nothing more",
-                "leave it out",
-            ),
-            (Some(_), _) => self.remarks.advice(
-                &path,
-                "what is requested in a tunnel that nobody looks into is neither decided nor recorded",
-                "allow `endpoints`, and have tunnels looked into with `inspect = true`",
-            ),
         }
     }
 

@@ -29,9 +29,24 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
         );
     }
     let narrower = [
-        ("task_bytes", vault.task_bytes, vault.payload_bytes as u64, "payload_bytes"),
-        ("agent_bytes", vault.agent_bytes, vault.task_bytes, "task_bytes"),
-        ("total_bytes", vault.total_bytes, vault.agent_bytes, "agent_bytes"),
+        (
+            "task_bytes",
+            vault.task_bytes,
+            vault.payload_bytes as u64,
+            "payload_bytes",
+        ),
+        (
+            "agent_bytes",
+            vault.agent_bytes,
+            vault.task_bytes,
+            "task_bytes",
+        ),
+        (
+            "total_bytes",
+            vault.total_bytes,
+            vault.agent_bytes,
+            "agent_bytes",
+        ),
     ];
     for (name, value, least, of) in narrower {
         if value < least {
@@ -71,7 +86,9 @@ mod tests {
     fn limits_fit_into_each_other_and_are_of_use() {
         let sealed = "[servers.x]\nurl = \"https://x.example\"\nrecord_content = \"sealed\"\n";
         let of = |vault: &str, servers: &str| {
-            remarks(&format!("trust_domain = \"a\"\n[vault]\n{vault}\n{servers}"))
+            remarks(&format!(
+                "trust_domain = \"a\"\n[vault]\n{vault}\n{servers}"
+            ))
         };
         assert!(of("keep_days = 7", sealed).is_empty());
         assert!(of("", "").is_empty());

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
+use crate::support::Setup;
 use crate::support::agent::Agent;
 use crate::support::http::{Answer, Call};
 use crate::support::provider::answering;
-use crate::support::Setup;
 
 const TALK: &str = r#"
 description = "Talk to a model"

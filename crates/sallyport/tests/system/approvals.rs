@@ -100,9 +100,7 @@ fn assert_told(answer: &Value) {
 /// The request that a refusal names.
 fn requested(answer: &Value) -> String {
     let id = &answer["error"]["data"]["access_request"]["task"]["id"];
-    id.as_str()
-        .unwrap_or_else(|| panic!("{answer}"))
-        .to_owned()
+    id.as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
 /// What became of a request, as its agent learns it.
@@ -146,23 +144,42 @@ async fn a_person_lets_one_call_through_and_everything_is_on_record() {
     assert_eq!(listed[0]["arguments"]["timezone"], "Europe/Paris");
     let shown = gateway.run(&["approvals", "show", &id]);
     let shown = String::from_utf8(shown.stdout).unwrap();
-    for says in ["triage", PURPOSE, "tool get_current_time", "timezone = Europe/Paris", "untrusted"] {
+    for says in [
+        "triage",
+        PURPOSE,
+        "tool get_current_time",
+        "timezone = Europe/Paris",
+        "untrusted",
+    ] {
         assert!(shown.contains(says), "{says}: {shown}");
     }
 
     // The agent can watch, and not decide.
-    assert_eq!(status(&gateway, &agent, &id).await.json()["task"]["status"], "pending");
+    assert_eq!(
+        status(&gateway, &agent, &id).await.json()["task"]["status"],
+        "pending"
+    );
     let by_itself = agent
         .manage(&format!("/v1/approvals/{id}/approve"), &json!({}))
         .await;
     assert_eq!(by_itself.status, 403, "{by_itself:?}");
     let stranger = gateway.agent("stranger").await;
     assert_eq!(status(&gateway, &stranger, &id).await.status, 404);
-    assert_eq!(status(&gateway, &agent, &id).await.json()["task"]["status"], "pending");
+    assert_eq!(
+        status(&gateway, &agent, &id).await.json()["task"]["status"],
+        "pending"
+    );
 
     let approved = approvals(
         &gateway,
-        &["approve", &id, "--by", "ada", "--because", "a city is no harm"],
+        &[
+            "approve",
+            &id,
+            "--by",
+            "ada",
+            "--because",
+            "a city is no harm",
+        ],
     );
     assert_eq!(approved["uses_left"], 1);
     let seen = status(&gateway, &agent, &id).await.json();
@@ -173,7 +190,10 @@ async fn a_person_lets_one_call_through_and_everything_is_on_record() {
     let again = gateway.run(&["approvals", "approve", &id]);
     assert!(!again.status.success(), "it is decided already");
 
-    assert!(!told(&tell(&agent, &token, "Europe/Rome").await), "another value");
+    assert!(
+        !told(&tell(&agent, &token, "Europe/Rome").await),
+        "another value"
+    );
     assert_told(&tell(&agent, &token, "Europe/Paris").await);
     let used_up = tell(&agent, &token, "Europe/Paris").await;
     let next = requested(&used_up);
@@ -182,7 +202,10 @@ async fn a_person_lets_one_call_through_and_everything_is_on_record() {
     let denied = tell(&agent, &token, "Europe/Paris").await;
     assert!(denied["error"]["data"].get("access_request").is_none());
     assert!(
-        denied["error"]["message"].as_str().unwrap().contains("refused it"),
+        denied["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("refused it"),
         "{denied}"
     );
 
@@ -215,9 +238,19 @@ async fn whose_words_count_depends_on_who_says_them() {
     let gateway = clock().await;
     let agent = gateway.agent("triage").await;
     let opened = gateway.run_json(&[
-        "task", "open", "--agent", "triage", "--template", "clock", "--purpose", PURPOSE, "--json",
+        "task",
+        "open",
+        "--agent",
+        "triage",
+        "--template",
+        "clock",
+        "--purpose",
+        PURPOSE,
+        "--json",
     ]);
-    let token = agent.token("clock", opened["id"].as_str().unwrap(), true).await;
+    let token = agent
+        .token("clock", opened["id"].as_str().unwrap(), true)
+        .await;
     assert_told(&tell(&agent, &token, "Europe/Paris").await);
     assert!(!told(&tell(&agent, &token, "Europe/Rome").await));
 
@@ -225,7 +258,10 @@ async fn whose_words_count_depends_on_who_says_them() {
     let token = agent.token("clock", &task, true).await;
     assert_told(&tell(&agent, &token, "Europe/Rome").await);
     assert_told(&tell(&agent, &token, "Asia/Tokyo").await);
-    assert!(!told(&tell(&agent, &token, "Europe/Paris").await), "the agent said so");
+    assert!(
+        !told(&tell(&agent, &token, "Europe/Paris").await),
+        "the agent said so"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,21 +277,30 @@ async fn approvals_survive_a_restart_and_not_their_task() {
         &["approve", &id, "--uses", "3", "--below", "timezone=Europe"],
     );
     assert_told(&tell(&agent, &token, "Europe/Berlin").await);
-    assert!(!told(&tell(&agent, &token, "Asia/Tokyo").await), "not in the set");
+    assert!(
+        !told(&tell(&agent, &token, "Asia/Tokyo").await),
+        "not in the set"
+    );
 
     gateway.restart().await;
     let token = agent.token("clock", &task, true).await;
     assert_told(&tell(&agent, &token, "Europe/Paris").await);
     assert_told(&tell(&agent, &token, "Europe/Madrid").await);
     let third = tell(&agent, &token, "Europe/Madrid").await;
-    assert!(!told(&third), "one use was before the restart, two were after it");
+    assert!(
+        !told(&third),
+        "one use was before the restart, two were after it"
+    );
     assert_eq!(
         requested(&tell(&agent, &token, "Europe/Rome").await),
         waiting,
         "what waited still does"
     );
     assert!(
-        third["error"]["message"].as_str().unwrap().contains("than is remembered"),
+        third["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("than is remembered"),
         "that something was forgotten is said: {third}"
     );
 
@@ -274,7 +319,14 @@ async fn a_template_and_a_raised_level_want_a_person_too() {
     let agent = gateway.agent("triage").await;
     let opened = |template: &str| {
         let task = gateway.run_json(&[
-            "task", "open", "--agent", "triage", "--template", template, "--purpose", PURPOSE,
+            "task",
+            "open",
+            "--agent",
+            "triage",
+            "--template",
+            template,
+            "--purpose",
+            PURPOSE,
             "--json",
         ]);
         task["id"].as_str().unwrap().to_owned()
@@ -283,7 +335,10 @@ async fn a_template_and_a_raised_level_want_a_person_too() {
     let asking = agent.token("clock", &asking, true).await;
     let refused = tell(&agent, &asking, "Europe/Paris").await;
     assert_eq!(refused["error"]["data"]["rule"], "approval_needed");
-    approvals(&gateway, &["approve", &requested(&refused), "--any-call", "--uses", "2"]);
+    approvals(
+        &gateway,
+        &["approve", &requested(&refused), "--any-call", "--uses", "2"],
+    );
     assert_told(&tell(&agent, &asking, "Europe/Paris").await);
     assert!(
         !told(&tell(&agent, &asking, "Europe/Rome").await),
@@ -319,15 +374,25 @@ async fn an_agent_cannot_flood_people() {
     }
     assert_eq!(approvals(&gateway, &["list"]).as_array().unwrap().len(), 4);
     assert!(
-        refused["error"]["message"].as_str().unwrap().contains("wait for a person already"),
+        refused["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("wait for a person already"),
         "{refused}"
     );
     // What the agent takes back makes room, and is not decided.
-    let id = approvals(&gateway, &["list"])[0]["id"].as_str().unwrap().to_owned();
+    let id = approvals(&gateway, &["list"])[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let cancelled = agent
         .manage(&format!("/access/v1/requests/{id}/cancel"), &json!({}))
         .await;
-    assert_eq!(cancelled.json()["task"]["status"], "cancelled", "{cancelled:?}");
+    assert_eq!(
+        cancelled.json()["task"]["status"],
+        "cancelled",
+        "{cancelled:?}"
+    );
     requested(&tell(&agent, &token, "Europe/Paris").await);
     assert!(!gateway.run(&["approvals", "approve", &id]).status.success());
 }
@@ -365,7 +430,10 @@ async fn a_client_that_knows_nothing_of_approvals_just_takes_longer() {
     let (driven, approved) = tokio::join!(Client::Python.drive(&plan), approve);
     assert_eq!(approved["status"], "approved");
     let said = driven.to_string();
-    assert!(said.contains("timezone") && !said.contains("approval_needed"), "{said}");
+    assert!(
+        said.contains("timezone") && !said.contains("approval_needed"),
+        "{said}"
+    );
     gateway.verify();
 }
 
@@ -404,13 +472,24 @@ async fn what_an_api_answers_steers_requests_only_from_where_it_is_trusted() {
     let folder = gateway.dir().join("annotations");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("crm.toml"), "[tools.send]\nsinks = [\"to\"]\n").unwrap();
-    assert!(!gateway.run(&["check"]).status.success(), "an API has no tools");
+    assert!(
+        !gateway.run(&["check"]).status.success(),
+        "an API has no tools"
+    );
     std::fs::write(folder.join("crm.toml"), ENDPOINTS).unwrap();
     assert!(gateway.run(&["check"]).status.success());
     assert!(gateway.run(&["reload"]).status.success());
     let agent = gateway.agent("clerk").await;
     let opened = gateway.run_json(&[
-        "task", "open", "--agent", "clerk", "--template", "clerk", "--param", "customer=7", "--json",
+        "task",
+        "open",
+        "--agent",
+        "clerk",
+        "--template",
+        "clerk",
+        "--param",
+        "customer=7",
+        "--json",
     ]);
     let task = opened["id"].as_str().unwrap();
     let token = agent.token_of_kind("http", "crm", task, true).await;
@@ -429,8 +508,17 @@ async fn what_an_api_answers_steers_requests_only_from_where_it_is_trusted() {
     let refused = order("078-05-1120").await;
     assert_eq!(refused.status, 403);
     let told = refused.json();
-    assert!(told["detail"].as_str().unwrap().contains("untrusted content"), "{told}");
-    let id = told["access_request"]["task"]["id"].as_str().unwrap().to_owned();
+    assert!(
+        told["detail"]
+            .as_str()
+            .unwrap()
+            .contains("untrusted content"),
+        "{told}"
+    );
+    let id = told["access_request"]["task"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let shown = approvals(&gateway, &["show", &id]);
     assert_eq!(shown["kind"], "endpoint");
     assert_eq!(shown["asked"][0]["seen"][0]["place"], "/ssn");
@@ -440,5 +528,8 @@ async fn what_an_api_answers_steers_requests_only_from_where_it_is_trusted() {
     let opaque = Call::post(&format!("{}/orders", token.resource))
         .header("content-type", "text/plain")
         .body("card=1");
-    assert_eq!(agent.authorise(opaque, &token).send().await.unwrap().status, 415);
+    assert_eq!(
+        agent.authorise(opaque, &token).send().await.unwrap().status,
+        415
+    );
 }

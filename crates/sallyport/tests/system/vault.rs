@@ -90,7 +90,10 @@ async fn what_passed_is_sealed_shown_on_record_and_destroyed_for_good() {
     })
     .await;
     let content = result["notes"]["content"].as_array().unwrap();
-    let parts: Vec<&str> = content.iter().map(|it| it["part"].as_str().unwrap()).collect();
+    let parts: Vec<&str> = content
+        .iter()
+        .map(|it| it["part"].as_str().unwrap())
+        .collect();
     assert_eq!(parts, ["request", "answer"]);
     assert_eq!(content[1]["hash"], result["hash"]);
     assert_eq!(content[1]["kept"], result["bytes"]);
@@ -117,17 +120,34 @@ async fn what_passed_is_sealed_shown_on_record_and_destroyed_for_good() {
         (Some("operator"), Some(decision.as_str()))
     );
     let file = gateway.dir().join("answer.json");
-    let saved = ["vault", "show", &decision, "--part", "answer", "-o", "answer.json"];
+    let saved = [
+        "vault",
+        "show",
+        &decision,
+        "--part",
+        "answer",
+        "-o",
+        "answer.json",
+    ];
     assert!(gateway.run(&saved).status.success());
     assert!(std::fs::read_to_string(&file).unwrap().contains(ANSWER));
     std::fs::remove_file(&file).unwrap();
 
-    let destroy = ["vault", "destroy", &task, "--because", "request for erasure 17"];
+    let destroy = [
+        "vault",
+        "destroy",
+        &task,
+        "--because",
+        "request for erasure 17",
+    ];
     let destroyed = gateway.run(&destroy);
     assert!(destroyed.status.success(), "{destroyed:?}");
     let refused = gateway.run(&["vault", "show", &decision]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("destroyed"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("destroyed"),
+        "{said}"
+    );
     let record_of = record(&gateway, |record| record["change"] == "vault.destroyed").await;
     assert_eq!(record_of["details"]["because"], "request for erasure 17");
     // The task goes on, and nothing more of it is kept; the other task's content is still there.
@@ -174,10 +194,16 @@ async fn nobody_but_the_operator_looks_into_the_vault() {
                 call.header("authorization", header)
             };
             let answer = call.send().await.unwrap();
-            assert!(matches!(answer.status, 401 | 403), "{method} {path}: {answer:?}");
+            assert!(
+                matches!(answer.status, 401 | 403),
+                "{method} {path}: {answer:?}"
+            );
         }
     }
-    assert_eq!(gateway.run_json(&["vault", "list", "--json"])[0]["destroyed"], false);
+    assert_eq!(
+        gateway.run_json(&["vault", "list", "--json"])[0]["destroyed"],
+        false
+    );
     let shown = gateway
         .records()
         .iter()

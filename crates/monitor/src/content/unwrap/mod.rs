@@ -144,7 +144,7 @@ fn inside(
         });
         true
     };
-    let finders: [(bool, fn(&str, &mut Push<'_>) -> bool); 5] = [
+    let finders: [(bool, Find); 5] = [
         (survey.run, runs::runs),
         (survey.hexadecimal, runs::hexadecimal),
         (true, escapes::escapes),
@@ -157,6 +157,9 @@ fn inside(
         }
     }
 }
+
+/// Finds texts of one kind; false when there is no room for more.
+type Find = fn(&str, &mut Push<'_>) -> bool;
 
 type Push<'a> = dyn FnMut(&str, String, (usize, usize), bool) -> bool + 'a;
 
