@@ -1,4 +1,5 @@
 """A small HTTP API that tells what reached it, for tests. Prints its port; ends when its standard input does.
+With the files of a certificate and its key as arguments it speaks TLS.
 
 GET /customers/ID     what was received, with fields that agents must not see
 POST /orders          what was received, with the body

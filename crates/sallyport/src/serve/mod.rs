@@ -55,7 +55,7 @@ use crate::setup::{self, Read, Setup, Severity};
 use data::DataDir;
 use databases::Databases;
 use doors::Doors;
-use reload::Reload;
+use reload::{Reload, Uses};
 use tls::{Certificate, Renewable};
 
 /// Proofs of possession that are remembered against replay, at up to 40 bytes each: enough for 13,000
@@ -323,18 +323,20 @@ impl Running {
             setup,
             read.texts,
             written,
-            Arc::clone(&engine),
-            doors.clone(),
-            settings,
+            Uses {
+                engine: Arc::clone(&engine),
+                doors: doors.clone(),
+                settings,
+                databases: Arc::clone(&databases),
+                responder: Arc::clone(&responder),
+                signals: Arc::clone(&shared_signals),
+            },
             certificates(
                 &config,
                 &listeners,
                 database_listener.as_ref(),
                 proxy_listener.as_ref(),
             ),
-            Arc::clone(&databases),
-            Arc::clone(&responder),
-            Arc::clone(&shared_signals),
         ));
         let asked = Arc::clone(&reload);
         responder.reload_with(Arc::new(move || {

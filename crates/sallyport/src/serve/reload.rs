@@ -36,6 +36,16 @@ pub(super) struct Reload {
     state: Mutex<State>,
 }
 
+/// What is told of a reload.
+pub(super) struct Uses {
+    pub(super) engine: Arc<Engine>,
+    pub(super) doors: Doors,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) databases: Arc<Databases>,
+    pub(super) responder: Arc<Responder>,
+    pub(super) signals: Arc<Signals>,
+}
+
 struct State {
     /// What is in use.
     config: Config,
@@ -53,14 +63,17 @@ impl Reload {
         setup: Setup,
         texts: BTreeMap<PathBuf, String>,
         started: Config,
-        engine: Arc<Engine>,
-        doors: Doors,
-        settings: Arc<ArcSwap<Settings>>,
+        uses: Uses,
         certificates: Vec<Renewable>,
-        databases: Arc<Databases>,
-        responder: Arc<Responder>,
-        signals: Arc<Signals>,
     ) -> Self {
+        let Uses {
+            engine,
+            doors,
+            settings,
+            databases,
+            responder,
+            signals,
+        } = uses;
         let state = State {
             config: setup.config,
             started,

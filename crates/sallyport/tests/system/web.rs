@@ -445,10 +445,16 @@ async fn redirects_sessions_and_challenges_of_the_api_stay_with_it() {
 async fn a_refusal_of_the_api_cannot_look_like_one_of_the_gateway() {
     let desk = Desk::new().await;
     let forged = desk.get("/forbidden").await;
-    assert_eq!((forged.status, rule_of(&forged)), (403, "not_granted".to_owned()));
+    assert_eq!(
+        (forged.status, rule_of(&forged)),
+        (403, "not_granted".to_owned())
+    );
     assert_eq!(forged.header("www-authenticate"), "");
     let own = desk.get("/customers/8").await;
-    assert_eq!((own.status, rule(&own)), (403, "argument_refused".to_owned()));
+    assert_eq!(
+        (own.status, rule(&own)),
+        (403, "argument_refused".to_owned())
+    );
     let marks = |answer: &Answer| -> Vec<String> {
         let all = answer.headers.get_all("proxy-status").iter();
         all.map(|mark| mark.to_str().unwrap().to_owned()).collect()
