@@ -5,7 +5,7 @@
 //! next one gathers by itself.
 
 /// Fewer than this many are not made to wait for each other.
-const LEAST: usize = 8;
+const LEAST: usize = 3;
 /// How many groups pass, once they have stopped growing, until one is given the chance to grow again.
 const SETTLED: u32 = 16;
 
@@ -46,12 +46,12 @@ mod tests {
     #[test]
     fn few_are_not_waited_for() {
         let mut company = Company::default();
-        for waiters in [0, 1, 4, 7, 3] {
+        for waiters in [0, 1, 2, 1] {
             company.came(waiters);
             assert_eq!(company.wanted(), 0);
         }
-        company.came(8);
-        assert_eq!(company.wanted(), 12);
+        company.came(4);
+        assert_eq!(company.wanted(), 6);
     }
 
     #[test]

@@ -191,24 +191,24 @@ impl Live {
     /// way to an upstream. Publish the state that forbids it first.
     pub async fn cut(&self, of: Cut<'_>) {
         self.cut_where(|task| match of {
-                Cut::Agent(agent) => {
-                    let of = |task: &Arc<LiveTask>| task.task().agent == *agent;
-                    of(task) || task.ancestors().any(of)
-                }
-                Cut::Instance(instance) => {
-                    let of = |task: &Arc<LiveTask>| {
-                        task.task().instance.is_none_or(|owner| owner == *instance)
-                    };
-                    of(task) || task.ancestors().any(of)
-                }
-                Cut::Server(server) => task
-                    .task()
-                    .grant
-                    .permissions
-                    .iter()
-                    .any(|p| p.server == *server),
-                Cut::All => true,
-            })
+            Cut::Agent(agent) => {
+                let of = |task: &Arc<LiveTask>| task.task().agent == *agent;
+                of(task) || task.ancestors().any(of)
+            }
+            Cut::Instance(instance) => {
+                let of = |task: &Arc<LiveTask>| {
+                    task.task().instance.is_none_or(|owner| owner == *instance)
+                };
+                of(task) || task.ancestors().any(of)
+            }
+            Cut::Server(server) => task
+                .task()
+                .grant
+                .permissions
+                .iter()
+                .any(|p| p.server == *server),
+            Cut::All => true,
+        })
         .await;
     }
 

@@ -204,9 +204,7 @@ impl Outbound {
             .with_safe_default_protocol_versions()
             .map_err(|error| NoTls(error.to_string()))?;
         let tls = match authorities {
-            Some(path) => {
-                tls.with_root_certificates(upstream::authorities(path).map_err(NoTls)?)
-            }
+            Some(path) => tls.with_root_certificates(upstream::authorities(path).map_err(NoTls)?),
             None => tls.with_webpki_roots(),
         };
         Ok(Self {
@@ -282,10 +280,7 @@ async fn connect(origin: &Origin, reach: Reach) -> Result<TcpStream, OutboundErr
     Err(OutboundError::Broken(why))
 }
 
-async fn exchange<S>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-) -> Result<StatusCode, OutboundError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<StatusCode, OutboundError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -319,7 +314,10 @@ mod tests {
     #[test]
     fn origins_have_one_spelling() {
         for (url, origin) in [
-            ("https://Hooks.example.org/a?b=c", "https://hooks.example.org"),
+            (
+                "https://Hooks.example.org/a?b=c",
+                "https://hooks.example.org",
+            ),
             ("https://hooks.example.org:443", "https://hooks.example.org"),
             ("http://127.0.0.1:9/", "http://127.0.0.1:9"),
             ("https://[::1]:8443/x", "https://[::1]:8443"),
@@ -378,14 +376,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_sent_once_and_redirects_lead_nowhere() {
-        let moved = "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n";
+        let moved =
+            "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n";
         let (url, served) = answering(moved).await;
         let outbound = Outbound::new(None).unwrap();
         let status = outbound.send(post(&url, Reach::Any)).await.unwrap();
         assert_eq!(status, StatusCode::FOUND);
         let seen = served.await.unwrap().to_ascii_lowercase();
         assert!(seen.starts_with("post /hook?x=1 http/1.1\r\n"), "{seen}");
-        assert!(seen.contains("x-test: 1\r\n") && seen.contains("host: 127.0.0.1:"), "{seen}");
+        assert!(
+            seen.contains("x-test: 1\r\n") && seen.contains("host: 127.0.0.1:"),
+            "{seen}"
+        );
     }
 
     #[tokio::test]
@@ -396,12 +398,18 @@ mod tests {
         for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
             let url = format!("http://{host}:{port}/");
             let sent = outbound.send(post(&url, Reach::Public)).await;
-            assert!(matches!(sent, Err(OutboundError::Address(_))), "{host} {sent:?}");
+            assert!(
+                matches!(sent, Err(OutboundError::Address(_))),
+                "{host} {sent:?}"
+            );
         }
         // Other spellings of an address are names, which nobody resolves, or the same address.
         for host in ["2130706433", "0x7f000001", "0177.0.0.1"] {
             let url = format!("http://{host}:{port}/");
-            assert!(outbound.send(post(&url, Reach::Public)).await.is_err(), "{host}");
+            assert!(
+                outbound.send(post(&url, Reach::Public)).await.is_err(),
+                "{host}"
+            );
         }
         tokio::select! {
             biased;

@@ -614,13 +614,19 @@ impl Permit {
                 let task = self.task.task();
                 let (task, agent) = (task.id, task.agent.clone());
                 // The record waits for the vault, so that it says what is so.
-                vault.submit(Bundle::new(task, agent, self.decision, payloads, move |kept| {
-                    let lost = kept.iter().filter(|kept| kept.kept.is_err()).count();
-                    metrics.contents_not_kept(lost as u64);
-                    let noted = content::noted(&kept);
-                    result.notes.insert("content".to_owned(), noted);
-                    submit(result);
-                }));
+                vault.submit(Bundle::new(
+                    task,
+                    agent,
+                    self.decision,
+                    payloads,
+                    move |kept| {
+                        let lost = kept.iter().filter(|kept| kept.kept.is_err()).count();
+                        metrics.contents_not_kept(lost as u64);
+                        let noted = content::noted(&kept);
+                        result.notes.insert("content".to_owned(), noted);
+                        submit(result);
+                    },
+                ));
             }
             _ => submit(result),
         }

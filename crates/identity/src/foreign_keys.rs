@@ -66,7 +66,12 @@ impl ForeignKeys {
         if set.keys.len() > KEYS {
             return Err(NotKeys);
         }
-        Ok(Self(set.keys.iter().filter_map(|key| key_of(key.get())).collect()))
+        Ok(Self(
+            set.keys
+                .iter()
+                .filter_map(|key| key_of(key.get()))
+                .collect(),
+        ))
     }
 
     /// Whether there is a key that a text could be signed with.
@@ -85,7 +90,11 @@ impl ForeignKeys {
         }
         let (signed, signature) = text.rsplit_once('.').ok_or(NotSigned::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(NotSigned::Malformed)?;
-        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| NotSigned::Malformed);
+        let bytes = |text: &str| {
+            URL_SAFE_NO_PAD
+                .decode(text)
+                .map_err(|_| NotSigned::Malformed)
+        };
         let (header, payload, signature) = (bytes(header)?, bytes(payload)?, bytes(signature)?);
         let header = Members::read(&header).map_err(|_| NotSigned::Malformed)?;
         let member = |name| header.text(name).map_err(|_| NotSigned::Malformed);
@@ -230,7 +239,10 @@ mod tests {
         assert!(key.verifies(signed.as_bytes(), &signature));
         assert!(!key.verifies(b"another text", &signature));
         assert_eq!(
-            set.claims(&format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)), TYPE),
+            set.claims(
+                &format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)),
+                TYPE
+            ),
             Err(NotSigned::Malformed),
             "it has no type"
         );
@@ -240,7 +252,12 @@ mod tests {
     fn sets_are_bounded_and_other_keys_left_out() {
         assert!(ForeignKeys::read(b"{}").is_err());
         assert!(ForeignKeys::read(&vec![b' '; SET_BYTES + 1]).is_err());
-        let others = json!({ "keys": [{ "kty": "oct", "k": "AA" }, { "kty": "EC", "crv": "P-384" }] });
-        assert!(ForeignKeys::read(others.to_string().as_bytes()).unwrap().is_empty());
+        let others =
+            json!({ "keys": [{ "kty": "oct", "k": "AA" }, { "kty": "EC", "crv": "P-384" }] });
+        assert!(
+            ForeignKeys::read(others.to_string().as_bytes())
+                .unwrap()
+                .is_empty()
+        );
     }
 }

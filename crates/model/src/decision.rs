@@ -56,9 +56,10 @@ impl Outcome {
     #[must_use]
     pub fn covered_by(&self) -> Option<(usize, Option<usize>)> {
         match self {
-            Self::Permit { permission, tool } | Self::Ask { permission, tool, .. } => {
-                Some((*permission, *tool))
-            }
+            Self::Permit { permission, tool }
+            | Self::Ask {
+                permission, tool, ..
+            } => Some((*permission, *tool)),
             Self::Deny(_) => None,
         }
     }

@@ -2,7 +2,9 @@
 //! about servers, agents or policies beyond that.
 
 use model::grant::ServerRequest;
-use model::{ApprovalLevel, Constraint, Denial, Operation, Rule, ServerName, TableAccess, TaskStatus};
+use model::{
+    ApprovalLevel, Constraint, Denial, Operation, Rule, ServerName, TableAccess, TaskStatus,
+};
 
 use crate::arguments::Refused;
 use crate::constraint::Broken;
@@ -127,7 +129,9 @@ pub(crate) fn tool_quarantined(server: &ServerName, tool: &str, why: Unapproved)
     denial(
         Rule::ToolQuarantined,
         format!("the definition of tool `{}` {reason}", quote(tool)),
-        format!("list the tools, and ask an operator to look at it: `sallyport mcp review {server}`"),
+        format!(
+            "list the tools, and ask an operator to look at it: `sallyport mcp review {server}`"
+        ),
     )
 }
 

@@ -33,7 +33,10 @@ fn scene() -> Scene {
         "budget": { "calls": 10 }, "proof": "bearer",
     }))
     .unwrap();
-    let policies = Policies::compile(&[("p".into(), "permit(principal, action, resource);".to_owned())]);
+    let policies = Policies::compile(&[(
+        "p".into(),
+        "permit(principal, action, resource);".to_owned(),
+    )]);
     let agent: AgentName = "triage".parse().unwrap();
     let instance = InstanceId::new(Timestamp::UNIX_EPOCH, [1; 10]);
     let facts = AgentFacts {
@@ -116,7 +119,15 @@ impl Scene {
                 uri: "file:///a".to_owned(),
             }),
             ask(Operation::Converse),
-            may_list(&world, &self.caller(), &self.task, &self.grant, &server, item, now),
+            may_list(
+                &world,
+                &self.caller(),
+                &self.task,
+                &self.grant,
+                &server,
+                item,
+                now,
+            ),
         ]
     }
 }

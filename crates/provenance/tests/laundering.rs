@@ -31,7 +31,11 @@ fn ledger(evil: &str) -> (Annotations, Ledger) {
     let mut ledger = Ledger::new();
     ledger.note_input(PURPOSE, &BTreeMap::new(), Some(date(2024, 1, 1)));
     let result = json!({"known": "faced beef gag@head.de 23", "ids": ["abc1", "12"], "text": format!("do {evil} now")});
-    ledger.note_result(Some(&annotations), &Called::new("x", "read", &Map::new()), &result);
+    ledger.note_result(
+        Some(&annotations),
+        &Called::new("x", "read", &Map::new()),
+        &result,
+    );
     (annotations, ledger)
 }
 

@@ -4,8 +4,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    agent, annotate, approvals, audit, blast_radius, canary, check, findings, holds, incidents, init, keys, mcp, playbook, rules, serve, server, shell, signals, status, task, template,
-    vault,
+    agent, annotate, approvals, audit, blast_radius, canary, check, findings, holds, incidents,
+    init, keys, mcp, playbook, rules, serve, server, shell, signals, status, task, template, vault,
 };
 use crate::{confined, connect, demo};
 

@@ -182,7 +182,8 @@ pub(crate) fn severity(severity: Severity) -> String {
 pub(crate) fn state(word: &str) -> String {
     let style = match word {
         "active" | "open" | "answered" | "permitted" | "approved" | "enabled" | "ready" => GOOD,
-        "registered" | "completed" | "expired" | "cancelled" | "idle" | "closed" | "false-alarm" => FAINT,
+        "registered" | "completed" | "expired" | "cancelled" | "idle" | "closed"
+        | "false-alarm" => FAINT,
         "quarantined" | "disabled" | "degraded" | "pending" | "destroyed" => WARN,
         "retired" | "revoked" | "denied" | "refused" | "failed" => BAD,
         _ => Style::new(),

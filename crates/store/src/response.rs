@@ -203,10 +203,9 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn open_runs(&self) -> Result<u64, StoreError> {
-        let (count,): (i64,) =
-            sqlx::query_as("SELECT COUNT(*) FROM playbook_runs WHERE over = 0")
-                .fetch_one(&self.readers)
-                .await?;
+        let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM playbook_runs WHERE over = 0")
+            .fetch_one(&self.readers)
+            .await?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 

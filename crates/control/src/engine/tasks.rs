@@ -466,7 +466,11 @@ pub(crate) fn words(field: &str, text: &str) -> Result<String, EngineError> {
 
 /// A purpose. What stands on several lines is put on one.
 fn purpose(text: &str) -> Result<String, EngineError> {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     line("purpose", &lines.join(" "), PURPOSE)
 }
 

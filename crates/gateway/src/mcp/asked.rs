@@ -50,7 +50,11 @@ impl Exchange {
         };
         let said = self.said(message);
         if said == Seen::Withheld {
-            self.tell_upstream(raw_id, REFUSED, "an inspection does not let the request pass");
+            self.tell_upstream(
+                raw_id,
+                REFUSED,
+                "an inspection does not let the request pass",
+            );
             return Ok(Seen::Withheld);
         }
         match self.attempt(method, Operation::Answer { request }).await {

@@ -105,9 +105,7 @@ impl Exchange {
         };
         let keep = |position: usize, name: &str, item: &Members<'_>| match method {
             Method::ListTools => {
-                may(Listed::Tool(name))
-                    && standings.may_show(position)
-                    && self.is_sound(name, item)
+                may(Listed::Tool(name)) && standings.may_show(position) && self.is_sound(name, item)
             }
             Method::ListPrompts => may(Listed::Prompt(name)),
             Method::ListResources => may(Listed::Resource(name)),

@@ -208,7 +208,11 @@ impl Visit {
         slot: Option<Slot>,
     ) -> Exchange {
         // They are all at the same server.
-        let first = calls.iter().flat_map(|call| &call.permits).chain(&other).next();
+        let first = calls
+            .iter()
+            .flat_map(|call| &call.permits)
+            .chain(&other)
+            .next();
         Exchange {
             digest: match first {
                 Some(permit) => permit.digest(),

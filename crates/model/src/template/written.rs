@@ -133,15 +133,17 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
     if let Some(purpose) = &written.purpose {
         let fits = (1..=LONGEST_PURPOSE).contains(&purpose.trim().chars().count());
         if !fits || purpose.chars().any(char::is_control) {
-            let message =
-                format!("`purpose` is 1 to {LONGEST_PURPOSE} characters on one line");
+            let message = format!("`purpose` is 1 to {LONGEST_PURPOSE} characters on one line");
             return Err(vec![Mistake::new(file, message).hint(
                 "leave it out where whoever opens a task is to say what it is for",
             )]);
         }
         if written.purpose_trusted {
-            let message = "`purpose_trusted` is about purposes that others write, and `purpose` fixes it";
-            return Err(vec![Mistake::new(file, message).hint("keep one of the two")]);
+            let message =
+                "`purpose_trusted` is about purposes that others write, and `purpose` fixes it";
+            return Err(vec![
+                Mistake::new(file, message).hint("keep one of the two"),
+            ]);
         }
     }
     let permissions = written
@@ -392,7 +394,9 @@ mod tests {
         };
         let given = BTreeMap::from([("ticket".to_owned(), "4711".to_owned())]);
         let trusts = |lines: &str, parameter: &str, given: &BTreeMap<_, _>, opener| {
-            let trusted = template(lines, parameter).unwrap().trusted_inputs(given, opener);
+            let trusted = template(lines, parameter)
+                .unwrap()
+                .trusted_inputs(given, opener);
             (trusted.purpose, trusted.parameters.contains("ticket"))
         };
         assert_eq!(trusts("", "", &given, Opener::Operator), (true, true));
@@ -400,7 +404,10 @@ mod tests {
         assert_eq!(trusts("", "", &given, Opener::Delegating), (false, false));
         let open = ("purpose_trusted = true", "trusted = true");
         assert_eq!(trusts(open.0, open.1, &given, Opener::Agent), (true, true));
-        assert_eq!(trusts(open.0, open.1, &given, Opener::Delegating), (false, false));
+        assert_eq!(
+            trusts(open.0, open.1, &given, Opener::Delegating),
+            (false, false)
+        );
         let fixed = ("purpose = \"Answer tickets\"", "default = \"1\"");
         for opener in [Opener::Agent, Opener::Delegating] {
             let nothing = BTreeMap::new();
@@ -414,9 +421,8 @@ mod tests {
     #[test]
     fn a_tunnel_is_allowed_only_in_so_many_words() {
         let allowed = |line: &str| {
-            let text = format!(
-                "description = \"x\"\nttl = \"5m\"\n[[allow]]\nserver = \"crm\"\n{line}\n"
-            );
+            let text =
+                format!("description = \"x\"\nttl = \"5m\"\n[[allow]]\nserver = \"crm\"\n{line}\n");
             let name = TemplateName::parse("t").unwrap();
             Template::parse(name, Path::new("t.toml"), &text)
                 .map(|read| read.grant.permissions[0].clone())

@@ -160,7 +160,10 @@ impl Annotations {
         let hash = Sha256::digest(text.as_bytes());
         Ok(Self {
             tools,
-            version: hash[..16].iter().map(|byte| format!("{byte:02x}")).collect(),
+            version: hash[..16]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
         })
     }
 

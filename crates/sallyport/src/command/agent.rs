@@ -1,7 +1,9 @@
 //! `sallyport agent`: who there is, and who may act.
 
 use clap::Subcommand;
-use control::api::{Agent, Because, Changed, Enrolment, Hold, Instance, MakeEnrolment, RegisterAgent, TokensRevoked};
+use control::api::{
+    Agent, Because, Changed, Enrolment, Hold, Instance, MakeEnrolment, RegisterAgent, TokensRevoked,
+};
 use model::{AgentName, InstanceId, SegmentName};
 use serde_json::json;
 
@@ -324,7 +326,13 @@ fn revoke_tokens(args: &Change) -> Result<(), Failure> {
 }
 
 fn change(args: &Change, verb: &str) -> Result<(), Failure> {
-    post(&args.control, &args.name, verb, args.because.clone(), args.json)
+    post(
+        &args.control,
+        &args.name,
+        verb,
+        args.because.clone(),
+        args.json,
+    )
 }
 
 fn post(

@@ -90,7 +90,11 @@ fn print(found: &BlastRadius) -> Result<(), Failure> {
         vec![
             it.agent.to_string(),
             it.server.to_string(),
-            output::visible(if it.target.is_empty() { "-" } else { &it.target }),
+            output::visible(if it.target.is_empty() {
+                "-"
+            } else {
+                &it.target
+            }),
             it.calls.to_string(),
             refused,
             output::bytes(it.bytes),
@@ -98,7 +102,9 @@ fn print(found: &BlastRadius) -> Result<(), Failure> {
         ]
     });
     output::table(
-        &["agent", "server", "what", "calls", "refused", "answers", "last"],
+        &[
+            "agent", "server", "what", "calls", "refused", "answers", "last",
+        ],
         rows.collect(),
         "nothing",
     )?;
@@ -107,7 +113,10 @@ fn print(found: &BlastRadius) -> Result<(), Failure> {
         vec![
             way(it),
             it.server.to_string(),
-            it.segment.as_ref().map(ToString::to_string).unwrap_or_default(),
+            it.segment
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             it.what.clone(),
             output::visible(&it.target),
             match it.permitted {
@@ -119,12 +128,23 @@ fn print(found: &BlastRadius) -> Result<(), Failure> {
         ]
     });
     output::table(
-        &["agent", "server", "segment", "kind", "what", "permitted", "by"],
+        &[
+            "agent",
+            "server",
+            "segment",
+            "kind",
+            "what",
+            "permitted",
+            "by",
+        ],
         rows.collect(),
         "nothing: no template is for it, or its servers are disabled",
     )?;
     if blast.cut {
-        output::note(paint(WARN, "there is more than is shown: narrow it with --since"));
+        output::note(paint(
+            WARN,
+            "there is more than is shown: narrow it with --since",
+        ));
     }
     Ok(())
 }

@@ -185,7 +185,11 @@ fn list(args: &List, wanted: impl Fn(&Hold) -> bool) -> Result<(), Failure> {
             output::visible(&it.because),
         ]
     });
-    output::table(&["held back", "since", "because"], rows.collect(), "nothing is held back")
+    output::table(
+        &["held back", "since", "because"],
+        rows.collect(),
+        "nothing is held back",
+    )
 }
 
 fn held(what: &Hold) -> &'static str {

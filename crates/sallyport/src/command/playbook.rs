@@ -273,8 +273,9 @@ fn bundled(name: &str) -> Option<PlaybookText> {
 }
 
 fn check(args: &Check) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|error| Failure::new(format!("{} cannot be read: {error}", args.file.display())))?;
+    let text = std::fs::read_to_string(&args.file).map_err(|error| {
+        Failure::new(format!("{} cannot be read: {error}", args.file.display()))
+    })?;
     let parsed = response::Playbook::parse(&text);
     if args.json {
         let wrong = parsed.as_ref().err().cloned().unwrap_or_default();
@@ -305,8 +306,12 @@ fn check(args: &Check) -> Result<(), Failure> {
                     output::line(format_args!("{place} {}", output::visible(&one.what)))?;
                 }
             }
-            Err(Failure::new(format!("{} mistakes in {}", wrong.len(), args.file.display()))
-                .hint("docs/response.md says which part of CACAO 2.0 is carried out"))
+            Err(Failure::new(format!(
+                "{} mistakes in {}",
+                wrong.len(),
+                args.file.display()
+            ))
+            .hint("docs/response.md says which part of CACAO 2.0 is carried out"))
         }
     }
 }
@@ -349,7 +354,10 @@ fn runs(args: &Runs) -> Result<(), Failure> {
     let rows = runs.iter().map(|run| {
         let waits = run.visits.iter().position(|visit| {
             use response::run::Progress;
-            matches!(visit.state, Progress::AwaitsApproval | Progress::AwaitsPerson)
+            matches!(
+                visit.state,
+                Progress::AwaitsApproval | Progress::AwaitsPerson
+            )
         });
         vec![
             run.id.clone(),
@@ -427,7 +435,10 @@ fn print(run: &Run, as_json: bool) -> Result<(), Failure> {
             output::line(format_args!("     [ ] {}", output::visible(item)))?;
         }
         if !visit.note.is_empty() {
-            output::line(paint(FAINT, format_args!("     {}", output::visible(&visit.note))))?;
+            output::line(paint(
+                FAINT,
+                format_args!("     {}", output::visible(&visit.note)),
+            ))?;
         }
         use response::run::Progress;
         let words = match visit.state {

@@ -27,7 +27,9 @@ enum Command {
 }
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  sallyport signals list --json | jq '.receivers[] | select(.waiting > 0)'")]
+#[command(
+    after_help = "Example:\n  sallyport signals list --json | jq '.receivers[] | select(.waiting > 0)'"
+)]
 struct List {
     #[command(flatten)]
     control: ControlArgs,
@@ -65,7 +67,11 @@ fn list(args: &List) -> Result<(), Failure> {
     )?;
     let transmitters = peers.transmitters.iter().map(|transmitter| {
         let ways = [(transmitter.polled, "poll"), (transmitter.pushes, "push")];
-        let ways: Vec<_> = ways.iter().filter(|(on, _)| *on).map(|(_, way)| *way).collect();
+        let ways: Vec<_> = ways
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, way)| *way)
+            .collect();
         vec![
             transmitter.name.clone(),
             ways.join(", "),
@@ -76,7 +82,14 @@ fn list(args: &List) -> Result<(), Failure> {
         ]
     });
     output::table(
-        &["heard", "by", "session revoked", "credential change", "risk high", "issuer"],
+        &[
+            "heard",
+            "by",
+            "session revoked",
+            "credential change",
+            "risk high",
+            "issuer",
+        ],
         transmitters.collect(),
         "nobody's word is taken; add `[signals.transmitters.NAME]` to the configuration",
     )

@@ -153,9 +153,7 @@ pub(crate) fn check_url(what: &str, url: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure`] when the file cannot be read or holds no certificate.
-pub(crate) fn tls(
-    authorities: Option<&std::path::Path>,
-) -> Result<rustls::ClientConfig, Failure> {
+pub(crate) fn tls(authorities: Option<&std::path::Path>) -> Result<rustls::ClientConfig, Failure> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

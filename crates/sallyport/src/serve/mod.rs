@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use audit::AuditLog;
 use control::{
-    Actor, Control, ControlSettings, Engine, EngineParts, OperatorToken, Responder, Settings, Signals as SharedSignals, Teller,
+    Actor, Control, ControlSettings, Engine, EngineParts, OperatorToken, Responder, Settings,
+    Signals as SharedSignals, Teller,
 };
 use gateway::caller::Authenticator;
 use gateway::front::{Front, Settings as FrontSettings};
@@ -315,10 +316,14 @@ impl Running {
             data.log(),
             data.evidence(),
         );
-        let shared_signals =
-            SharedSignals::open(Arc::clone(&engine), &config.signals, &config.servers, &config.limits)
-                .await
-                .map_err(|error| Failure::new(error.to_string()))?;
+        let shared_signals = SharedSignals::open(
+            Arc::clone(&engine),
+            &config.signals,
+            &config.servers,
+            &config.limits,
+        )
+        .await
+        .map_err(|error| Failure::new(error.to_string()))?;
         let reload = Arc::new(Reload::new(
             setup,
             read.texts,

@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 
 use super::databases::Databases;
 use super::doors::{self, Doors};
-use super::{Bound, engine_setup, inspection_rules};
 use super::tls::Renewable;
+use super::{Bound, engine_setup, inspection_rules};
 use crate::failure::Failure;
 use crate::setup::{self, Read, Setup, Severity};
 
@@ -175,9 +175,11 @@ impl Reload {
         }
         let mut listener = setup.config.postgres.clone();
         let bound = match postgres::Endpoint::is_wanted(&setup.config) {
-            true if !self.databases.is_open() => {
-                Some(Bound::new("postgres", &mut listener).await.map_err(failed)?)
-            }
+            true if !self.databases.is_open() => Some(
+                Bound::new("postgres", &mut listener)
+                    .await
+                    .map_err(failed)?,
+            ),
             _ => None,
         };
         // Its secrets are read too, so it can turn out not to work as servers can.
@@ -205,7 +207,9 @@ impl Reload {
                 settings.issuer = self.engine.settings().control_url.clone();
                 self.settings.store(Arc::new(settings));
                 if let Some(bound) = bound {
-                    state.certificates.extend(bound.renewable(listener.tls.as_ref()));
+                    state
+                        .certificates
+                        .extend(bound.renewable(listener.tls.as_ref()));
                     let served = self.databases.serve(bound, &listener, &setup.config);
                     served.map_err(failed)?;
                 }

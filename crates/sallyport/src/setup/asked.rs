@@ -83,10 +83,20 @@ mod tests {
         let agent = "[servers.x]\nkind = \"a2a\"\nurl = \"https://a\"\n";
         let push = |origin: &str| format!("{agent}[[servers.x.a2a.push]]\norigin = \"{origin}\"\n");
         assert!(remarks(&push("https://hooks.example.org:8443")).is_empty());
-        for bad in ["https://a/path", "ftp://a", "https://u@a", "a", "https://a/"] {
+        for bad in [
+            "https://a/path",
+            "ftp://a",
+            "https://u@a",
+            "a",
+            "https://a/",
+        ] {
             assert_eq!(remarks(&push(bad)).len(), 1, "{bad}");
         }
-        assert_eq!(remarks(&push("http://hooks.example.org")).len(), 1, "advice");
+        assert_eq!(
+            remarks(&push("http://hooks.example.org")).len(),
+            1,
+            "advice"
+        );
         let other = "[servers.x]\nurl = \"https://a\"\n[servers.x.a2a]\npublic_card = true\n";
         assert_eq!(remarks(other).len(), 1);
     }

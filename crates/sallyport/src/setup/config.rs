@@ -12,11 +12,11 @@ use super::approvals;
 use super::asked;
 use super::confine;
 use super::http2;
-use super::watching;
 use super::proxy;
 use super::remarks::Remarks;
 use super::signals;
 use super::vault;
+use super::watching;
 
 /// Checks everything about a configuration that its format cannot say.
 pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> Vec<Remark> {
@@ -468,7 +468,9 @@ fn check_database_url(text: &str) -> Result<(), String> {
     let shown = text.escape_debug();
     match postgres::upstream::Address::parse(&format!("{text}/x")) {
         Ok(_) if text.starts_with("postgres://") && !text.contains(['?', '#']) => Ok(()),
-        _ => Err(format!("`{shown}` is not a postgres URL with just host and port")),
+        _ => Err(format!(
+            "`{shown}` is not a postgres URL with just host and port"
+        )),
     }
 }
 

@@ -8,15 +8,15 @@ mod asked;
 mod config;
 mod confine;
 mod http2;
-mod proxy;
 mod playbooks;
+mod proxy;
 mod remarks;
-mod signals;
 pub(crate) mod rules;
+mod signals;
 mod templates;
 mod toml_text;
-mod watching;
 mod vault;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -187,8 +187,10 @@ pub(crate) fn config_alone(file: &Path) -> Result<Config, Failure> {
     let pins = folder.join(rules::PINS);
     if let Ok(text) = std::fs::read_to_string(&pins) {
         let pinned = rules::Pinned::parse(&pins, &text).map_err(|_| {
-            Failure::new(format!("{} has a mistake", pins.display()))
-                .hint(format!("`sallyport check --config {}` shows where", file.display()))
+            Failure::new(format!("{} has a mistake", pins.display())).hint(format!(
+                "`sallyport check --config {}` shows where",
+                file.display()
+            ))
         })?;
         pinned.add_to(&mut config);
     }
@@ -204,8 +206,10 @@ pub(crate) fn rules_alone(file: &Path) -> Result<Arc<Scanner>, Failure> {
     let scanner = reading.compiled_rules(&folder_of(file).join("rules"));
     match reading.remarks.first().map(|remark| &remark.mistake) {
         None => Ok(scanner),
-        Some(first) => Err(Failure::new(format!("{}: {}", first.file.display(), first.message))
-            .hint("`sallyport check` shows all mistakes")),
+        Some(first) => Err(
+            Failure::new(format!("{}: {}", first.file.display(), first.message))
+                .hint("`sallyport check` shows all mistakes"),
+        ),
     }
 }
 

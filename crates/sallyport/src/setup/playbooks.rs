@@ -18,10 +18,19 @@ const NAME: usize = 64;
 impl Reading {
     /// Reads the playbooks in a folder, besides those that come with the program, and checks what the
     /// configuration says about them. A file with the name of a bundled one takes its place.
-    pub(super) fn playbooks(&mut self, folder: &Path, file: &Path, config: Option<&Config>) -> Playbooks {
+    pub(super) fn playbooks(
+        &mut self,
+        folder: &Path,
+        file: &Path,
+        config: Option<&Config>,
+    ) -> Playbooks {
         let mut playbooks = bundled();
         for path in self.files(folder, "json") {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let stem = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
             if stem.is_empty() || stem.len() > NAME || !stem.bytes().all(plain) {
                 let mistake = Mistake::new(&path, "the name of a playbook has a-z, 0-9 and `-`")
@@ -116,7 +125,11 @@ fn check(remarks: &mut Remarks<'_>, config: &Config, playbooks: &Playbooks) {
         if let Some(url) = &rotation.hook
             && let Err(why) = gateway::outbound::Origin::of(url)
         {
-            remarks.mistake(&here, format!("`hook`: {why}"), "write it like `https://vault.example.org/rotate`");
+            remarks.mistake(
+                &here,
+                format!("`hook`: {why}"),
+                "write it like `https://vault.example.org/rotate`",
+            );
         }
     }
     if let Err(error) = Teller::new(response) {

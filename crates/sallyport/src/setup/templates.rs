@@ -11,8 +11,8 @@ use model::{Mistake, Pattern, Proof, Template, TemplateName};
 use serde_json::Value;
 
 use super::Remark;
-use super::proxy;
 use super::config::last_line;
+use super::proxy;
 use super::remarks::Remarks;
 use super::toml_text::{closest, place};
 

@@ -70,10 +70,9 @@ fn rule(answer: &Value) -> &str {
 /// The tools as `sallyport mcp review` gives them, by name.
 fn reviewed(gateway: &Gateway, name: &str) -> Value {
     let all = gateway.run_json(&["mcp", "review", "--all", "--json"]);
-    let tools = all.as_array().unwrap().iter();
+    let mut tools = all.as_array().unwrap().iter();
     tools
-        .filter(|tool| tool["tool"] == name)
-        .next_back()
+        .rfind(|tool| tool["tool"] == name)
         .cloned()
         .unwrap_or(Value::Null)
 }

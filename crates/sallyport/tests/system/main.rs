@@ -24,6 +24,6 @@ mod proxy;
 mod response;
 mod signals;
 mod support;
-mod watch;
 mod vault;
+mod watch;
 mod web;

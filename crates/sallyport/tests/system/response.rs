@@ -84,7 +84,8 @@ async fn serve(
         let streams = request.starts_with("GET /stream");
         seen.lock().unwrap().push(request);
         if streams {
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
             let mut sent = stream.write_all(head.as_bytes()).await;
             while sent.is_ok() {
                 sent = stream.write_all(b"6\r\nmore \n\r\n").await;
@@ -92,7 +93,8 @@ async fn serve(
             }
             return;
         }
-        let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        let answer =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
         if stream.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
@@ -153,5 +155,9 @@ impl Desk {
 
 async fn get(agent: &Agent, token: &Token, rest: &str) -> u16 {
     let call = Call::get(&format!("{}{rest}", token.resource));
-    agent.authorise(call, token).send().await.map_or(0, |it| it.status)
+    agent
+        .authorise(call, token)
+        .send()
+        .await
+        .map_or(0, |it| it.status)
 }

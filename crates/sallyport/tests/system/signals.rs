@@ -113,7 +113,9 @@ fn heard(gateway: &Gateway) -> Vec<Value> {
 async fn wait_for_revocation(gateway: &mut Gateway, task: &str) -> Value {
     gateway
         .wait_until("the task is revoked", async |this| {
-            let shown = this.managed("GET", &format!("/v1/tasks/{task}"), json!({})).await;
+            let shown = this
+                .managed("GET", &format!("/v1/tasks/{task}"), json!({}))
+                .await;
             shown["status"] == "revoked"
         })
         .await;
@@ -145,7 +147,12 @@ async fn what_ends_at_one_ends_at_the_other_that_polls_also_after_a_crash() {
     let _same_name = east.agent("triage").await;
     quarantine(&east, "triage").await;
     let revoked = wait_for_revocation(&mut west, &task).await;
-    assert!(revoked["ended_because"].to_string().contains("east told session-revoked"), "{revoked}");
+    assert!(
+        revoked["ended_because"]
+            .to_string()
+            .contains("east told session-revoked"),
+        "{revoked}"
+    );
     let shown = west
         .managed("GET", &format!("/v1/tasks/{untouched}"), json!({}))
         .await;
@@ -169,7 +176,9 @@ async fn what_ends_at_one_ends_at_the_other_that_polls_also_after_a_crash() {
     west.restart().await;
     west.wait_until("the late event is heard", async |this| {
         heard(this).iter().any(|record| {
-            let subject = record["details"]["subject"]["uri"].as_str().unwrap_or_default();
+            let subject = record["details"]["subject"]["uri"]
+                .as_str()
+                .unwrap_or_default();
             record["details"]["event"] == "session-revoked" && subject.ends_with("/agent/late")
         })
     })
@@ -195,10 +204,15 @@ async fn events_are_pushed_where_the_configuration_says_and_nowhere_else() {
     std::fs::write(east.config(), config).unwrap();
     east.managed("POST", "/v1/reload", json!({})).await;
 
-    let push = |url: &str| {
-        json!({ "delivery": { "method": "urn:ietf:rfc:8935", "endpoint_url": url } })
-    };
-    let refused = ask(&east, "POST", "/ssf/v1/stream", push("http://169.254.169.254/")).await;
+    let push =
+        |url: &str| json!({ "delivery": { "method": "urn:ietf:rfc:8935", "endpoint_url": url } });
+    let refused = ask(
+        &east,
+        "POST",
+        "/ssf/v1/stream",
+        push("http://169.254.169.254/"),
+    )
+    .await;
     assert_eq!(refused.status, 400, "{refused:?}");
     let place = format!("{}/ssf/v1/events/east", west.control());
     make_stream(&east, push(&place)).await;
@@ -216,7 +230,10 @@ async fn nobody_else_is_heard_and_nothing_counts_twice() {
     let east = east(secrets.path()).await;
     let stream = make_stream(&east, json!({})).await;
     let id = stream["stream_id"].as_str().unwrap();
-    let how = format!("token = {}\nsession_revoked = \"quarantine\"", token_file(secrets.path()));
+    let how = format!(
+        "token = {}\nsession_revoked = \"quarantine\"",
+        token_file(secrets.path())
+    );
     let west = west(&east, secrets.path(), &how).await;
     west.agent("triage").await;
     east.agent("triage").await;
@@ -246,14 +263,20 @@ async fn nobody_else_is_heard_and_nothing_counts_twice() {
             .await
             .unwrap()
     };
-    assert_eq!(push(&token, "another-token-of-this-length").await.status, 401);
+    assert_eq!(
+        push(&token, "another-token-of-this-length").await.status,
+        401
+    );
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let (header, _) = signed.split_once('.').unwrap();
     let mut forged = claims.clone();
     forged["sub_id"]["uri"] = json!("spiffe://example.org/agent/writer");
     let forged = URL_SAFE_NO_PAD.encode(forged.to_string());
     let answer = push(&format!("{header}.{forged}.{signature}"), TOKEN).await;
-    assert_eq!((answer.status, answer.json()["err"].clone()), (400, json!("invalid_key")));
+    assert_eq!(
+        (answer.status, answer.json()["err"].clone()),
+        (400, json!("invalid_key"))
+    );
     let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"secevent+jwt"}"#);
     let answer = push(&format!("{none}.{forged}."), TOKEN).await;
     assert_eq!(answer.status, 400, "{answer:?}");
@@ -262,7 +285,8 @@ async fn nobody_else_is_heard_and_nothing_counts_twice() {
     assert_eq!(push(&token, TOKEN).await.status, 202);
     let shown = west.managed("GET", "/v1/agents/triage", json!({})).await;
     assert_eq!(shown["lifecycle"], "quarantined");
-    west.managed("POST", "/v1/agents/triage/release", json!({})).await;
+    west.managed("POST", "/v1/agents/triage/release", json!({}))
+        .await;
     assert_eq!(push(&token, TOKEN).await.status, 202, "it was taken before");
     let shown = west.managed("GET", "/v1/agents/triage", json!({})).await;
     assert_ne!(shown["lifecycle"], "quarantined", "a replay does nothing");
@@ -304,12 +328,17 @@ async fn a_receiver_rules_its_own_stream_only() {
     let sets = poll(&east, &id, &[]).await;
     let (jti, token) = sets.iter().next().unwrap();
     let claims = part(token.as_str().unwrap(), 1);
-    let event = &claims["events"]["https://schemas.openid.net/secevent/ssf/event-type/verification"];
+    let event =
+        &claims["events"]["https://schemas.openid.net/secevent/ssf/event-type/verification"];
     assert_eq!(event["state"], "are you there");
     assert_eq!(claims["sub_id"], json!({ "format": "opaque", "id": id }));
     let body = json!({ "returnImmediately": true, "ack": [jti] });
     let left = ask(&east, "POST", &format!("/ssf/v1/poll/{id}"), body).await;
-    assert_eq!(left.json()["sets"], json!({}), "what was acknowledged is gone");
+    assert_eq!(
+        left.json()["sets"],
+        json!({}),
+        "what was acknowledged is gone"
+    );
 
     let path = format!("/ssf/v1/stream?stream_id={id}");
     assert_eq!(ask(&east, "DELETE", &path, json!({})).await.status, 204);

@@ -108,7 +108,11 @@ impl Program {
         let Some(server) = &self.pinned else {
             return Ok(None);
         };
-        let own = self.resolved.environment.iter().find(|it| it.name == "PATH");
+        let own = self
+            .resolved
+            .environment
+            .iter()
+            .find(|it| it.name == "PATH");
         let path = match own {
             Some(own) => Some(OsString::from_vec(own.value.to_vec())),
             None => std::env::var_os("PATH"),

@@ -47,8 +47,8 @@ use outlet::Parts;
 use router::{Era, Part, Refused, Sink};
 
 pub use confinement::Launcher;
-pub use digests::{Made, NotPinned, digest, made_of};
 pub(super) use confinement::{Confinement, hidden};
+pub use digests::{Made, NotPinned, digest, made_of};
 
 /// Error codes as other servers give them for the same; -32000 is none of the modern era's, so that
 /// clients that speak both eras go on with `initialize` (2026-07-28 `basic/versioning`).

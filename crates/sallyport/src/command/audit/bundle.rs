@@ -36,11 +36,17 @@ struct Proven {
 }
 
 /// Verifies a file of evidence, with the key of the log from elsewhere, or with the one in the file.
-pub(super) fn verify(file: &Path, vkey: Option<&VerifierKey>, as_json: bool) -> Result<(), Failure> {
+pub(super) fn verify(
+    file: &Path,
+    vkey: Option<&VerifierKey>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let shown = file.display();
     let length = std::fs::metadata(file).map(|about| about.len());
     if length.is_ok_and(|length| length > BYTES) {
-        return Err(Failure::new(format!("{shown} is longer than {BYTES} bytes")));
+        return Err(Failure::new(format!(
+            "{shown} is longer than {BYTES} bytes"
+        )));
     }
     let text = std::fs::read(file)
         .map_err(|error| Failure::new(format!("{shown} cannot be read: {error}")))?;
@@ -57,11 +63,14 @@ pub(super) fn verify(file: &Path, vkey: Option<&VerifierKey>, as_json: bool) -> 
     let mut before = None;
     for one in &bundle.records {
         let failed = |why: &dyn std::fmt::Display| {
-            Failure::not_verified(format!("record {} in {shown} is not proved: {why}", one.index))
-                .hint("do not rely on the file; see that it is the key of the right log")
+            Failure::not_verified(format!(
+                "record {} in {shown} is not proved: {why}",
+                one.index
+            ))
+            .hint("do not rely on the file; see that it is the key of the right log")
         };
-        let proven = check_proof(&one.proof, one.record.as_bytes(), key)
-            .map_err(|error| failed(&error))?;
+        let proven =
+            check_proof(&one.proof, one.record.as_bytes(), key).map_err(|error| failed(&error))?;
         if proven.index != one.index {
             return Err(failed(&"the proof is of another record"));
         }
@@ -78,16 +87,25 @@ pub(super) fn verify(file: &Path, vkey: Option<&VerifierKey>, as_json: bool) -> 
         }));
     }
     let mut rows = vec![
-        ("proved", paint(GOOD.bold(), format_args!("{count} records, all in the log"))),
+        (
+            "proved",
+            paint(GOOD.bold(), format_args!("{count} records, all in the log")),
+        ),
         ("about", output::visible(&bundle.about.to_string())),
         ("made", output::instant(bundle.made_at)),
         ("log", key.to_string()),
     ];
     if bundle.incident.is_some() {
-        rows.push(("incident", paint(FAINT, "as it was then; only its records are proved")));
+        rows.push((
+            "incident",
+            paint(FAINT, "as it was then; only its records are proved"),
+        ));
     }
     if bundle.cut {
-        rows.push(("", paint(WARN, "there were more records than are in the file")));
+        rows.push((
+            "",
+            paint(WARN, "there were more records than are in the file"),
+        ));
     }
     if vkey.is_none() {
         let advice = "the key is the file's own: give the log's with --vkey to be sure that it is the right log";

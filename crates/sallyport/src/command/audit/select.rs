@@ -149,7 +149,10 @@ impl Selection {
             Event::Finding(found) => {
                 found.agent.as_ref().is_none_or(|name| agent(name.as_str()))
                     && (self.agent.is_none() || found.agent.is_some())
-                    && found.server.as_ref().is_none_or(|name| server(name.as_str()))
+                    && found
+                        .server
+                        .as_ref()
+                        .is_none_or(|name| server(name.as_str()))
                     && (self.server.is_none() || found.server.is_some())
             }
             Event::Incident(changed) => {

@@ -159,7 +159,13 @@ fn finding(index: u64, time: Option<Timestamp>, found: &Found) -> Row {
     Row::new(
         index,
         time,
-        [who, &task, &what, found.severity.as_str(), &found.explanation],
+        [
+            who,
+            &task,
+            &what,
+            found.severity.as_str(),
+            &found.explanation,
+        ],
         style,
     )
 }
@@ -349,18 +355,64 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
             add("rule", found.rule.clone());
             add("severity", found.severity.to_string());
             add("what", found.explanation.clone());
-            add("agent", found.agent.as_ref().map(ToString::to_string).unwrap_or_default());
-            add("task", found.task.as_ref().map(ToString::to_string).unwrap_or_default());
-            add("server", found.server.as_ref().map(ToString::to_string).unwrap_or_default());
+            add(
+                "agent",
+                found
+                    .agent
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            );
+            add(
+                "task",
+                found
+                    .task
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            );
+            add(
+                "server",
+                found
+                    .server
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            );
             add("target", text(&found.target));
             add("place", text(&found.place));
             add("doing", found.origin.clone());
-            add("tags", [text(&found.asi), text(&found.atlas)].join(" ").trim().to_owned());
-            add("about", found.about.map(|index| format!("record {index}")).unwrap_or_default());
-            add("decision", found.decision.as_ref().map(ToString::to_string).unwrap_or_default());
-            add("incident", found.incident.map(|id| id.to_string()).unwrap_or_default());
+            add(
+                "tags",
+                [text(&found.asi), text(&found.atlas)]
+                    .join(" ")
+                    .trim()
+                    .to_owned(),
+            );
+            add(
+                "about",
+                found
+                    .about
+                    .map(|index| format!("record {index}"))
+                    .unwrap_or_default(),
+            );
+            add(
+                "decision",
+                found
+                    .decision
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            );
+            add(
+                "incident",
+                found.incident.map(|id| id.to_string()).unwrap_or_default(),
+            );
             if found.unrecorded > 0 {
-                add("before it", format!("{} findings without a record", found.unrecorded));
+                add(
+                    "before it",
+                    format!("{} findings without a record", found.unrecorded),
+                );
             }
         }
         Event::Incident(changed) => {

@@ -57,9 +57,12 @@ fn is_whole(request: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head
-        .lines()
-        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let length = head.lines().find_map(|line| {
+        line.to_ascii_lowercase()
+            .strip_prefix("content-length: ")?
+            .parse()
+            .ok()
+    });
     body.len() >= length.unwrap_or(0)
 }
 
@@ -110,22 +113,34 @@ async fn notifications_reach_the_agent_and_its_webhook_stays_inside() {
         });
         let seen = drive("v1", "drive.py", &gateway, &token, plan).await;
         let what = format!("{binding} {version}: {seen}");
-        assert_eq!(seen["card"]["capabilities"]["pushNotifications"], true, "{what}");
+        assert_eq!(
+            seen["card"]["capabilities"]["pushNotifications"], true,
+            "{what}"
+        );
         let [set, got, listed, deleted, gone, left] = &seen["webhooks"].as_array().unwrap()[..]
         else {
             panic!("{what}");
         };
         for shown in [set, got] {
-            assert_eq!((&shown["id"], &shown["url"]), (&second["id"], &second["url"]), "{what}");
+            assert_eq!(
+                (&shown["id"], &shown["url"]),
+                (&second["id"], &second["url"]),
+                "{what}"
+            );
         }
         assert_eq!(listed["configs"].as_array().unwrap().len(), 2, "{what}");
-        assert!(deleted["error"].is_null() && gone["error"].is_string(), "{what}");
+        assert!(
+            deleted["error"].is_null() && gone["error"].is_string(),
+            "{what}"
+        );
         assert_eq!(left["configs"].as_array().unwrap().len(), 1, "{what}");
         assert_eq!(left["configs"][0]["token"], "of-the-webhook", "{what}");
 
         gateway
             .wait_until("the webhook was told", async |_| {
-                hook.seen().iter().any(|it| it.contains("completed") || it.contains("COMPLETED"))
+                hook.seen()
+                    .iter()
+                    .any(|it| it.contains("completed") || it.contains("COMPLETED"))
             })
             .await;
         let told = hook.seen();
@@ -135,7 +150,10 @@ async fn notifications_reach_the_agent_and_its_webhook_stays_inside() {
         for one in &told {
             let head = one.to_ascii_lowercase();
             assert!(one.starts_with("POST /hook?of=front HTTP/1.1"), "{one}");
-            assert!(head.contains("x-a2a-notification-token: of-the-webhook"), "{one}");
+            assert!(
+                head.contains("x-a2a-notification-token: of-the-webhook"),
+                "{one}"
+            );
             assert!(one.contains(remote), "{one}");
             assert!(!head.contains("authorization"), "{one}");
         }
@@ -144,13 +162,19 @@ async fn notifications_reach_the_agent_and_its_webhook_stays_inside() {
         let own = format!("{}/a2a/desk/push/", gateway.gateway);
         let of_it: Vec<_> = known.iter().filter(|it| it["taskId"] == remote).collect();
         assert_eq!(of_it.len(), 1, "{known:?}");
-        assert!(of_it[0]["url"].as_str().unwrap().starts_with(&own), "{known:?}");
+        assert!(
+            of_it[0]["url"].as_str().unwrap().starts_with(&own),
+            "{known:?}"
+        );
         let text = Value::from(known.clone()).to_string();
-        assert!(!text.contains(&hook.origin) && !text.contains("of-the-webhook"), "{text}");
+        assert!(
+            !text.contains(&hook.origin) && !text.contains("of-the-webhook"),
+            "{text}"
+        );
         let records = gateway.records();
-        let delivered = records.iter().filter(|it| {
-            it["ended"] == "answered" && it["notes"]["webhook"] == json!(hook.origin)
-        });
+        let delivered = records
+            .iter()
+            .filter(|it| it["ended"] == "answered" && it["notes"]["webhook"] == json!(hook.origin));
         assert!(delivered.count() >= told.len() - 1, "each is on record");
         assert!(!Value::from(records).to_string().contains("of-the-webhook"));
         gateway.verify();
@@ -198,7 +222,9 @@ async fn a_webhook_leads_nowhere_else() {
             let failed = |word: &str| {
                 records.iter().any(|it| {
                     it["ended"] == "upstream_failed"
-                        && it["notes"]["failed"].as_str().is_some_and(|why| why.contains(word))
+                        && it["notes"]["failed"]
+                            .as_str()
+                            .is_some_and(|why| why.contains(word))
                 })
             };
             failed("307") && failed("no address that may be reached")
@@ -211,19 +237,39 @@ async fn a_webhook_leads_nowhere_else() {
         .iter()
         .filter(|it| it["url"].as_str().unwrap().starts_with(&gateway.gateway))
         .collect();
-    let (address, secret) = (here[0]["url"].as_str().unwrap(), here[0]["token"].as_str().unwrap());
+    let (address, secret) = (
+        here[0]["url"].as_str().unwrap(),
+        here[0]["token"].as_str().unwrap(),
+    );
     let remote = here[0]["taskId"].as_str().unwrap();
-    let about = |id: &str| json!({ "task": { "id": id, "status": { "state": "TASK_STATE_WORKING" } } });
+    let about =
+        |id: &str| json!({ "task": { "id": id, "status": { "state": "TASK_STATE_WORKING" } } });
     // Whoever has one half of what the other agent was given has nothing.
     assert_eq!(notify(address, "guessed", &about(remote)).await, 404);
-    assert_eq!(notify(&format!("{}x", address), secret, &about(remote)).await, 404);
+    assert_eq!(
+        notify(&format!("{}x", address), secret, &about(remote)).await,
+        404
+    );
     let elsewhere = address.replace("/a2a/desk/", "/a2a/other/");
     assert_eq!(notify(&elsewhere, secret, &about(remote)).await, 404);
-    assert_eq!(notify(address, secret, &about("of-somebody-else")).await, 403);
-    assert_eq!(notify(address, secret, &json!({ "surprise": 1 })).await, 400);
-    assert_eq!(notify(address, secret, &about(remote)).await, 502, "it answers with a redirect");
+    assert_eq!(
+        notify(address, secret, &about("of-somebody-else")).await,
+        403
+    );
+    assert_eq!(
+        notify(address, secret, &json!({ "surprise": 1 })).await,
+        400
+    );
+    assert_eq!(
+        notify(address, secret, &about(remote)).await,
+        502,
+        "it answers with a redirect"
+    );
     // What one registered is not there for another.
-    for method in ["ListTaskPushNotificationConfigs", "GetTaskPushNotificationConfig"] {
+    for method in [
+        "ListTaskPushNotificationConfigs",
+        "GetTaskPushNotificationConfig",
+    ] {
         let stolen = ask(&rival, &theirs, method, json!({ "taskId": remote })).await;
         assert_eq!(stolen["error"]["code"], -32001, "{method} {stolen}");
     }
@@ -233,7 +279,11 @@ async fn a_webhook_leads_nowhere_else() {
         .await;
     let late = notify(address, secret, &about(remote)).await;
     assert!(matches!(late, 404 | 410), "{late}");
-    assert_eq!(hook.seen().len(), before, "nothing is delivered after the end");
+    assert_eq!(
+        hook.seen().len(),
+        before,
+        "nothing is delivered after the end"
+    );
     gateway.verify();
 }
 

@@ -16,8 +16,11 @@ impl Load {
             Default::default();
         let callers = (0..6).map(|_| {
             let (agent, token) = (Arc::clone(agent), token.clone());
-            let (after, tried, stop) =
-                (Arc::clone(&after), Arc::clone(&tried_after), Arc::clone(&stop));
+            let (after, tried, stop) = (
+                Arc::clone(&after),
+                Arc::clone(&tried_after),
+                Arc::clone(&stop),
+            );
             tokio::spawn(async move {
                 while stop.load(Ordering::SeqCst) == 0 {
                     // Read before the request is made: a request with 1 was made after the switch.
@@ -76,7 +79,9 @@ async fn holds(throw: &[&str], release: Option<&[&str]>, changes: [&str; 2]) {
     // It ends: what was streaming was cut.
     streaming.await.unwrap();
     let spared = get(&other, &others, "/other").await;
-    let all = throw.contains(&"--all") || throw.contains(&"crm") && !throw.contains(&"tool") || throw.contains(&"core");
+    let all = throw.contains(&"--all")
+        || throw.contains(&"crm") && !throw.contains(&"tool")
+        || throw.contains(&"core");
     assert_eq!(spared == 200, !all, "{throw:?} {spared}");
     // It holds over a crash too.
     desk.gateway.kill();
@@ -114,28 +119,48 @@ async fn holds(throw: &[&str], release: Option<&[&str]>, changes: [&str; 2]) {
 async fn all_agents_are_stopped_at_once() {
     let throw = ["agent", "quarantine", "--all", "--because", "drill"];
     let release = ["agent", "release", "--all"];
-    holds(&throw, Some(&release), ["agents.stopped", "agents.released"]).await;
+    holds(
+        &throw,
+        Some(&release),
+        ["agents.stopped", "agents.released"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_of_agents_is_cut_off() {
     let throw = ["segment", "isolate", "support", "--because", "drill"];
     let release = ["segment", "release", "support"];
-    holds(&throw, Some(&release), ["segment.isolated", "segment.released"]).await;
+    holds(
+        &throw,
+        Some(&release),
+        ["segment.isolated", "segment.released"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_of_servers_is_cut_off() {
     let throw = ["segment", "isolate", "core"];
     let release = ["segment", "release", "core"];
-    holds(&throw, Some(&release), ["segment.isolated", "segment.released"]).await;
+    holds(
+        &throw,
+        Some(&release),
+        ["segment.isolated", "segment.released"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_cut_off() {
     let throw = ["server", "disable", "crm"];
     let release = ["server", "enable", "crm"];
-    holds(&throw, Some(&release), ["server.disabled", "server.enabled"]).await;
+    holds(
+        &throw,
+        Some(&release),
+        ["server.disabled", "server.enabled"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +191,17 @@ async fn what_is_not_there_is_not_held_back_and_says_so() {
         let output = desk.gateway.run(arguments);
         assert!(!output.status.success(), "{arguments:?}");
     }
-    assert!(desk.must(&["segment", "list"]).contains("nothing is held back"));
-    desk.must(&["tool", "disable", "crm", "GET /other", "--because", "why not"]);
+    assert!(
+        desk.must(&["segment", "list"])
+            .contains("nothing is held back")
+    );
+    desk.must(&[
+        "tool",
+        "disable",
+        "crm",
+        "GET /other",
+        "--because",
+        "why not",
+    ]);
     assert!(desk.must(&["tool", "list"]).contains("why not"));
 }

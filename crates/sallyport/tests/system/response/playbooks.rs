@@ -30,7 +30,9 @@ fn ran(desk: &Desk, arguments: &[&str]) -> Value {
 
 fn step<'v>(run: &'v Value, name: &str) -> &'v Value {
     let visits = run["visits"].as_array().unwrap();
-    let found = visits.iter().find(|it| it["name"].as_str().unwrap().contains(name));
+    let found = visits
+        .iter()
+        .find(|it| it["name"].as_str().unwrap().contains(name));
     found.unwrap_or_else(|| panic!("no step `{name}` in {run}"))
 }
 
@@ -60,39 +62,70 @@ async fn a_playbook_contains_an_agent_and_leaves_evidence_that_holds() {
         assert_eq!(step(&run, name)["state"], state, "{name} {run}");
     }
     assert_ne!(get(&agent, &token, "/tag/1").await, 200);
-    let shown = desk.gateway.managed("GET", "/v1/agents/front", Value::Null).await;
+    let shown = desk
+        .gateway
+        .managed("GET", "/v1/agents/front", Value::Null)
+        .await;
     assert_eq!(shown["lifecycle"], "quarantined");
     let shown = desk.gateway.run_json(&["task", "show", &task, "--json"]);
     assert_eq!(shown["status"], "revoked", "{shown}");
     assert_eq!(desk.upstream.asked("/tag/1"), 0);
 
     let told = hooks.seen();
-    let of = |path: &str| told.iter().find(|it| it.starts_with(&format!("POST {path}"))).unwrap();
+    let of = |path: &str| {
+        told.iter()
+            .find(|it| it.starts_with(&format!("POST {path}")))
+            .unwrap()
+    };
     let (call, ticket) = (of("/on-call"), of("/ticket"));
-    assert!(call.contains("x-sallyport-signature: ") && call.contains("idempotency-key: "), "{call}");
-    assert!(call.contains("it obeys") && !call.contains('\u{7}'), "{call}");
-    assert!(ticket.contains("\"project\":\"SEC\"") && ticket.contains("\"summary\":"), "{ticket}");
+    assert!(
+        call.contains("x-sallyport-signature: ") && call.contains("idempotency-key: "),
+        "{call}"
+    );
+    assert!(
+        call.contains("it obeys") && !call.contains('\u{7}'),
+        "{call}"
+    );
+    assert!(
+        ticket.contains("\"project\":\"SEC\"") && ticket.contains("\"summary\":"),
+        "{ticket}"
+    );
 
     // The evidence holds by itself, and not when something of it is changed.
     let note = step(&run, "Collect the evidence")["note"].as_str().unwrap();
     let file = note.split(" (").next().unwrap().to_owned();
     let vkey = desk.gateway.log_dir().join("log.vkey");
     let vkey = vkey.to_str().unwrap();
-    let verify = |file: &str| desk.gateway.run(&["audit", "verify", "--evidence", file, "--vkey", vkey]);
+    let verify = |file: &str| {
+        desk.gateway
+            .run(&["audit", "verify", "--evidence", file, "--vkey", vkey])
+    };
     let good = verify(&file);
     let said = String::from_utf8_lossy(&good.stdout).into_owned();
-    assert!(good.status.success(), "{said}{}", String::from_utf8_lossy(&good.stderr));
+    assert!(
+        good.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&good.stderr)
+    );
     let text = std::fs::read_to_string(&file).unwrap();
     let bundle: Value = serde_json::from_str(&text).unwrap();
     let records = bundle["records"].as_array().unwrap();
-    let has = |what: &str| records.iter().any(|it| it["record"].as_str().unwrap().contains(what));
+    let has = |what: &str| {
+        records
+            .iter()
+            .any(|it| it["record"].as_str().unwrap().contains(what))
+    };
     assert!(has("\"event\":\"intent\"") && has("\"event\":\"result\"") && has("task.opened"));
     for (from, to) in [("support", "Support"), ("front", "fronT")] {
         let forged = desk.gateway.dir().join("forged.json");
         let changed = text.replacen(&format!("\\\"{from}\\\""), &format!("\\\"{to}\\\""), 1);
         assert_ne!(changed, text, "`{from}` stands in no record");
         std::fs::write(&forged, changed).unwrap();
-        assert_eq!(verify(forged.to_str().unwrap()).status.code(), Some(3), "{from}");
+        assert_eq!(
+            verify(forged.to_str().unwrap()).status.code(),
+            Some(3),
+            "{from}"
+        );
     }
 
     // A crash changes nothing; the person's word ends it.
@@ -100,12 +133,27 @@ async fn a_playbook_contains_an_agent_and_leaves_evidence_that_holds() {
     desk.gateway.restart().await;
     let id = run["id"].as_str().unwrap();
     let number = run["visits"].as_array().unwrap().len() - 1;
-    let done = ran(&desk, &["playbook", "done", id, &number.to_string(), "--by", "ada", "--note", "found it"]);
+    let done = ran(
+        &desk,
+        &[
+            "playbook",
+            "done",
+            id,
+            &number.to_string(),
+            "--by",
+            "ada",
+            "--note",
+            "found it",
+        ],
+    );
     assert_eq!(done["state"], "done", "{done}");
     assert_eq!(hooks.seen().len(), told.len(), "nobody is told twice");
     let records = desk.gateway.records();
     let changes = |change: &str| records.iter().filter(|it| it["change"] == change).count();
-    assert_eq!((changes("playbook.started"), changes("playbook.ended")), (1, 1));
+    assert_eq!(
+        (changes("playbook.started"), changes("playbook.ended")),
+        (1, 1)
+    );
     assert_eq!(changes("playbook.answered"), 1);
     assert!(changes("playbook.step") >= 7 && changes("playbook.rehearsed") == 1);
     desk.gateway.verify();
@@ -113,21 +161,41 @@ async fn a_playbook_contains_an_agent_and_leaves_evidence_that_holds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_takes_away_waits_for_approval_unless_the_configuration_says_otherwise() {
-    let desk = Desk::start("[response.modes]\n\"scope-violation/tokens.revoke\" = \"observe-only\"\n").await;
+    let desk =
+        Desk::start("[response.modes]\n\"scope-violation/tokens.revoke\" = \"observe-only\"\n")
+            .await;
     let (agent, _, token) = desk.clerk("front", "support").await;
-    let begin = ["playbook", "run", "scope-violation", "--agent", "front", "--severity", "high"];
+    let begin = [
+        "playbook",
+        "run",
+        "scope-violation",
+        "--agent",
+        "front",
+        "--severity",
+        "high",
+    ];
     let run = ran(&desk, &begin);
     let id = run["id"].as_str().unwrap().to_owned();
     assert_eq!(run["state"], "waiting", "{run}");
-    assert_eq!(step(&run, "Refuse its tokens")["state"], "observed", "{run}");
-    assert_eq!(step(&run, "End all tasks")["state"], "awaits-approval", "{run}");
+    assert_eq!(
+        step(&run, "Refuse its tokens")["state"],
+        "observed",
+        "{run}"
+    );
+    assert_eq!(
+        step(&run, "End all tasks")["state"],
+        "awaits-approval",
+        "{run}"
+    );
     // Nobody is configured to be told; that is said, and does not hold up anything.
     assert_eq!(step(&run, "Tell the people")["state"], "failed", "{run}");
     assert_eq!(get(&agent, &token, "/tag/0").await, 200, "it waits");
     assert!(desk.must(&["playbook", "runs", "--open"]).contains(&id));
     let number = |run: &Value, name: &str| {
         let visits = run["visits"].as_array().unwrap();
-        let at = visits.iter().position(|it| it["name"].as_str().unwrap().contains(name));
+        let at = visits
+            .iter()
+            .position(|it| it["name"].as_str().unwrap().contains(name));
         at.unwrap().to_string()
     };
     let end = number(&run, "End all tasks");
@@ -135,9 +203,15 @@ async fn what_takes_away_waits_for_approval_unless_the_configuration_says_otherw
     assert_eq!(step(&run, "End all tasks")["state"], "done", "{run}");
     assert_ne!(get(&agent, &token, "/tag/1").await, 200);
     let stop = number(&run, "Stop the agent");
-    let run = ran(&desk, &["playbook", "reject", &id, &stop, "--note", "it is known"]);
+    let run = ran(
+        &desk,
+        &["playbook", "reject", &id, &stop, "--note", "it is known"],
+    );
     assert_eq!(step(&run, "Stop the agent")["state"], "rejected", "{run}");
-    let shown = desk.gateway.managed("GET", "/v1/agents/front", Value::Null).await;
+    let shown = desk
+        .gateway
+        .managed("GET", "/v1/agents/front", Value::Null)
+        .await;
     assert_eq!(shown["lifecycle"], "active");
     let again = desk.gateway.run(&["playbook", "approve", &id, &stop]);
     assert!(!again.status.success(), "it is over");
@@ -157,9 +231,10 @@ async fn an_incident_begins_the_playbook_that_the_configuration_has_for_it() {
     desk.gateway
         .wait_until("the playbook has begun", async |this| {
             let runs = this.run_json(&["playbook", "runs", "--json"]);
-            runs.as_array().unwrap().iter().any(|it| {
-                it["playbook"] == "scope-violation" && it["about"]["agent"] == "front"
-            })
+            runs.as_array()
+                .unwrap()
+                .iter()
+                .any(|it| it["playbook"] == "scope-violation" && it["about"]["agent"] == "front")
         })
         .await;
     let incidents = desk.gateway.run_json(&["incidents", "list", "--json"]);
@@ -180,8 +255,12 @@ async fn a_credential_is_replaced_by_whoever_keeps_it_and_taken_into_use() {
     std::fs::write(&file, "the old one").unwrap();
     let replaced = file.clone();
     let keeper = Listening::start(move |_| std::fs::write(&replaced, "the new one").unwrap()).await;
-    let credential = format!("credential = {{ header = \"x-key\", value = {{ file = {file:?} }} }}\n");
-    let rotation = format!("[response.rotations.crm]\nhook = \"{}/rotate\"\n", keeper.url);
+    let credential =
+        format!("credential = {{ header = \"x-key\", value = {{ file = {file:?} }} }}\n");
+    let rotation = format!(
+        "[response.rotations.crm]\nhook = \"{}/rotate\"\n",
+        keeper.url
+    );
     let gateway = Setup::new()
         .server("crm", "http", &upstream.url)
         .and(&credential)
@@ -194,20 +273,37 @@ async fn a_credential_is_replaced_by_whoever_keeps_it_and_taken_into_use() {
     let (agent, _, token) = desk.clerk("front", "support").await;
     assert_eq!(get(&agent, &token, "/tag/0").await, 200);
     let act = json!({ "action": "credential.rotate", "server": "crm" });
-    let done = desk.gateway.managed("POST", "/v1/response/actions", act).await;
-    assert!(done["outcome"].as_str().unwrap().contains("replaced"), "{done}");
+    let done = desk
+        .gateway
+        .managed("POST", "/v1/response/actions", act)
+        .await;
+    assert!(
+        done["outcome"].as_str().unwrap().contains("replaced"),
+        "{done}"
+    );
     assert_eq!(get(&agent, &token, "/tag/1").await, 200);
     let seen = desk.upstream.seen();
-    let of = |tag: &str| seen.iter().find(|it| it.starts_with(&format!("GET /tag/{tag}"))).unwrap();
+    let of = |tag: &str| {
+        seen.iter()
+            .find(|it| it.starts_with(&format!("GET /tag/{tag}")))
+            .unwrap()
+    };
     assert!(of("0").contains("x-key: the old one") && of("1").contains("x-key: the new one"));
-    assert!(keeper.seen()[0].contains("\"server\":\"crm\""), "{:?}", keeper.seen());
+    assert!(
+        keeper.seen()[0].contains("\"server\":\"crm\""),
+        "{:?}",
+        keeper.seen()
+    );
     for bad in [
         json!({ "action": "bash", "command": "id" }),
         json!({ "action": "credential.rotate", "server": "typo" }),
         json!({ "action": "agent.quarantine" }),
         json!({ "action": "notify", "channel": "typo", "text": "x" }),
     ] {
-        let refused = desk.gateway.manage("POST", "/v1/response/actions", bad.clone()).await;
+        let refused = desk
+            .gateway
+            .manage("POST", "/v1/response/actions", bad.clone())
+            .await;
         assert!(!refused.is_success(), "{bad}");
     }
 }
@@ -260,37 +356,62 @@ async fn people_are_told_by_mail() {
     );
     let desk = Desk::start(&more).await;
     let act = json!({ "action": "notify", "channel": "mail", "text": "Look here\nand there" });
-    desk.gateway.managed("POST", "/v1/response/actions", act).await;
+    desk.gateway
+        .managed("POST", "/v1/response/actions", act)
+        .await;
     let mail = taken.await.unwrap();
     assert!(mail.contains("RCPT TO:<soc@example.org>"), "{mail}");
-    assert!(mail.contains("Subject: [Sallyport] Look here") && mail.contains("and there"), "{mail}");
+    assert!(
+        mail.contains("Subject: [Sallyport] Look here") && mail.contains("and there"),
+        "{mail}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn playbooks_are_read_shown_and_refused() {
     let desk = Desk::start("").await;
     let listed = desk.must(&["playbook", "list"]);
-    for name in ["prompt-injection", "tool-poisoning", "model-misbehaviour", "scope-violation", "credential-theft"] {
+    for name in [
+        "prompt-injection",
+        "tool-poisoning",
+        "model-misbehaviour",
+        "scope-violation",
+        "credential-theft",
+    ] {
         assert!(listed.contains(name), "{listed}");
         let shown = desk.must(&["playbook", "show", name]);
-        assert!(shown.contains("1. ") && shown.contains("when a person approves"), "{shown}");
+        assert!(
+            shown.contains("1. ") && shown.contains("when a person approves"),
+            "{shown}"
+        );
         let document = desk.must(&["playbook", "show", name, "--document"]);
         let folder = desk.gateway.dir().join("playbooks");
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join(format!("own-{name}.json")), &document).unwrap();
     }
     desk.must(&["reload"]);
-    assert!(desk.must(&["playbook", "list"]).contains("own-tool-poisoning"));
+    assert!(
+        desk.must(&["playbook", "list"])
+            .contains("own-tool-poisoning")
+    );
     let file = desk.gateway.dir().join("playbooks/shell.json");
     let shell = desk
         .must(&["playbook", "show", "prompt-injection", "--document"])
         .replace("\"http-api\",", "\"bash\",");
     std::fs::write(&file, shell).unwrap();
-    let checked = desk.gateway.run(&["playbook", "check", file.to_str().unwrap()]);
+    let checked = desk
+        .gateway
+        .run(&["playbook", "check", file.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert_eq!(checked.status.code(), Some(1), "{said}");
     assert!(said.contains("never carried out"), "{said}");
-    assert!(!desk.gateway.run(&["check"]).status.success(), "it is checked with the rest");
-    assert!(!desk.gateway.run(&["reload"]).status.success(), "it is not taken into use");
+    assert!(
+        !desk.gateway.run(&["check"]).status.success(),
+        "it is checked with the rest"
+    );
+    assert!(
+        !desk.gateway.run(&["reload"]).status.success(),
+        "it is not taken into use"
+    );
     assert!(!desk.must(&["playbook", "list"]).contains("shell"));
 }
