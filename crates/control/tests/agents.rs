@@ -268,7 +268,9 @@ async fn what_takes_holds_without_the_log_and_what_gives_is_refused() {
     assert!(plane.engine.live().is_disabled(&instance.id));
     assert!(!plane.engine.live().is_disabled(&twin.id));
     let servers = plane.operate("GET", "/v1/servers", Value::Null).await.ok();
-    assert_eq!(servers["items"][0]["enabled"], false);
+    let mut all = servers["items"].as_array().unwrap().iter();
+    let files = all.find(|server| server["name"] == "files").unwrap();
+    assert_eq!(files["enabled"], false);
     for (change, subject) in [
         ("task.revoked", task.to_string()),
         ("task.completed", other.to_string()),

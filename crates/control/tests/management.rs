@@ -211,8 +211,8 @@ async fn templates_bind_who_may_open_what() {
         json!({ "template": "ticket", "parameters": { "ticket": "1", "more": "2" } }),
         json!({ "template": "open", "ttl_seconds": 1_801 }),
         json!({ "template": "open", "ttl_seconds": 0 }),
-        json!({ "template": "open", "purpose": "two\nlines" }),
-        json!({ "template": "open", "purpose": "x".repeat(501) }),
+        json!({ "template": "open", "purpose": "a bell\u{7}" }),
+        json!({ "template": "open", "purpose": "x".repeat(2_001) }),
         json!({ "template": "open", "budget": 9 }),
     ] {
         let refused = insider

@@ -28,7 +28,7 @@ tools = ["get_current_time"]
 const SHORT: &str = r#"
 description = "Tell the time three times, within two seconds"
 agents = ["*"]
-ttl = "2s"
+ttl = "5s"
 budget = { calls = 3 }
 
 [[allow]]
@@ -270,7 +270,7 @@ async fn nothing_outlives_its_task_its_token_or_its_budget() {
         &agent.call(&token, "get_current_time", utc()).await,
         "budget_exhausted",
     );
-    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    tokio::time::sleep(Duration::from_millis(5_100)).await;
     let late = agent
         .authorise(call_utc(&token.resource), &token)
         .send()
