@@ -4,8 +4,9 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    agent, annotate, approvals, audit, blast_radius, canary, check, findings, holds, incidents,
-    init, keys, mcp, playbook, rules, serve, server, shell, signals, status, task, template, vault,
+    agent, annotate, approvals, audit, blast_radius, canary, check, drill, findings, holds,
+    incidents, init, keys, mcp, playbook, rules, serve, server, shell, signals, status, task,
+    template, vault,
 };
 use crate::{confined, connect, demo};
 
@@ -79,6 +80,8 @@ pub(crate) enum Command {
     BlastRadius(blast_radius::Args),
     /// See who is told of what happens, and whose word is taken
     Signals(signals::Args),
+    /// Rehearse attacks at a twin of the gateway, and see what holds
+    Drill(drill::Args),
     /// Cut segments off, and let them go on
     Segment(holds::SegmentArgs),
     /// Disable and enable single tools

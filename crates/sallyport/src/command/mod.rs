@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod blast_radius;
 pub(crate) mod canary;
 pub(crate) mod check;
+pub(crate) mod drill;
 pub(crate) mod enroll;
 pub(crate) mod findings;
 pub(crate) mod holds;
@@ -72,6 +73,7 @@ pub(crate) fn run(command: Command) -> ExitCode {
         Command::Playbook(args) => playbook::run(&args),
         Command::BlastRadius(args) => blast_radius::run(&args),
         Command::Signals(args) => signals::run(&args),
+        Command::Drill(args) => drill::run(&args),
         Command::Segment(args) => holds::segment(&args),
         Command::Tool(args) => holds::tool(&args),
         Command::Audit(args) => audit::run(&args),

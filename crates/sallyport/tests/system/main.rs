@@ -15,6 +15,7 @@ mod clients;
 mod confinement;
 mod crash;
 mod disk;
+mod drills;
 mod inspection;
 mod lifecycle;
 mod llm;
