@@ -1,5 +1,6 @@
-//! What the benchmark's programs share: listening, tokens, what was seen, and one message of the load.
+//! What the benchmark's programs share: listening, tokens, the load and what was seen of it, and one message.
 
+pub mod load;
 pub mod seen;
 pub mod token;
 pub mod wire;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use clap::Parser;
@@ -13,9 +13,9 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use sallyport_bench::load::{self, Measure};
 use sallyport_bench::seen::Seen;
 use sallyport_bench::token::{Errand, fetch};
-use sallyport_bench::wire::{Answer, Wire};
 use sallyport_bench::{Failure, Whole};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -58,38 +58,19 @@ struct Args {
     resource: Option<String>,
 }
 
-/// The request, and when it counts.
+/// The request, and what is measured of it.
 struct Load {
     url: Uri,
     authority: String,
     method: Method,
     body: Bytes,
     authorization: Option<String>,
-    expected: StatusCode,
-    begin: Instant,
-    end: Instant,
+    measure: Measure,
 }
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(measured) => {
-            print(&measured);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            print(&json!({ "error": error.to_string() }));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "the one line of output is what the program is for"
-)]
-fn print(line: &Value) {
-    println!("{line}");
+    load::end(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<Value, Failure> {
@@ -110,16 +91,14 @@ async fn run(args: Args) -> Result<Value, Failure> {
         _ => None,
     };
     let authority = args.url.authority().ok_or("the URL names no host")?;
-    let begin = Instant::now() + Duration::from_secs(1);
+    let expected = args.post.map_or(StatusCode::OK, |_| StatusCode::CREATED);
     let load = Arc::new(Load {
         authority: authority.to_string(),
         url: args.url.clone(),
         method: args.post.map_or(Method::GET, |_| Method::POST),
         body: args.post.map_or_else(Bytes::new, order),
         authorization,
-        expected: args.post.map_or(StatusCode::OK, |_| StatusCode::CREATED),
-        begin,
-        end: begin + Duration::from_secs(args.seconds),
+        measure: Measure::of(args.seconds, expected.as_u16(), MARK),
     });
     let mut busy = Vec::new();
     for _ in 0..args.connections {
@@ -132,11 +111,8 @@ async fn run(args: Args) -> Result<Value, Failure> {
             busy.push(tokio::spawn(over_one(Arc::clone(&load))));
         }
     }
-    let mut all = Seen::default();
-    for one in busy {
-        all.add(one.await??);
-    }
-    Ok(all.told(args.connections * args.streams, args.seconds))
+    let seen = load::all(busy).await?;
+    Ok(seen.told(args.connections * args.streams, args.seconds))
 }
 
 /// An order in JSON, of so many bytes.
@@ -158,19 +134,6 @@ async fn connect(address: &str) -> Result<SendRequest<Whole>, Failure> {
 }
 
 impl Load {
-    /// Counts an answer, if it is time to.
-    fn count(&self, seen: &mut Seen, started: Instant, status: StatusCode, body: &[u8]) {
-        if started < self.begin {
-            return;
-        }
-        let marked = body.windows(MARK.len()).any(|window| window == MARK);
-        if status == self.expected && marked {
-            seen.answered(started);
-        } else {
-            seen.failed(status.as_u16(), body);
-        }
-    }
-
     /// The request as it goes over HTTP/1.1, whole.
     fn written(&self) -> Vec<u8> {
         let path = self.url.path_and_query().map_or("/", |path| path.as_str());
@@ -210,17 +173,15 @@ impl Load {
 }
 
 async fn over_one(load: Arc<Load>) -> Result<Seen, Failure> {
-    let mut wire = Wire::connect(&load.authority).await?;
-    let request = load.written();
-    let mut seen = Seen::default();
-    loop {
-        let started = Instant::now();
-        if started >= load.end {
-            return Ok(seen);
+    let mut written = false;
+    load::keep_busy(&load.authority, &load.measure, |request| {
+        // It is the same over and over.
+        if !std::mem::replace(&mut written, true) {
+            *request = load.written();
         }
-        let Answer { status, body } = wire.exchange(&request).await?;
-        load.count(&mut seen, started, StatusCode::from_u16(status)?, body);
-    }
+        Ok(())
+    })
+    .await
 }
 
 async fn over_two(load: Arc<Load>, mut sender: SendRequest<Whole>) -> Result<Seen, Failure> {
@@ -228,13 +189,13 @@ async fn over_two(load: Arc<Load>, mut sender: SendRequest<Whole>) -> Result<See
     let mut seen = Seen::default();
     loop {
         let started = Instant::now();
-        if started >= load.end {
+        if load.measure.is_over(started) {
             return Ok(seen);
         }
         sender.ready().await?;
         let answer = sender.send_request(request.clone()).await?;
-        let status = answer.status();
+        let status = answer.status().as_u16();
         let body = answer.into_body().collect().await?.to_bytes();
-        load.count(&mut seen, started, status, &body);
+        load.measure.count(&mut seen, started, status, &body);
     }
 }

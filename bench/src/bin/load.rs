@@ -5,15 +5,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clap::Parser;
 use http::Uri;
 use jiff::Timestamp;
-use sallyport_bench::seen::Seen;
+use sallyport_bench::load::{self, Measure};
 use sallyport_bench::token::{Errand, Token, Unique, fetch};
-use sallyport_bench::wire::{Answer, Wire};
 use sallyport_bench::{Failure, REVISION, call};
 use serde_json::{Value, json};
 
@@ -65,24 +63,7 @@ struct Load {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(measured) => {
-            print(&measured);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            print(&json!({ "error": error.to_string() }));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "the one line of output is what the program is for"
-)]
-fn print(line: &Value) {
-    println!("{line}");
+    load::end(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<Value, Failure> {
@@ -121,38 +102,15 @@ async fn run(args: Args) -> Result<Value, Failure> {
         token,
         unique: Unique::new()?,
     });
-    let begin = Instant::now() + Duration::from_secs(1);
-    let end = begin + Duration::from_secs(args.seconds);
-    let connections: Vec<_> = (0..args.connections)
-        .map(|_| tokio::spawn(keep_busy(Arc::clone(&load), begin, end)))
-        .collect();
-    let mut all = Seen::default();
-    for connection in connections {
-        all.add(connection.await??);
-    }
-    Ok(all.told(args.connections, args.seconds))
-}
-
-async fn keep_busy(load: Arc<Load>, begin: Instant, end: Instant) -> Result<Seen, Failure> {
-    let mut wire = Wire::connect(&load.address).await?;
-    let mut request = Vec::with_capacity(4 << 10);
-    let mut seen = Seen::default();
-    loop {
-        let started = Instant::now();
-        if started >= end {
-            return Ok(seen);
-        }
-        load.write(&mut request)?;
-        let Answer { status, body } = wire.exchange(&request).await?;
-        if started < begin {
-            continue;
-        }
-        if status == 200 && body.windows(9).any(|w| w == b"\"content\"") {
-            seen.answered(started);
-        } else {
-            seen.failed(status, body);
-        }
-    }
+    let measure = Measure::of(args.seconds, 200, b"\"content\"");
+    let connections = (0..args.connections).map(|_| {
+        let load = Arc::clone(&load);
+        tokio::spawn(async move {
+            load::keep_busy(&load.address, &measure, |request| load.write(request)).await
+        })
+    });
+    let seen = load::all(connections.collect()).await?;
+    Ok(seen.told(args.connections, args.seconds))
 }
 
 impl Load {

@@ -8,6 +8,7 @@ mod connect;
 mod demo;
 mod failure;
 mod output;
+mod rehearsal;
 mod report;
 mod serve;
 mod setup;

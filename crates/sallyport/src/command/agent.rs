@@ -7,7 +7,8 @@ use control::api::{
 use model::{AgentName, InstanceId, SegmentName};
 use serde_json::json;
 
-use super::{enroll, holds, risk};
+use super::holds::{self, Order};
+use super::{enroll, risk};
 use crate::client::{Client, ControlArgs};
 use crate::failure::Failure;
 use crate::output::{self, CODE, FAINT, GOOD, instant, paint, state};
@@ -111,14 +112,8 @@ struct Stop {
     /// All agents at once, those that are registered later too; each keeps its own state
     #[arg(long, conflicts_with = "name")]
     all: bool,
-    /// Why, in words; it stands in the record
-    #[arg(long)]
-    because: Option<String>,
     #[command(flatten)]
-    control: ControlArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    order: Order,
 }
 
 #[derive(clap::Args)]
@@ -129,14 +124,8 @@ Examples:
 struct Change {
     /// The agent
     name: AgentName,
-    /// Why, in words; it stands in the record
-    #[arg(long)]
-    because: Option<String>,
     #[command(flatten)]
-    control: ControlArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    order: Order,
 }
 
 #[derive(clap::Args)]
@@ -176,7 +165,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Command::Show(args) => show(args),
         Command::Quarantine(args) => stop(args, true),
         Command::Release(args) => stop(args, false),
-        Command::Retire(args) => change(args, "retire"),
+        Command::Retire(args) => change(&args.order, &args.name, "retire"),
         Command::RevokeTokens(args) => revoke_tokens(args),
         Command::Risk(args) => risk::run(args),
         Command::Enrolment(args) => enrolment(args),
@@ -297,24 +286,22 @@ fn sheet(agent: &Agent) -> Result<(), Failure> {
 }
 
 fn stop(args: &Stop, stop: bool) -> Result<(), Failure> {
-    let because = args.because.clone();
     match (&args.name, stop) {
-        (Some(name), _) => {
-            let verb = if stop { "quarantine" } else { "release" };
-            post(&args.control, name, verb, because, args.json)
-        }
-        (None, true) => holds::hold(&args.control, Hold::All, because, args.json),
-        (None, false) => holds::release(&args.control, Hold::All, because, args.json),
+        (Some(name), true) => change(&args.order, name, "quarantine"),
+        (Some(name), false) => change(&args.order, name, "release"),
+        (None, true) => holds::hold(&args.order, Hold::All),
+        (None, false) => holds::release(&args.order, Hold::All),
     }
 }
 
 fn revoke_tokens(args: &Change) -> Result<(), Failure> {
+    let order = &args.order;
     let because = Because {
-        because: args.because.clone(),
+        because: order.because.clone(),
     };
     let path = format!("/v1/agents/{}/tokens/revoke", args.name);
-    let done: Changed<TokensRevoked> = Client::new(&args.control)?.post(&path, &because)?;
-    if args.json {
+    let done: Changed<TokensRevoked> = Client::new(&order.control)?.post(&path, &because)?;
+    if order.json {
         return output::json(&done);
     }
     output::line(format_args!(
@@ -325,27 +312,12 @@ fn revoke_tokens(args: &Change) -> Result<(), Failure> {
     Ok(())
 }
 
-fn change(args: &Change, verb: &str) -> Result<(), Failure> {
-    post(
-        &args.control,
-        &args.name,
-        verb,
-        args.because.clone(),
-        args.json,
-    )
-}
-
-fn post(
-    control: &ControlArgs,
-    name: &AgentName,
-    verb: &str,
-    because: Option<String>,
-    json: bool,
-) -> Result<(), Failure> {
-    let client = Client::new(control)?;
+fn change(order: &Order, name: &AgentName, verb: &str) -> Result<(), Failure> {
+    let client = Client::new(&order.control)?;
     let path = format!("/v1/agents/{name}/{verb}");
+    let because = order.because.clone();
     let changed: Changed<Agent> = client.post(&path, &Because { because })?;
-    if json {
+    if order.json {
         return output::json(&changed);
     }
     output::line(format_args!(

@@ -8,6 +8,19 @@ use crate::client::{Client, ControlArgs};
 use crate::failure::Failure;
 use crate::output::{self, instant, paint, state};
 
+/// How a restriction, or the end of one, is ordered.
+#[derive(clap::Args)]
+pub(super) struct Order {
+    /// Why, in words; it stands in the record
+    #[arg(long)]
+    pub(super) because: Option<String>,
+    #[command(flatten)]
+    pub(super) control: ControlArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// Arguments of `sallyport segment`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -38,14 +51,8 @@ Examples:
 struct Segment {
     /// The segment
     name: SegmentName,
-    /// Why, in words; it stands in the record
-    #[arg(long)]
-    because: Option<String>,
     #[command(flatten)]
-    control: ControlArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    order: Order,
 }
 
 /// Arguments of `sallyport tool`.
@@ -81,14 +88,8 @@ struct Tool {
     server: ServerName,
     /// Its name, as the server lists it or the template writes it
     tool: String,
-    /// Why, in words; it stands in the record
-    #[arg(long)]
-    because: Option<String>,
     #[command(flatten)]
-    control: ControlArgs,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    order: Order,
 }
 
 #[derive(clap::Args)]
@@ -110,8 +111,8 @@ pub(crate) fn segment(args: &SegmentArgs) -> Result<(), Failure> {
         segment: args.name.clone(),
     };
     match &args.command {
-        SegmentCommand::Isolate(it) => hold(&it.control, what(it), it.because.clone(), it.json),
-        SegmentCommand::Release(it) => release(&it.control, what(it), it.because.clone(), it.json),
+        SegmentCommand::Isolate(it) => hold(&it.order, what(it)),
+        SegmentCommand::Release(it) => release(&it.order, what(it)),
         SegmentCommand::List(it) => list(it, |what| matches!(what, Hold::Segment { .. })),
     }
 }
@@ -123,8 +124,8 @@ pub(crate) fn tool(args: &ToolArgs) -> Result<(), Failure> {
         tool: args.tool.clone(),
     };
     match &args.command {
-        ToolCommand::Disable(it) => hold(&it.control, what(it), it.because.clone(), it.json),
-        ToolCommand::Enable(it) => release(&it.control, what(it), it.because.clone(), it.json),
+        ToolCommand::Disable(it) => hold(&it.order, what(it)),
+        ToolCommand::Enable(it) => release(&it.order, what(it)),
         ToolCommand::List(it) => list(it, |what| matches!(what, Hold::Tool { .. })),
     }
 }
@@ -133,15 +134,11 @@ pub(crate) fn tool(args: &ToolArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure`] with the reason that the answer gives.
-pub(super) fn hold(
-    control: &ControlArgs,
-    what: Hold,
-    because: Option<String>,
-    json: bool,
-) -> Result<(), Failure> {
+pub(super) fn hold(order: &Order, what: Hold) -> Result<(), Failure> {
+    let because = order.because.clone();
     let wanted = ChangeHold { what, because };
-    let changed: Changed<Holding> = Client::new(control)?.post("/v1/holds", &wanted)?;
-    if json {
+    let changed: Changed<Holding> = Client::new(&order.control)?.post("/v1/holds", &wanted)?;
+    if order.json {
         return output::json(&changed);
     }
     output::line(format_args!(
@@ -157,15 +154,11 @@ pub(super) fn hold(
 ///
 /// # Errors
 /// [`Failure`] with the reason that the answer gives.
-pub(super) fn release(
-    control: &ControlArgs,
-    what: Hold,
-    because: Option<String>,
-    json: bool,
-) -> Result<(), Failure> {
+pub(super) fn release(order: &Order, what: Hold) -> Result<(), Failure> {
+    let because = order.because.clone();
     let wanted = ChangeHold { what, because };
-    let released: Holding = Client::new(control)?.post("/v1/holds/release", &wanted)?;
-    if json {
+    let released: Holding = Client::new(&order.control)?.post("/v1/holds/release", &wanted)?;
+    if order.json {
         return output::json(&released);
     }
     output::line(format_args!("{} released", in_words(&released.what)))

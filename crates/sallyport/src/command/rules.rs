@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::ConfigArg;
 use crate::failure::Failure;
-use crate::output::{self, BAD, FAINT, GOOD, STRONG, WARN, paint};
+use crate::output::{self, BAD, FAINT, GOOD, STRONG, paint, severity};
 use crate::setup;
 
 /// Longest text that is read, in bytes.
@@ -275,13 +275,4 @@ fn show(finding: &Finding) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
-}
-
-fn severity(severity: Severity) -> String {
-    let style = match severity {
-        Severity::Critical | Severity::High => BAD,
-        Severity::Medium => WARN,
-        Severity::Low | Severity::Info => FAINT,
-    };
-    paint(style, severity)
 }

@@ -1,7 +1,14 @@
-//! Where `sallyport connect` listens.
+//! Where `sallyport connect` listens, and the secret in its URL.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::net::TcpListener;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +30,30 @@ impl At {
                 .to_owned()
         })
     }
+}
+
+/// Takes an address of this machine; which it is, when port 0 was named.
+///
+/// # Errors
+/// [`Failure`] when nothing can listen there.
+pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::new(format!("nothing can listen on {address}: {error}")))?;
+    let bound = listener
+        .local_addr()
+        .map_err(|error| Failure::new(format!("the address is not known: {error}")))?;
+    Ok((listener, bound))
+}
+
+/// A secret of so many random bytes, as it stands in a URL.
+///
+/// # Errors
+/// [`Failure`] when there is no randomness.
+pub(super) fn secret<const BYTES: usize>() -> Result<Zeroizing<String>, Failure> {
+    let mut secret = Zeroizing::new([0; BYTES]);
+    getrandom::fill(secret.as_mut_slice()).map_err(|error| Failure::new(error.to_string()))?;
+    Ok(URL_SAFE_NO_PAD.encode(secret.as_slice()).into())
 }
 
 #[cfg(test)]

@@ -11,17 +11,15 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::ServerName;
 use postgres::connector::{self, Credentials, Gateway, Listener};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::at::At;
+use super::at::{self, At};
 use super::channel::Channel;
-use super::farewell;
+use super::{farewell, until};
 use crate::failure::Failure;
 use crate::output;
 
@@ -98,14 +96,7 @@ async fn listen(
     let stop = CancellationToken::new();
     let credentials = Passwords(Arc::clone(channel));
     let serving = connector::serve(server, gateway, credentials, listener, stop.clone());
-    tokio::pin!(serving);
-    tokio::select! {
-        () = &mut serving => {}
-        () = signal => {
-            stop.cancel();
-            serving.await;
-        }
-    }
+    until(signal, &stop, serving).await;
     Ok(())
 }
 
@@ -119,15 +110,8 @@ async fn on_address(
         ))
         .hint("listen on 127.0.0.1, or in a folder"));
     }
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::new(format!("nothing can listen on {address}: {error}")))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| Failure::new(format!("the address is not known: {error}")))?;
-    let mut secret = Zeroizing::new([0; 24]);
-    getrandom::fill(secret.as_mut_slice()).map_err(|error| Failure::new(error.to_string()))?;
-    let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(secret.as_slice()));
+    let (listener, bound) = at::bind(address).await?;
+    let secret = at::secret::<24>()?;
     let shown = format!("postgres://agent:{}@{bound}/{server}", secret.as_str());
     Ok((Listener::Tcp(listener, secret), shown))
 }

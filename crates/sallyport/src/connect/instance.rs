@@ -40,6 +40,15 @@ impl InstanceFolder {
         }
     }
 
+    /// Reads the folder that was named, or that where an instance lives when nobody says otherwise.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no usable instance in it.
+    pub(crate) fn open_named(dir: Option<&Path>) -> Result<(Self, InstanceKey), Failure> {
+        let dir = dir.map_or_else(Self::default_dir, Path::to_owned);
+        Self::open(&dir)
+    }
+
     /// Reads the folder.
     ///
     /// # Errors

@@ -8,8 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway::problem::problem;
 use gateway::serve::{Handler, Options};
 use gateway::{Body, BodyError, full, named_by_connection};
@@ -22,20 +20,23 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use subtle::ConstantTimeEq as _;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
-use super::farewell;
+use super::{at, farewell, until};
 use crate::failure::Failure;
 use crate::output;
 
-/// Most connections of clients at once.
-pub(super) const CONNECTIONS: usize = 256;
-/// How long a client may take for a request's head.
-pub(super) const HEAD: Duration = Duration::from_secs(30);
-/// How long what is in flight may take at the end.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// How clients are served, by the forward proxy too.
+pub(super) const OPTIONS: Options = Options {
+    // Most connections of clients at once.
+    connections: 256,
+    // How long a client may take for a request's head.
+    head: Duration::from_secs(30),
+    // How long what is in flight may take at the end.
+    grace: Duration::from_secs(5),
+    tls: None,
+};
 
 /// What of a request stays here: credentials that are none for the gateway, and what is between two
 /// neighbours only. SDKs insist on an API key; whatever it is, it is not the token.
@@ -67,15 +68,8 @@ pub(super) async fn serve(
         ))
         .hint("listen on 127.0.0.1"));
     }
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| Failure::new(format!("nothing can listen on {address}: {error}")))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| Failure::new(format!("the address is not known: {error}")))?;
-    let mut secret = [0; 16];
-    getrandom::fill(&mut secret).map_err(|error| Failure::new(error.to_string()))?;
-    let prefix = format!("/{}", URL_SAFE_NO_PAD.encode(secret));
+    let (listener, bound) = at::bind(address).await?;
+    let prefix = format!("/{}", at::secret::<16>()?.as_str());
     output::line(format_args!("http://{bound}{prefix}"))?;
     let local = Arc::new(Local {
         channel,
@@ -83,21 +77,8 @@ pub(super) async fn serve(
         prefix,
     });
     let stop = CancellationToken::new();
-    let options = Options {
-        connections: CONNECTIONS,
-        head: HEAD,
-        grace: GRACE,
-        tls: None,
-    };
-    let serving = gateway::serve::serve(listener, Arc::clone(&local), options, stop.clone());
-    tokio::pin!(serving);
-    tokio::select! {
-        () = &mut serving => {}
-        () = signal => {
-            stop.cancel();
-            serving.await;
-        }
-    }
+    let serving = gateway::serve::serve(listener, Arc::clone(&local), OPTIONS, stop.clone());
+    until(signal, &stop, serving).await;
     if complete {
         farewell("the task", local.channel.complete_task()).await;
     }

@@ -39,6 +39,7 @@ use model::{ServerName, TaskId, TemplateName};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use at::At;
 use authority::{Authority, Opened, Wanted};
@@ -140,21 +141,13 @@ pub(crate) fn run(invocation: &Invocation) -> Result<(), Failure> {
 }
 
 fn to_server(args: &Args) -> Result<(), Failure> {
-    let dir = args
-        .instance
-        .clone()
-        .unwrap_or_else(InstanceFolder::default_dir);
-    let (about, key) = InstanceFolder::open(&dir)?;
+    let (about, key) = InstanceFolder::open_named(args.instance.as_deref())?;
     http::check_url("the control listener", &about.control)?;
     http::check_url("the gateway", &about.gateway)?;
     let http = Http::new(args.ca.as_deref())?;
     let gateway = about.gateway.clone();
     let authority = Authority::new(http.clone(), about, key);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("the connector cannot be started: {error}")))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let signal = signal()?;
         let Way {
@@ -238,11 +231,7 @@ async fn open(
                 parameters: args.parameters.iter().cloned().collect(),
                 purpose: purpose.unwrap_or_else(|| format!("{client} of {}", args.server)),
             };
-            let opened = authority.open(&wanted).await?;
-            output::note(format_args!(
-                "task {} is open until {}",
-                opened.id, opened.expires_at
-            ));
+            let opened = open_wanted(&authority, &wanted).await?;
             (opened.id, Some(opened))
         }
         (None, None) => return Err(Failure::usage("name a template or a task")),
@@ -356,6 +345,40 @@ enum End {
     Signal,
     /// Nobody reads the answers any more.
     Output,
+}
+
+/// Opens a task, and says so.
+async fn open_wanted(authority: &Authority, wanted: &Wanted) -> Result<Opened, Failure> {
+    let opened = authority.open(wanted).await?;
+    output::note(format_args!(
+        "task {} is open until {}",
+        opened.id, opened.expires_at
+    ));
+    Ok(opened)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the connector cannot be started: {error}")))
+}
+
+/// Serves until the signal comes; then it is told to stop, and ends in order.
+async fn until(
+    signal: impl Future<Output = ()>,
+    stop: &CancellationToken,
+    serving: impl Future<Output = ()>,
+) {
+    tokio::pin!(serving);
+    tokio::select! {
+        () = &mut serving => {}
+        () = signal => {
+            stop.cancel();
+            serving.await;
+        }
+    }
 }
 
 async fn farewell(what: &str, said: impl Future<Output = Result<(), Trouble>>) {

@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::output::{self, CODE, FAINT, GOOD, STRONG, paint};
+use crate::rehearsal::own::first_line;
 use agent::Agent;
-use stage::{Answer, Stage, first_line};
+use stage::{Answer, Stage};
 use table::{Expected, Outcome, Table};
 use theft::Theft;
 

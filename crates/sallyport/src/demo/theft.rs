@@ -1,28 +1,23 @@
 //! A stolen token: whoever copied it tries to use it from elsewhere.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response};
-use identity::InstanceKey;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{Request, Response};
 use model::TaskId;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
 use super::table::Outcome;
-use crate::connect::authority::{Authority, Token};
-use crate::connect::http::Http;
-use crate::connect::instance::InstanceFolder;
-use crate::connect::trouble::Trouble;
+use crate::connect::authority::Token;
 use crate::failure::Failure;
+use crate::rehearsal::stolen::{Sides, failed, take_proof};
 
 const WHAT: &str = "the gateway";
 
 /// The agent's own side, and a thief who has a copy of its token, but not its key.
 pub(super) struct Theft {
-    http: Http,
+    sides: Sides,
     resource: String,
-    agent: Authority,
-    thief: Authority,
     token: Token,
 }
 
@@ -36,19 +31,12 @@ impl Theft {
         instance: &std::path::Path,
         task: TaskId,
     ) -> Result<Self, Failure> {
-        let (about, key) = InstanceFolder::open(instance)?;
-        let http = Http::new(None)?;
-        let other = InstanceKey::generate()
-            .map_err(|error| Failure::new(format!("the thief has no key: {error}")))?;
-        let agent = Authority::new(http.clone(), about.clone(), key);
-        let thief = Authority::new(http.clone(), about, other);
+        let sides = Sides::new(instance)?;
         let resource = format!("{}/mcp/files", stage.gateway);
-        let token = agent.token(&resource, task).await.map_err(failed)?;
+        let token = sides.agent.token(&resource, task).await.map_err(failed)?;
         Ok(Self {
-            http,
+            sides,
             resource,
-            agent,
-            thief,
             token,
         })
     }
@@ -59,10 +47,7 @@ impl Theft {
     /// # Errors
     /// [`Failure`] when the gateway does not answer at all.
     pub(super) async fn replay(&self) -> Result<(Outcome, Outcome), Failure> {
-        let mut request = self.hello()?;
-        self.agent
-            .authorise(&mut request, &self.token, None)
-            .map_err(failed)?;
+        let request = self.authorised()?;
         let copy = request.clone();
         Ok((self.send(request).await?, self.send(copy).await?))
     }
@@ -73,7 +58,8 @@ impl Theft {
     /// [`Failure`] when the gateway does not answer at all.
     pub(super) async fn other_key(&self) -> Result<Outcome, Failure> {
         let mut request = self.hello()?;
-        self.thief
+        self.sides
+            .thief
             .authorise(&mut request, &self.token, None)
             .map_err(failed)?;
         self.send(request).await
@@ -84,20 +70,19 @@ impl Theft {
     /// # Errors
     /// [`Failure`] when the gateway does not answer at all.
     pub(super) async fn bare(&self) -> Result<Outcome, Failure> {
+        let mut request = self.authorised()?;
+        take_proof(&mut request)?;
+        self.send(request).await
+    }
+
+    /// What the agent sends.
+    fn authorised(&self) -> Result<Request<Bytes>, Failure> {
         let mut request = self.hello()?;
-        self.agent
+        self.sides
+            .agent
             .authorise(&mut request, &self.token, None)
             .map_err(failed)?;
-        let headers = request.headers_mut();
-        headers.remove("dpop");
-        let bearer = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("DPoP "))
-            .and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok())
-            .ok_or_else(|| Failure::new("the agent's request has no token"))?;
-        headers.insert(AUTHORIZATION, bearer);
-        self.send(request).await
+        Ok(request)
     }
 
     fn hello(&self) -> Result<Request<Bytes>, Failure> {
@@ -117,12 +102,7 @@ impl Theft {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Outcome, Failure> {
-        let answer = self
-            .http
-            .ask(WHAT, request.map(gateway::full))
-            .await
-            .map_err(failed)?;
-        Ok(outcome(&answer))
+        Ok(outcome(&self.sides.send(WHAT, request).await?))
     }
 }
 
@@ -137,10 +117,6 @@ fn outcome(answer: &Response<Bytes>) -> Outcome {
         .to_owned();
     let reason = body["error"]["message"].as_str().unwrap_or_default();
     Outcome::refused(rule, reason)
-}
-
-fn failed(trouble: Trouble) -> Failure {
-    Failure::new(trouble.to_string())
 }
 
 #[cfg(test)]

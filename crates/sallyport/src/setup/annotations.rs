@@ -15,7 +15,7 @@ impl Reading {
     pub(super) fn annotations(&mut self, folder: &Path, config: Option<&Config>) -> Annotated {
         let mut annotated = Annotated::new();
         for file in self.files(folder, "toml") {
-            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            let stem = super::stem(&file);
             let server = ServerName::parse(&stem).ok();
             let found = server
                 .as_ref()

@@ -53,15 +53,10 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
+    use crate::setup::remarks::messages;
 
     fn mistakes(lines: &str) -> usize {
-        let text = format!("trust_domain = \"example.org\"\n[approvals]\n{lines}\n");
-        let file = Path::new("sallyport.toml");
-        let config = Config::parse(file, &text).unwrap();
-        let mut remarks = Remarks::new(file, &text);
-        check(&mut remarks, &config);
-        remarks.into_list().len()
+        messages(&format!("[approvals]\n{lines}\n"), check).len()
     }
 
     #[test]

@@ -67,15 +67,12 @@ pub(super) fn check(remarks: &mut Remarks<'_>, folder: &Path, config: &Config) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::remarks::messages;
 
     fn remarks(text: &str) -> Vec<String> {
-        let text = format!("trust_domain = \"a\"\n{text}");
-        let file = Path::new("sallyport.toml");
-        let config = Config::parse(file, &text).unwrap();
-        let mut remarks = Remarks::new(file, &text);
-        check(&mut remarks, Path::new("/"), &config);
-        let list = remarks.into_list();
-        list.into_iter().map(|it| it.mistake.message).collect()
+        messages(text, |remarks, config| {
+            check(remarks, Path::new("/"), config);
+        })
     }
 
     #[test]

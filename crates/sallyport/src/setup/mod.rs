@@ -221,6 +221,12 @@ pub(crate) fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
+/// The name of a file, without its ending.
+fn stem(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
 #[derive(Default)]
 struct Reading {
     remarks: Vec<Remark>,
@@ -282,11 +288,7 @@ impl Reading {
     ) -> BTreeMap<TemplateName, Template> {
         let mut templates = BTreeMap::new();
         for file in self.files(folder, "toml") {
-            let stem = file
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let stem = stem(&file);
             let name = match TemplateName::parse(&stem) {
                 Ok(name) => name,
                 Err(error) => {

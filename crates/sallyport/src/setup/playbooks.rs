@@ -10,7 +10,7 @@ use response::Playbook;
 use response::act::ACTS;
 
 use super::remarks::Remarks;
-use super::{Reading, Remark};
+use super::{Reading, Remark, stem};
 
 /// Longest name of a playbook, in bytes.
 const NAME: usize = 64;
@@ -26,11 +26,7 @@ impl Reading {
     ) -> Playbooks {
         let mut playbooks = bundled();
         for path in self.files(folder, "json") {
-            let stem = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let stem = stem(&path);
             let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
             if stem.is_empty() || stem.len() > NAME || !stem.bytes().all(plain) {
                 let mistake = Mistake::new(&path, "the name of a playbook has a-z, 0-9 and `-`")
@@ -156,15 +152,10 @@ fn unknown(remarks: &mut Remarks<'_>, here: &[&str], playbook: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::remarks::messages;
 
     fn remarks(text: &str) -> Vec<String> {
-        let text = format!("trust_domain = \"a\"\n{text}");
-        let file = Path::new("sallyport.toml");
-        let config = Config::parse(file, &text).unwrap();
-        let mut remarks = Remarks::new(file, &text);
-        check(&mut remarks, &config, &bundled());
-        let list = remarks.into_list();
-        list.into_iter().map(|it| it.mistake.message).collect()
+        messages(text, |remarks, config| check(remarks, config, &bundled()))
     }
 
     #[test]

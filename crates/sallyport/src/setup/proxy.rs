@@ -141,17 +141,12 @@ fn places(config: &Config) -> BTreeMap<Target, Vec<&ServerName>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::remarks::messages;
     use model::Template;
     use std::path::Path;
 
     fn remarks(text: &str) -> Vec<String> {
-        let text = format!("trust_domain = \"a\"\n{text}");
-        let file = Path::new("sallyport.toml");
-        let config = Config::parse(file, &text).unwrap();
-        let mut remarks = Remarks::new(file, &text);
-        check(&mut remarks, &config);
-        let list = remarks.into_list().into_iter();
-        list.map(|remark| remark.mistake.message).collect()
+        messages(text, check)
     }
 
     const API: &str = "[servers.a]\nkind = \"http\"\nurl = \"https://api.example/v1\"\n";

@@ -60,3 +60,29 @@ impl<'a> Remarks<'a> {
         self.list
     }
 }
+
+/// What a check says of a configuration that begins with a trust domain: the line, and the words.
+#[cfg(test)]
+pub(super) fn lines(
+    text: &str,
+    check: impl FnOnce(&mut Remarks<'_>, &model::config::Config),
+) -> Vec<(usize, String)> {
+    let text = format!("trust_domain = \"a\"\n{text}");
+    let file = Path::new("sallyport.toml");
+    let config = model::config::Config::parse(file, &text).unwrap();
+    let mut remarks = Remarks::new(file, &text);
+    check(&mut remarks, &config);
+    let list = remarks.into_list().into_iter().map(|it| it.mistake);
+    list.map(|it| (it.line_in(&text).unwrap_or(0), it.message))
+        .collect()
+}
+
+/// The words alone.
+#[cfg(test)]
+pub(super) fn messages(
+    text: &str,
+    check: impl FnOnce(&mut Remarks<'_>, &model::config::Config),
+) -> Vec<String> {
+    let lines = lines(text, check).into_iter();
+    lines.map(|(_, message)| message).collect()
+}

@@ -71,25 +71,13 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-
-    fn remarks(text: &str) -> Vec<String> {
-        let file = Path::new("sallyport.toml");
-        let config = Config::parse(file, text).unwrap();
-        let mut remarks = Remarks::new(file, text);
-        check(&mut remarks, &config);
-        let list = remarks.into_list().into_iter();
-        list.map(|remark| remark.mistake.message).collect()
-    }
+    use crate::setup::remarks::messages;
 
     #[test]
     fn limits_fit_into_each_other_and_are_of_use() {
         let sealed = "[servers.x]\nurl = \"https://x.example\"\nrecord_content = \"sealed\"\n";
-        let of = |vault: &str, servers: &str| {
-            remarks(&format!(
-                "trust_domain = \"a\"\n[vault]\n{vault}\n{servers}"
-            ))
-        };
+        let of =
+            |vault: &str, servers: &str| messages(&format!("[vault]\n{vault}\n{servers}"), check);
         assert!(of("keep_days = 7", sealed).is_empty());
         assert!(of("", "").is_empty());
         assert_eq!(of("keep_days = 7", "").len(), 1, "it has no effect");

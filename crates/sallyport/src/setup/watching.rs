@@ -113,22 +113,11 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::setup::remarks::lines;
 
     fn found(text: &str) -> Vec<(usize, String)> {
-        let text = format!("trust_domain = \"a\"\n{text}");
-        let config = Config::parse(Path::new("sallyport.toml"), &text).unwrap();
-        let mut remarks = Remarks::new(Path::new("sallyport.toml"), &text);
-        check(&mut remarks, &config);
-        let remarks = remarks.into_list().into_iter();
-        remarks
-            .map(|remark| {
-                let line = remark.mistake.line_in(&text).unwrap_or(0);
-                (line, remark.mistake.message)
-            })
-            .collect()
+        lines(text, check)
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Agents behind the gateway, with the official SDK on both sides, and attackers on either.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Token};
 use crate::support::http::{Answer, Call};
+use crate::support::program::Program;
 use crate::support::{Gateway, Setup, free_address, packages};
 
 mod push;
@@ -57,18 +58,21 @@ fn home() -> &'static Path {
 }
 
 /// An agent made with the official SDK.
-struct Upstream(Child, String);
+struct Upstream(
+    #[expect(dead_code, reason = "it ends with this")] Program,
+    String,
+);
 
 impl Upstream {
     async fn start() -> Self {
         let port = free_address().port();
-        let child = Command::new(home().join("v1/bin/python"))
+        let mut command = Command::new(home().join("v1/bin/python"));
+        command
             .arg(packages::folder("a2a").join("agent.py"))
             .arg(port.to_string())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let this = Self(child, format!("http://127.0.0.1:{port}"));
+            .stdin(Stdio::null());
+        let program = Program::start(&mut command);
+        let this = Self(program, format!("http://127.0.0.1:{port}"));
         let card = format!("{}/.well-known/agent-card.json", this.1);
         let begun = std::time::Instant::now();
         while !matches!(Call::get(&card).send().await, Ok(answer) if answer.status == 200) {
@@ -79,13 +83,6 @@ impl Upstream {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         this
-    }
-}
-
-impl Drop for Upstream {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -5,19 +5,7 @@ use serde_json::json;
 use crate::support::Setup;
 use crate::support::agent::Agent;
 use crate::support::http::{Answer, Call};
-use crate::support::provider::answering;
-
-const TALK: &str = r#"
-description = "Talk to a model"
-agents = ["*"]
-ttl = "10m"
-proof = "bearer"
-budget = { calls = 100 }
-
-[[allow]]
-server = "ai"
-models = ["*"]
-"#;
+use crate::support::provider::{TALK, answering};
 
 async fn ask(agent: &Agent, task: &str, after: Option<&str>) -> Answer {
     let token = agent.token_of_kind("llm", "ai", task, false).await;

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::support::agent::{Agent, Token};
 use crate::support::http::{Answer, Call};
 use crate::support::sdk::{Client, time_server};
+use crate::support::tunnels::Api;
 use crate::support::{Gateway, PATIENCE, SALLYPORT, Setup};
-use crate::web::Api;
 
 const CLOCK: &str = r#"
 description = "Tell the time somewhere"
@@ -50,7 +50,6 @@ const ANNOTATIONS: &str = "[tools.get_current_time]\nsinks = { timezone = \"path
 
 async fn clock() -> Gateway {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("clock", &server)
         .and("[approvals]\nwaiting_per_task = 4\n")
@@ -462,9 +461,9 @@ content = ["body.text"]
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_api_answers_steers_requests_only_from_where_it_is_trusted() {
-    let api = Api::start();
+    let api = Api::clear();
     let gateway = Setup::new()
-        .server("crm", "http", &api.url)
+        .server("crm", "http", &api.url())
         .and("[servers.crm.http]\nroutes = [\"GET /customers/{id}\", \"POST /orders\"]\n")
         .template("clerk", CLERK)
         .start()

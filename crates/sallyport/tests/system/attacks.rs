@@ -48,7 +48,6 @@ tools = ["*"]
 
 async fn clock() -> Gateway {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     Setup::new()
         .stdio("clock", &server)
         .stdio("other", &server)
@@ -548,7 +547,6 @@ async fn no_spelling_of_a_path_escapes_its_folder() {
         root.display()
     );
     let server = file_server(&root);
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("files", &server)
         .template("read", &template)
@@ -659,7 +657,6 @@ impl<'a> Session<'a> {
 async fn a_session_is_of_no_use_to_another_principal() {
     let folder = tempfile::tempdir().unwrap();
     let server = file_server(folder.path());
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let template = "description = \"Files\"\nagents = [\"*\"]\nttl = \"10m\"\n\
                     [[allow]]\nserver = \"files\"\ntools = [\"*\"]\n";
     let gateway = Setup::new()
@@ -699,7 +696,6 @@ async fn secrets_stay_out_of_logs_and_records() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().canonicalize().unwrap();
     let server = file_server(&root);
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let template = "description = \"Files\"\nagents = [\"*\"]\nttl = \"10m\"\n\
                     [[allow]]\nserver = \"files\"\ntools = [\"*\"]\n";
     std::fs::write(root.join("secret"), "s3cret-of-the-environment").unwrap();

@@ -46,7 +46,6 @@ async fn desk() -> (Gateway, tempfile::TempDir) {
     }
     let template = TICKET.replace("FOLDER", root.to_str().unwrap());
     let server = file_server(&root);
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("files", &server)
         .template("ticket", &template)
@@ -205,7 +204,6 @@ async fn over_http_each_client_finds_its_way_to_the_token_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_both_generations_negotiate_the_newest_revision() {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("clock", &server)
         .template("clock", CLOCK)

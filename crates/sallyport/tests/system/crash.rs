@@ -35,7 +35,6 @@ async fn used(gateway: &Gateway, task: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_is_on_record_however_the_process_ends() {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let mut gateway = Setup::new()
         .stdio("clock", &server)
         .template("clock", CLOCK)

@@ -37,7 +37,6 @@ async fn ready(gateway: &Gateway) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_writable_log_everything_is_denied_and_service_resumes() {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let mut gateway = Setup::new()
         .stdio("clock", &server)
         .template("clock", CLOCK)

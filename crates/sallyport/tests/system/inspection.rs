@@ -32,7 +32,6 @@ fn weather_server(more: &[&str]) -> Vec<String> {
 
 async fn weather(more: &[&str], settings: &str, template: &str) -> (Gateway, Agent, Token) {
     let server = weather_server(more);
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("weather", &server)
         .and(settings)

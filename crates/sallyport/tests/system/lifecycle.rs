@@ -21,7 +21,6 @@ arguments = { timezone = { equals = "${zone}" } }
 
 async fn clock() -> Gateway {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     Setup::new()
         .stdio("clock", &server)
         .template("clock", CLOCK)

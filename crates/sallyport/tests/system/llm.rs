@@ -2,15 +2,15 @@
 //! Only base URL and key are set; no client knows of the gateway. On the surface of Anthropic too it is
 //! llama.cpp that answers: what Anthropic itself adds is not seen here.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::http::Call;
+use crate::support::program::Program;
 use crate::support::{Gateway, SALLYPORT, Setup, packages};
 
 const CHAT: &str = r#"
@@ -44,7 +44,7 @@ fn home() -> &'static Path {
 
 /// A real model behind a server of its own; it ends with this.
 struct Model {
-    child: Child,
+    _program: Program,
     url: String,
 }
 
@@ -54,28 +54,18 @@ impl Model {
     }
 
     fn with(arguments: &[&str]) -> Self {
-        let mut child = Command::new(home().join("venv/bin/python"))
+        let mut command = Command::new(home().join("venv/bin/python"));
+        command
             .arg(packages::folder("llm").join("model.py"))
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut url)
-            .unwrap();
-        let url = url.trim().to_owned();
+            .stderr(Stdio::null());
+        let (program, url) = Program::announced(&mut command);
         assert!(url.starts_with("http://"), "the model does not start");
-        Self { child, url }
-    }
-}
-
-impl Drop for Model {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Self {
+            _program: program,
+            url,
+        }
     }
 }
 

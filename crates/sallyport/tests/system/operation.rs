@@ -4,18 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Token};
 use crate::support::http::Call;
-use crate::support::sdk::{self, time_server};
+use crate::support::sdk::{self, CLOCK, time_server};
 use crate::support::{Gateway, PERMIT_ALL, SALLYPORT, Setup, signal};
-
-const CLOCK: &str = r#"
-description = "Tell the time"
-agents = ["*"]
-ttl = "10m"
-
-[[allow]]
-server = "clock"
-tools = ["get_current_time"]
-"#;
 
 const FORBID: &str = "permit(principal, action, resource);\n\
     @id(\"nobody-calls-tools\")\n\
@@ -23,7 +13,6 @@ const FORBID: &str = "permit(principal, action, resource);\n\
 
 async fn clock() -> (Gateway, Agent, Token) {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("clock", &server)
         .template("clock", CLOCK)
@@ -336,7 +325,6 @@ async fn an_independent_program_verifies_the_log() {
 async fn listeners_with_tls_serve_commands_and_the_connector() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let setup = Setup::new()
         .stdio("clock", &server)
         .template("clock", CLOCK);

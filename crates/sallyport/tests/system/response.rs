@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::agent::{Agent, Token};
 use crate::support::http::Call;
-use crate::support::{Gateway, Setup};
+use crate::support::{Gateway, Setup, requests};
 
 mod kill_switch;
 mod playbooks;
@@ -70,16 +70,8 @@ async fn serve(
     seen: Arc<Mutex<Vec<String>>>,
     each: Arc<impl Fn(&str) + Send + Sync>,
 ) {
-    let mut text = Vec::new();
-    let mut piece = [0; 16_384];
-    loop {
-        while !is_whole(&text) {
-            match stream.read(&mut piece).await {
-                Ok(read @ 1..) => text.extend_from_slice(&piece[..read]),
-                _ => return,
-            }
-        }
-        let request = String::from_utf8_lossy(&std::mem::take(&mut text)).into_owned();
+    while let Some(request) = requests::next(&mut stream).await {
+        let request = String::from_utf8_lossy(&request).into_owned();
         each(&request);
         let streams = request.starts_with("GET /stream");
         seen.lock().unwrap().push(request);
@@ -99,19 +91,6 @@ async fn serve(
             return;
         }
     }
-}
-
-/// Whether a request has its whole body.
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let length = head.lines().find_map(|line| {
-        let line = line.to_ascii_lowercase();
-        line.strip_prefix("content-length:")?.trim().parse().ok()
-    });
-    body.len() >= length.unwrap_or(0)
 }
 
 struct Desk {

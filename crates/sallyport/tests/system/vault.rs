@@ -4,21 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::http::Call;
-use crate::support::provider::answering;
-use crate::support::sdk::time_server;
+use crate::support::provider::{TALK, answering};
+use crate::support::sdk::{CLOCK, time_server};
 use crate::support::{Gateway, Setup};
-
-const CHAT: &str = r#"
-description = "Talk to a model"
-agents = ["*"]
-ttl = "10m"
-proof = "bearer"
-budget = { calls = 100 }
-
-[[allow]]
-server = "ai"
-models = ["*"]
-"#;
 
 const QUESTION: &str = "what is the password of the vault";
 const ANSWER: &str = "the answer that nobody may read";
@@ -37,7 +25,7 @@ async fn provider() -> String {
 async fn gateway(more: &str) -> Gateway {
     let url = provider().await;
     let setup = Setup::new().server("ai", "llm", &format!("{url}/v1"));
-    setup.and(more).template("chat", CHAT).start().await
+    setup.and(more).template("chat", TALK).start().await
 }
 
 async fn ask(agent: &Agent, task: &str) -> (u16, Value) {
@@ -252,20 +240,9 @@ async fn without_hashes_the_log_says_nothing_of_content_and_a_full_vault_refuses
     assert_eq!(ask(&agent, &fresh).await.0, 200, "other tasks go on");
 }
 
-const CLOCK: &str = r#"
-description = "Tell the time"
-agents = ["*"]
-ttl = "10m"
-
-[[allow]]
-server = "clock"
-tools = ["get_current_time"]
-"#;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn arguments_and_results_of_tools_are_sealed_in_the_same_way() {
     let server = time_server();
-    let server: Vec<&str> = server.iter().map(String::as_str).collect();
     let setup = Setup::new()
         .stdio("clock", &server)
         .and("record_content = \"sealed\"");

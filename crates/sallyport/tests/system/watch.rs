@@ -45,8 +45,6 @@ async fn desk() -> (Gateway, tempfile::TempDir) {
     let root = folder.path().canonicalize().unwrap();
     std::fs::write(root.join("salaries.txt"), "Ada 4711").unwrap();
     let (files, clock) = (file_server(&root), time_server());
-    let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    let clock: Vec<&str> = clock.iter().map(String::as_str).collect();
     let gateway = Setup::new()
         .stdio("files", &files)
         .stdio("clock", &clock)

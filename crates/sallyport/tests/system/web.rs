@@ -2,8 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::agent::{Agent, Token};
 use crate::support::http::{Answer, Call};
 use crate::support::local::Local;
+use crate::support::tunnels::Api;
 use crate::support::{Gateway, Setup};
 
 mod smuggling;
@@ -55,37 +55,6 @@ endpoints = [
 ]
 "#;
 
-/// The API; it ends with this.
-pub(crate) struct Api {
-    child: Child,
-    pub(crate) url: String,
-}
-
-impl Api {
-    pub(crate) fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/web/api.py");
-        let mut child = Command::new("python3")
-            .arg(script)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut port)
-            .unwrap();
-        let url = format!("http://127.0.0.1:{}/v1", port.trim());
-        Self { child, url }
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 struct Desk {
     gateway: Gateway,
     agent: Agent,
@@ -101,9 +70,9 @@ impl Desk {
 
     /// With these lines about the API, and what else the configuration says, and this template.
     async fn with(lines: &str, clerk: &str) -> Self {
-        let api = Api::start();
+        let api = Api::clear();
         let gateway = Setup::new()
-            .server("crm", "http", &api.url)
+            .server("crm", "http", &api.url())
             .and(lines)
             .template("clerk", clerk)
             .start()
@@ -138,7 +107,7 @@ impl Desk {
 
     /// How many requests the API has seen, asked directly.
     async fn seen(&self) -> u64 {
-        let count = Call::get(&format!("{}/count", self.api.url)).send().await;
+        let count = Call::get(&format!("{}/count", self.api.url())).send().await;
         count.unwrap().json()["count"].as_u64().unwrap() - 1
     }
 
@@ -161,7 +130,7 @@ impl Desk {
 
     /// What the API says of a path, asked directly.
     async fn told(&self, path: &str) -> Value {
-        let answer = Call::get(&format!("{}{path}", self.api.url)).send().await;
+        let answer = Call::get(&format!("{}{path}", self.api.url())).send().await;
         answer.unwrap().json()
     }
 
@@ -306,9 +275,9 @@ async fn each_request_carries_a_credential_of_its_own_that_is_of_no_use_here() {
     };
     let said: Value = serde_json::from_slice(&decoded(claims)).unwrap();
     assert_eq!(said["sub"], "spiffe://example.org/agent/clerk-1");
-    assert_eq!(said["aud"], desk.api.url);
+    assert_eq!(said["aud"], desk.api.url());
     assert_eq!(said["htm"], "GET");
-    assert_eq!(said["htu"], format!("{}/customers/7", desk.api.url));
+    assert_eq!(said["htu"], format!("{}/customers/7", desk.api.url()));
     assert_eq!(said["task"], desk.task);
     assert_eq!(
         said["exp"].as_i64().unwrap() - said["iat"].as_i64().unwrap(),

@@ -271,18 +271,8 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
             add("server", intent.server.to_string());
             add("method", intent.method.clone());
             add("target", intent.target.clone());
-            add(
-                "arguments",
-                intent
-                    .arguments
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            );
-            add(
-                "arguments hash",
-                intent.arguments_hash.clone().unwrap_or_default(),
-            );
+            add("arguments", text(intent.arguments.as_ref()));
+            add("arguments hash", text(intent.arguments_hash.as_ref()));
             add(
                 "outcome",
                 if intent.permitted {
@@ -316,7 +306,7 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
             add("task", result.task.to_string());
             add("took", micros(result.micros));
             add("answer", output::bytes(result.bytes));
-            add("answer hash", result.hash.clone().unwrap_or_default());
+            add("answer hash", text(result.hash.as_ref()));
             add("decision", result.decision.to_string());
         }
         Event::Refusal(refusal) => {
@@ -349,42 +339,20 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
             add("details", details.join(" "));
         }
         Event::Finding(found) => {
-            let text = |part: &Option<String>| part.clone().unwrap_or_default();
             add("event", "a detector saw something".to_owned());
             add("finding", found.finding.to_string());
             add("rule", found.rule.clone());
             add("severity", found.severity.to_string());
             add("what", found.explanation.clone());
-            add(
-                "agent",
-                found
-                    .agent
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            );
-            add(
-                "task",
-                found
-                    .task
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            );
-            add(
-                "server",
-                found
-                    .server
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            );
-            add("target", text(&found.target));
-            add("place", text(&found.place));
+            add("agent", text(found.agent.as_ref()));
+            add("task", text(found.task.as_ref()));
+            add("server", text(found.server.as_ref()));
+            add("target", text(found.target.as_ref()));
+            add("place", text(found.place.as_ref()));
             add("doing", found.origin.clone());
             add(
                 "tags",
-                [text(&found.asi), text(&found.atlas)]
+                [text(found.asi.as_ref()), text(found.atlas.as_ref())]
                     .join(" ")
                     .trim()
                     .to_owned(),
@@ -396,18 +364,8 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
                     .map(|index| format!("record {index}"))
                     .unwrap_or_default(),
             );
-            add(
-                "decision",
-                found
-                    .decision
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            );
-            add(
-                "incident",
-                found.incident.map(|id| id.to_string()).unwrap_or_default(),
-            );
+            add("decision", text(found.decision.as_ref()));
+            add("incident", text(found.incident.as_ref()));
             if found.unrecorded > 0 {
                 add(
                     "before it",
@@ -424,8 +382,8 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
             add("agents", agents.join(", "));
             add("rules", changed.rules.join(", "));
             add("findings", changed.findings.to_string());
-            add("by", changed.by.clone().unwrap_or_default());
-            add("note", changed.note.clone().unwrap_or_default());
+            add("by", text(changed.by.as_ref()));
+            add("note", text(changed.note.as_ref()));
         }
     }
     rows
@@ -452,6 +410,11 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Nothing for what is not there.
+fn text(part: Option<&impl ToString>) -> String {
+    part.map(ToString::to_string).unwrap_or_default()
 }
 
 fn because(denial: &Denial) -> String {

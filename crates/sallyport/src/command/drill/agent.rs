@@ -5,16 +5,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response};
-use identity::InstanceKey;
+use http::{Request, Response};
 use model::TaskId;
 use serde_json::{Value, json};
 
-use crate::connect::authority::{Authority, Token};
-use crate::connect::http::Http;
-use crate::connect::instance::InstanceFolder;
-use crate::connect::trouble::Trouble;
+use crate::connect::authority::Token;
 use crate::failure::Failure;
+use crate::rehearsal::stolen::{Sides, failed, take_proof};
 
 /// The revision of MCP that it speaks: every request stands for itself.
 const REVISION: &str = "2026-07-28";
@@ -31,9 +28,7 @@ pub(super) enum Answer {
 
 /// An enrolled instance with a task.
 pub(super) struct Agent {
-    http: Http,
-    own: Authority,
-    thief: Authority,
+    sides: Sides,
     gateway: String,
     task: TaskId,
     tokens: BTreeMap<String, Token>,
@@ -54,14 +49,8 @@ impl Agent {
     /// # Errors
     /// [`Failure`] when there is none.
     pub(super) fn new(instance: &Path, gateway: &str, task: TaskId) -> Result<Self, Failure> {
-        let (about, key) = InstanceFolder::open(instance)?;
-        let http = Http::new(None)?;
-        let other = InstanceKey::generate()
-            .map_err(|error| Failure::new(format!("no key can be made: {error}")))?;
         Ok(Self {
-            own: Authority::new(http.clone(), about.clone(), key),
-            thief: Authority::new(http.clone(), about, other),
-            http,
+            sides: Sides::new(instance)?,
             gateway: gateway.to_owned(),
             task,
             tokens: BTreeMap::new(),
@@ -110,7 +99,8 @@ impl Agent {
         let params = json!({ "name": tool, "arguments": arguments });
         let mut request = self.request(server, "tools/call", params)?;
         let token = self.token(server).await?;
-        self.own
+        self.sides
+            .agent
             .authorise(&mut request, &token, None)
             .map_err(failed)?;
         Ok(request)
@@ -132,20 +122,13 @@ impl Agent {
             request.headers_mut().remove("dpop");
             request.headers_mut().remove(AUTHORIZATION);
             let token = self.token(server).await?;
-            self.thief
+            self.sides
+                .thief
                 .authorise(&mut request, &token, None)
                 .map_err(failed)?;
             return Ok(request);
         }
-        let headers = request.headers_mut();
-        headers.remove("dpop");
-        let bearer = headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("DPoP "))
-            .and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok())
-            .ok_or_else(|| Failure::new("the agent's request has no token"))?;
-        headers.insert(AUTHORIZATION, bearer);
+        take_proof(&mut request)?;
         Ok(request)
     }
 
@@ -154,12 +137,7 @@ impl Agent {
     /// # Errors
     /// [`Failure`] when there is no answer at all.
     pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Answer, Failure> {
-        let answer = self
-            .http
-            .ask(WHAT, request.map(gateway::full))
-            .await
-            .map_err(failed)?;
-        Ok(understood(&answer))
+        Ok(understood(&self.sides.send(WHAT, request).await?))
     }
 
     async fn ask(&mut self, server: &str, method: &str, params: Value) -> Result<Answer, Failure> {
@@ -169,7 +147,8 @@ impl Agent {
             // Who is quarantined gets no token any more.
             Err(failure) => return Ok(Answer::Refused("no_token".to_owned(), failure.to_string())),
         };
-        self.own
+        self.sides
+            .agent
             .authorise(&mut request, &token, None)
             .map_err(failed)?;
         self.send(request).await
@@ -180,7 +159,12 @@ impl Agent {
             return Ok(token.clone());
         }
         let resource = format!("{}/mcp/{server}", self.gateway);
-        let token = self.own.token(&resource, self.task).await.map_err(failed)?;
+        let token = self
+            .sides
+            .agent
+            .token(&resource, self.task)
+            .await
+            .map_err(failed)?;
         self.tokens.insert(server.to_owned(), token.clone());
         Ok(token)
     }
@@ -229,10 +213,6 @@ fn understood(answer: &Response<Bytes>) -> Answer {
     );
     let reason = error["message"].as_str().unwrap_or_default();
     Answer::Refused(rule, reason.to_owned())
-}
-
-fn failed(trouble: Trouble) -> Failure {
-    Failure::new(trouble.to_string())
 }
 
 #[cfg(test)]

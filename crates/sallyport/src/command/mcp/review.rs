@@ -2,7 +2,6 @@
 
 use control::api::{ReviewTool, ReviewedTool, ToolState};
 use model::ServerName;
-use monitor::Severity;
 
 use crate::client::{Client, ControlArgs};
 use crate::failure::Failure;
@@ -182,11 +181,7 @@ fn show(tool: &ReviewedTool, whole: bool) -> Result<(), Failure> {
         ))?;
     }
     for finding in &tool.findings {
-        let style = match finding.severity {
-            Severity::Critical | Severity::High => BAD,
-            Severity::Medium => WARN,
-            Severity::Low | Severity::Info => FAINT,
-        };
+        let style = output::severity_style(finding.severity);
         output::line(format_args!(
             "  {} {}: {}",
             paint(style, format_args!("{:<8}", finding.severity)),

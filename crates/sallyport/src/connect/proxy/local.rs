@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use gateway::problem::problem;
 use gateway::serve::Handler;
 use gateway::{Body, BodyError, full, named_by_connection};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use web::proxy::target::Target;
 use zeroize::Zeroizing;
 
+use super::super::at;
 use super::super::channel::Channel;
 use super::super::local::join;
 use super::super::trouble::Trouble;
@@ -45,12 +46,10 @@ impl Local {
     /// # Errors
     /// [`Failure`] when there is no randomness.
     pub(super) fn new(channel: Channel, onward: Onward) -> Result<Self, Failure> {
-        let mut secret = Zeroizing::new([0; 16]);
-        getrandom::fill(&mut *secret).map_err(|error| Failure::new(error.to_string()))?;
         Ok(Self {
             channel,
             onward,
-            secret: URL_SAFE_NO_PAD.encode(*secret).into(),
+            secret: at::secret::<16>()?,
             ending: CancellationToken::new(),
         })
     }

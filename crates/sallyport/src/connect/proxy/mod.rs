@@ -16,10 +16,8 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
-use gateway::serve::Options;
 use model::{TaskId, TemplateName};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio_util::sync::CancellationToken;
@@ -28,10 +26,9 @@ use super::authority::{Authority, Opened, Wanted};
 use super::channel::Channel;
 use super::http::{self, Http};
 use super::instance::InstanceFolder;
-use super::local::{CONNECTIONS, GRACE, HEAD};
-use super::{farewell, parameter, signal};
+use super::local::OPTIONS;
+use super::{at, farewell, open_wanted, parameter, runtime, signal};
 use crate::failure::Failure;
-use crate::output;
 use authority::Certificates;
 use environment::Environment;
 use local::Local;
@@ -86,19 +83,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ))
         .hint("listen on 127.0.0.1"));
     }
-    let dir = args
-        .instance
-        .clone()
-        .unwrap_or_else(InstanceFolder::default_dir);
-    let (about, key) = InstanceFolder::open(&dir)?;
+    let (about, key) = InstanceFolder::open_named(args.instance.as_deref())?;
     http::check_url("the control listener", &about.control)?;
     let http = Http::new(args.ca.as_deref())?;
     let authority = Authority::new(http.clone(), about, key);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("the connector cannot be started: {error}")))?;
+    let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let opened = tokio::select! {
             opened = open(args, &authority) => opened?,
@@ -118,8 +107,8 @@ async fn open(args: &Args, authority: &Authority) -> Result<Opened, Failure> {
             .ok_or_else(|| Failure::usage("name a template or a task"))?;
         return Ok(authority.show(task).await?);
     };
-    let purpose = args.purpose.clone();
     let program = args.command.first().map(|name| name.to_string_lossy());
+    let purpose = args.purpose.clone();
     let wanted = Wanted {
         template: template.to_string(),
         parameters: args.parameters.iter().cloned().collect(),
@@ -128,12 +117,7 @@ async fn open(args: &Args, authority: &Authority) -> Result<Opened, Failure> {
             None => "HTTP through the proxy".to_owned(),
         }),
     };
-    let opened = authority.open(&wanted).await?;
-    output::note(format_args!(
-        "task {} is open until {}",
-        opened.id, opened.expires_at
-    ));
-    Ok(opened)
+    open_wanted(authority, &wanted).await
 }
 
 /// Serves, and completes the task at the end if it was opened here.
@@ -167,22 +151,11 @@ async fn serve(
 }
 
 async fn carry(args: &Args, local: &Arc<Local>) -> Result<(), Failure> {
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .map_err(|error| Failure::new(format!("nothing can listen on {}: {error}", args.listen)))?;
-    let bound = listener
-        .local_addr()
-        .map_err(|error| Failure::new(format!("the address is not known: {error}")))?;
+    let (listener, bound) = at::bind(args.listen).await?;
     let certificates = Certificates::fetch(local.channel()).await?;
     let environment = Environment::new(&local.url(bound), certificates.as_ref());
     let stop = CancellationToken::new();
-    let options = Options {
-        connections: CONNECTIONS,
-        head: HEAD,
-        grace: GRACE,
-        tls: None,
-    };
-    let serving = gateway::serve::serve(listener, Arc::clone(local), options, stop.clone());
+    let serving = gateway::serve::serve(listener, Arc::clone(local), OPTIONS, stop.clone());
     let serving = tokio::spawn(serving);
     let ended = match args.command.split_first() {
         Some((program, arguments)) => {

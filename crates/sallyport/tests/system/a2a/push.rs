@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 
 use super::*;
+use crate::support::requests;
 
 /// A webhook of an agent, which answers with a fixed text and keeps what it was sent.
 struct Webhook {
@@ -23,17 +24,9 @@ impl Webhook {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let keep = Arc::clone(&keep);
                 tokio::spawn(async move {
-                    let mut text = Vec::new();
-                    let mut piece = [0; 8192];
-                    loop {
-                        let Ok(read @ 1..) = stream.read(&mut piece).await else {
-                            return;
-                        };
-                        text.extend_from_slice(&piece[..read]);
-                        if is_whole(&text) {
-                            break;
-                        }
-                    }
+                    let Some(text) = requests::next(&mut stream).await else {
+                        return;
+                    };
                     keep.lock().unwrap().push(String::from_utf8(text).unwrap());
                     let _ = stream.write_all(answer.as_bytes()).await;
                 });
@@ -49,21 +42,6 @@ impl Webhook {
     fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
-}
-
-/// Whether a request has its whole body.
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-        return false;
-    };
-    let length = head.lines().find_map(|line| {
-        line.to_ascii_lowercase()
-            .strip_prefix("content-length: ")?
-            .parse()
-            .ok()
-    });
-    body.len() >= length.unwrap_or(0)
 }
 
 const TAKEN: &str = "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";

@@ -56,7 +56,7 @@ impl Load {
 
 /// Throws a switch while an agent of the segment `support` calls and streams, and sees that nothing gets
 /// through afterwards; then releases it, and sees that it works again.
-async fn holds(throw: &[&str], release: Option<&[&str]>, changes: [&str; 2]) {
+async fn holds(throw: &[&str], release: Option<&[&str]>, changes: &[&str]) {
     let mut desk = Desk::start("").await;
     let (agent, task, token) = desk.clerk("front", "support").await;
     let (other, _, others) = desk.clerk("bystander", "elsewhere").await;
@@ -108,7 +108,7 @@ async fn holds(throw: &[&str], release: Option<&[&str]>, changes: [&str; 2]) {
     }
     assert_eq!(desk.upstream.asked("/tag/1"), 0, "{throw:?}");
     let records = desk.gateway.records();
-    for change in changes.iter().filter(|it| !it.is_empty()) {
+    for change in changes {
         let there = records.iter().any(|it| it["change"] == **change);
         assert!(there, "{change} is not on record");
     }
@@ -122,7 +122,7 @@ async fn all_agents_are_stopped_at_once() {
     holds(
         &throw,
         Some(&release),
-        ["agents.stopped", "agents.released"],
+        &["agents.stopped", "agents.released"],
     )
     .await;
 }
@@ -134,7 +134,7 @@ async fn a_segment_of_agents_is_cut_off() {
     holds(
         &throw,
         Some(&release),
-        ["segment.isolated", "segment.released"],
+        &["segment.isolated", "segment.released"],
     )
     .await;
 }
@@ -146,7 +146,7 @@ async fn a_segment_of_servers_is_cut_off() {
     holds(
         &throw,
         Some(&release),
-        ["segment.isolated", "segment.released"],
+        &["segment.isolated", "segment.released"],
     )
     .await;
 }
@@ -158,7 +158,7 @@ async fn a_server_is_cut_off() {
     holds(
         &throw,
         Some(&release),
-        ["server.disabled", "server.enabled"],
+        &["server.disabled", "server.enabled"],
     )
     .await;
 }
@@ -167,13 +167,13 @@ async fn a_server_is_cut_off() {
 async fn a_single_tool_is_disabled() {
     let throw = ["tool", "disable", "crm", "GET /tag/{n}"];
     let release = ["tool", "enable", "crm", "GET /tag/{n}"];
-    holds(&throw, Some(&release), ["tool.disabled", "tool.enabled"]).await;
+    holds(&throw, Some(&release), &["tool.disabled", "tool.enabled"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_refused_that_were_given_so_far() {
     let throw = ["agent", "revoke-tokens", "front", "--because", "drill"];
-    holds(&throw, None, ["agent.tokens_revoked", ""]).await;
+    holds(&throw, None, &["agent.tokens_revoked"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,16 @@
 //! `sallyport connect --listen`, for clients that know of nothing.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use super::SALLYPORT;
 use super::agent::Agent;
+use super::program::Program;
 
 /// A local listener; ends with the test.
 pub(crate) struct Local {
     /// The URL that clients are given.
     pub(crate) url: String,
-    child: Child,
+    program: Program,
 }
 
 impl Local {
@@ -29,35 +29,20 @@ impl Local {
         at: &str,
         more: &[&str],
     ) -> Self {
-        let mut child = Command::new(SALLYPORT)
+        let mut command = Command::new(SALLYPORT);
+        command
             .args(["connect", server, "--template", template])
             .args(["--listen", at, "--instance"])
             .arg(agent.folder())
-            .args(more)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut url)
-            .unwrap();
-        Self {
-            url: url.trim().to_owned(),
-            child,
-        }
+            .args(more);
+        let (program, url) = Program::announced(&mut command);
+        Self { url, program }
     }
 
     /// Ends it as a person would, and waits until it has ended.
     pub(crate) fn end(mut self) {
-        let id = rustix::process::Pid::from_child(&self.child);
+        let id = rustix::process::Pid::from_child(&self.program.0);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        assert!(self.program.0.wait().unwrap().success());
     }
 }

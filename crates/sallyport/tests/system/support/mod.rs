@@ -4,7 +4,9 @@ pub(crate) mod agent;
 pub(crate) mod http;
 pub(crate) mod local;
 pub(crate) mod packages;
+pub(crate) mod program;
 pub(crate) mod provider;
+pub(crate) mod requests;
 pub(crate) mod sdk;
 pub(crate) mod tunnels;
 
@@ -44,7 +46,7 @@ impl Setup {
     }
 
     /// Adds a server that the gateway starts.
-    pub(crate) fn stdio(mut self, name: &str, command: &[&str]) -> Self {
+    pub(crate) fn stdio(mut self, name: &str, command: &[impl serde::Serialize]) -> Self {
         let command = serde_json::to_string(command).unwrap();
         self.servers
             .push_str(&format!("[servers.{name}]\ncommand = {command}\n"));

@@ -1,8 +1,23 @@
 //! A provider of models that says what a test wants.
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
+
+use super::requests;
+
+/// A template for it, when it is called `ai`.
+pub(crate) const TALK: &str = r#"
+description = "Talk to a model"
+agents = ["*"]
+ttl = "10m"
+proof = "bearer"
+budget = { calls = 100 }
+
+[[allow]]
+server = "ai"
+models = ["*"]
+"#;
 
 /// A provider that answers every request with the same JSON; its URL.
 pub(crate) async fn answering(answer: &Value) -> String {
@@ -23,24 +38,9 @@ pub(crate) async fn answering(answer: &Value) -> String {
 
 /// Answers one connection's requests, each once it is there as a whole.
 async fn serve(mut stream: TcpStream, answer: String) {
-    let mut seen = Vec::new();
-    let mut buffer = [0; 65_536];
-    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        seen.extend_from_slice(&buffer[..read]);
-        let text = String::from_utf8_lossy(&seen).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            let named = name.eq_ignore_ascii_case("content-length");
-            named.then(|| value.trim().parse::<usize>().unwrap())
-        });
-        if body.len() >= length.unwrap_or(0) {
-            seen.clear();
-            if stream.write_all(answer.as_bytes()).await.is_err() {
-                return;
-            }
+    while requests::next(&mut stream).await.is_some() {
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
         }
     }
 }

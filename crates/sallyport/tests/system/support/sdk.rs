@@ -33,6 +33,17 @@ pub(crate) fn time_server() -> Vec<String> {
     vec![text(home().join("venv/bin/mcp-server-time"))]
 }
 
+/// A template for it, when it is called `clock`.
+pub(crate) const CLOCK: &str = r#"
+description = "Tell the time"
+agents = ["*"]
+ttl = "10m"
+
+[[allow]]
+server = "clock"
+tools = ["get_current_time"]
+"#;
+
 /// An official client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Client {

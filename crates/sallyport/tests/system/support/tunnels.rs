@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
 use super::PATIENCE;
+use super::program::Program;
 
 /// A private certification authority, and a certificate of it for `localhost`.
 pub(crate) struct Pki {
@@ -55,46 +56,35 @@ impl Pki {
 
 /// The API of `tests/web/api.py`; it ends with this.
 pub(crate) struct Api {
-    child: Child,
+    _program: Program,
     pub(crate) port: u16,
 }
 
 impl Api {
     /// Over TLS, as `localhost`.
     pub(crate) fn secure(pki: &Pki) -> Self {
-        Self::start(&pki.identity())
+        Self::start(&pki.identity(), Stdio::null())
     }
 
     /// In the clear.
     pub(crate) fn clear() -> Self {
-        Self::start(&[])
+        Self::start(&[], Stdio::inherit())
     }
 
-    fn start(arguments: &[PathBuf]) -> Self {
+    /// Its URL, in the clear.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    fn start(arguments: &[PathBuf], errors: Stdio) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/web/api.py");
-        let mut child = Command::new("python3")
-            .arg(script)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut port)
-            .unwrap();
+        let mut command = Command::new("python3");
+        command.arg(script).args(arguments);
+        let (program, port) = Program::announced(command.stdin(Stdio::piped()).stderr(errors));
         Self {
-            port: port.trim().parse().unwrap(),
-            child,
+            port: port.parse().unwrap(),
+            _program: program,
         }
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

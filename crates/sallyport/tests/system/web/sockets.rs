@@ -1,10 +1,11 @@
 //! WebSockets, with a client and a server of other people on the two sides.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::support::program::Program;
 use crate::support::{Setup, packages};
 
 const ROUTES: &str = "[servers.feed.http]\nroutes = [\"WEBSOCKET /talk\"]\n";
@@ -22,36 +23,29 @@ endpoints = ["WEBSOCKET /talk"]
 
 /// A program that is driven line by line; it ends with this.
 struct Driven {
-    child: Child,
+    program: Program,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Driven {
     fn start(script: &str) -> Self {
         let python = packages::install("web").join("venv/bin/python");
-        let mut child = Command::new(python)
+        let mut command = Command::new(python);
+        command
             .arg(packages::folder("web").join(script))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+            .stdout(Stdio::piped());
+        let mut program = Program::start(&mut command);
+        let lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
+        Self { program, lines }
     }
 
     fn tell(&mut self, line: &Value) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+        writeln!(self.program.0.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     fn line(&mut self) -> String {
         self.lines.next().expect("it says something").unwrap()
-    }
-}
-
-impl Drop for Driven {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

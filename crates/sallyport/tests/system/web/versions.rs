@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::Desk;
 use crate::support::agent::{Agent, Token};
 use crate::support::http::Call;
+use crate::support::program::Program;
 use crate::support::{Gateway, PATIENCE, Setup, free_address, packages};
 
 /// What curl got: the version that was spoken, the status, and the body.
@@ -104,7 +105,7 @@ async fn over_tls_the_version_is_agreed_on_and_management_stays_with_one() {
 
 /// An API behind Hypercorn; it ends with this.
 struct Hypercorn {
-    child: Child,
+    _program: Program,
     port: u16,
 }
 
@@ -120,21 +121,16 @@ impl Hypercorn {
         if let Some(folder) = tls {
             command.args([folder.join("cert.pem"), folder.join("key.pem")]);
         }
-        let child = command.spawn().unwrap();
-        let started = Self { child, port };
+        let started = Self {
+            _program: Program::start(&mut command),
+            port,
+        };
         let begun = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(begun.elapsed() < PATIENCE, "Hypercorn does not start");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         started
-    }
-}
-
-impl Drop for Hypercorn {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
