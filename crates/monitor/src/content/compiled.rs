@@ -4,6 +4,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::condition::NEAR_HITS;
 use super::gate::{Beginnings, Builder, Gate, Means, Possible};
+use super::long_phrases::{Collected, LongPhrases};
 use super::phrase::disguises;
 use super::rules::{Place, Rule, RuleError, RuleSet, Term};
 use super::{secrets, survey::Survey};
@@ -20,7 +21,7 @@ pub(super) struct Compiled {
     first_terms: Vec<usize>,
     gate: Gate,
     words: Automaton,
-    letters: Automaton,
+    letters: LongPhrases<Meaning>,
 }
 
 /// A text in the forms that are looked at, made when they are needed.
@@ -58,7 +59,7 @@ struct Automaton {
 }
 
 /// What finding a phrase means: a term of a rule, in a disguise.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Meaning {
     rule: usize,
     term: usize,
@@ -112,15 +113,15 @@ impl Compiled {
     /// # Errors
     /// [`RuleError`] when together they are too large.
     pub(super) fn new(set: RuleSet) -> Result<Self, RuleError> {
-        let rules = set.rules;
+        let mut rules = set.rules;
         let mut gate = Builder::default();
         let mut words: Vec<(String, Meaning)> = Vec::new();
-        let mut letters: Vec<(String, Meaning)> = Vec::new();
+        let mut letters = Collected::new();
         let mut first_terms = Vec::with_capacity(rules.len());
         let mut terms = 0;
-        for (rule, of) in rules.iter().enumerate() {
+        for (rule, of) in rules.iter_mut().enumerate() {
             first_terms.push(terms);
-            for (term, what) in of.terms.iter().enumerate() {
+            for (term, what) in of.terms.iter_mut().enumerate() {
                 let number = terms + term;
                 let meaning = Meaning {
                     rule,
@@ -129,23 +130,21 @@ impl Compiled {
                 };
                 match what {
                     Term::Phrases(phrases) => {
-                        for phrase in phrases {
-                            let squeezed = text::squeeze_phrase(phrase);
+                        // They stand in the automata from here on.
+                        for phrase in std::mem::take(phrases) {
+                            let squeezed = text::squeeze_phrase(&phrase);
                             if squeezed.len() < LONG_PHRASE {
-                                gate.word(phrase, Means::Term(number));
-                                words.push((phrase.clone(), meaning));
+                                gate.word(&phrase, Means::Term(number));
+                                words.push((phrase, meaning));
                                 continue;
                             }
-                            gate.letters(&squeezed);
-                            letters.push((squeezed, meaning));
-                            for (disguise, other) in disguises(phrase) {
+                            letters.push(&squeezed, meaning);
+                            for (disguise, other) in disguises(&phrase) {
                                 let meaning = Meaning {
                                     disguise,
                                     ..meaning
                                 };
-                                let squeezed = text::squeeze_phrase(&other);
-                                gate.letters(&squeezed);
-                                letters.push((squeezed, meaning));
+                                letters.push(&text::squeeze_phrase(&other), meaning);
                             }
                         }
                     }
@@ -155,10 +154,12 @@ impl Compiled {
             }
             terms += of.terms.len();
         }
+        let (letters, beginnings) = letters.sorted();
+        gate.beginnings(beginnings);
         Ok(Self {
             gate: gate.build(terms, &secrets::keywords())?,
             words: Automaton::new(words)?,
-            letters: Automaton::new(letters)?,
+            letters,
             first_terms,
             rules,
         })
@@ -189,7 +190,9 @@ impl Compiled {
         let mut hits: Vec<Option<Hits>> = vec![None; self.rules.len()];
         if possible.long_phrase {
             let (_, squeezed) = forms.both();
-            self.letters.each(squeezed.as_str(), |start, end, meaning| {
+            let text = squeezed.as_str();
+            let seen = self.gate.beginnings_in(text);
+            self.letters.each(text, seen, |start, end, meaning| {
                 let of = &self.rules[meaning.rule];
                 if of.applies.contains(&place) {
                     let span = squeezed.span(start, end);

@@ -19,6 +19,15 @@ use crate::text::{Folded, Squeezed, squeezed_byte};
 /// How much of the beginning of a long phrase is looked for, in bytes.
 const BEGINNING: usize = 8;
 
+/// The part of a long phrase by which it is noticed.
+pub(super) fn beginning(phrase: &str) -> &str {
+    let mut end = phrase.len().min(BEGINNING);
+    while !phrase.is_char_boundary(end) {
+        end += 1;
+    }
+    &phrase[..end]
+}
+
 /// What finding something at the gate means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Means {
@@ -69,15 +78,10 @@ impl Builder {
         self.words.entry(phrase.to_owned()).or_default().push(means);
     }
 
-    /// A long phrase, squeezed.
-    pub(super) fn letters(&mut self, phrase: &str) {
-        let mut end = phrase.len().min(BEGINNING);
-        while !phrase.is_char_boundary(end) {
-            end += 1;
-        }
-        self.letters
-            .entry(phrase[..end].to_owned())
-            .or_insert_with(|| vec![Means::LongPhrase]);
+    /// The [`beginning`]s of long phrases, squeezed.
+    pub(super) fn beginnings(&mut self, beginnings: Vec<String>) {
+        let beginnings = beginnings.into_iter();
+        self.letters = beginnings.map(|it| (it, vec![Means::LongPhrase])).collect();
     }
 
     /// An expression over the folded text.
@@ -199,6 +203,26 @@ impl Gate {
                 .step(&mut state, byte.to_ascii_lowercase(), &mut possible);
         }
         possible
+    }
+
+    /// Where beginnings of long phrases stand in a squeezed text, with their numbers in their order: those
+    /// that end first come first.
+    pub(super) fn beginnings_in(&self, squeezed: &str) -> Vec<(usize, usize)> {
+        let mut all = Vec::new();
+        let Some(finds) = &self.letters.finds else {
+            return all;
+        };
+        let mut state = self.letters.begin();
+        for (at, byte) in squeezed.bytes().enumerate() {
+            state.0 = finds.next_state(Anchored::No, state.0, byte);
+            if finds.is_special(state.0) && finds.is_match(state.0) {
+                for hit in 0..finds.match_len(state.0) {
+                    let beginning = finds.match_pattern(state.0, hit);
+                    all.push((at + 1 - finds.pattern_len(beginning), beginning.as_usize()));
+                }
+            }
+        }
+        all
     }
 
     fn possible(&self) -> Possible {

@@ -10,8 +10,8 @@
 //! have at all. Only for what is possible then is the text brought into its other forms, and read for
 //! exactly that.
 //!
-//! Time is linear in the text: phrases are found by Aho-Corasick automata, expressions by automata
-//! without backtracking, and nothing is ever decompressed.
+//! Time is linear in the text: phrases are found by Aho-Corasick automata, long ones by their beginnings
+//! and then among so many sorted ones, expressions by automata without backtracking, and nothing is ever decompressed.
 
 mod anchors;
 pub mod canary;
@@ -19,6 +19,7 @@ mod compiled;
 mod condition;
 mod gate;
 pub mod invisible;
+mod long_phrases;
 pub mod personal;
 mod phrase;
 mod policy;

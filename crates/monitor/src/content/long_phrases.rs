@@ -1,0 +1,268 @@
+//! Long phrases: some hundred thousand, with their disguises. They stand sorted in one text. Where the gate
+//! has seen the beginning of some, those that go on like the text are found by halving.
+//!
+//! An automaton over whole phrases would find them too, but takes seventy megabytes and half a second to
+//! make, each time the process starts.
+
+use std::collections::BTreeMap;
+
+use super::gate::beginning;
+
+/// Sorted phrases, squeezed, and what each of them means.
+#[derive(Debug)]
+pub(super) struct LongPhrases<M> {
+    /// All phrases, one after the other.
+    text: Box<str>,
+    phrases: Vec<Phrase>,
+    /// For each phrase the numbers of its meanings, in the order in which they were given.
+    means: Vec<u32>,
+    meanings: Vec<M>,
+    /// For each beginning, in order, the phrases that begin so.
+    ranges: Vec<(u32, u32)>,
+}
+
+/// One phrase.
+#[derive(Debug, Clone, Copy)]
+struct Phrase {
+    /// Where it begins in the text of all, and where the next one does.
+    at: u32,
+    end: u32,
+    /// The longest other phrase that this one begins with; its own number when there is none.
+    within: u32,
+    /// Where its meanings begin; those of the next phrase follow.
+    means: u32,
+}
+
+/// Phrases as they are given, one after the other in one text.
+pub(super) struct Collected<M> {
+    text: String,
+    /// Where each begins and ends, and the number of its meaning.
+    given: Vec<(u32, u32, u32)>,
+    meanings: Vec<M>,
+    known: BTreeMap<M, u32>,
+}
+
+impl<M: Copy + Ord> Collected<M> {
+    pub(super) fn new() -> Self {
+        Self {
+            text: String::new(),
+            given: Vec::new(),
+            meanings: Vec::new(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a phrase, squeezed.
+    pub(super) fn push(&mut self, phrase: &str, meaning: M) {
+        let meanings = &mut self.meanings;
+        let means = *self.known.entry(meaning).or_insert_with(|| {
+            meanings.push(meaning);
+            number(meanings.len() - 1)
+        });
+        let at = number(self.text.len());
+        self.text.push_str(phrase);
+        self.given.push((at, number(self.text.len()), means));
+    }
+
+    /// Sorts them. Returns them with their beginnings, sorted: the number of each there is how
+    /// [`LongPhrases::each`] is told of it.
+    pub(super) fn sorted(self) -> (LongPhrases<M>, Vec<String>) {
+        let Self {
+            text: all,
+            mut given,
+            meanings,
+            ..
+        } = self;
+        let text_of = |(at, end, _): (u32, u32, u32)| &all[at as usize..end as usize];
+        // The order of those that are alike stays.
+        given.sort_by(|one, other| text_of(*one).cmp(text_of(*other)));
+        let mut text = String::with_capacity(all.len());
+        let mut phrases: Vec<Phrase> = Vec::new();
+        let mut means = Vec::with_capacity(given.len());
+        let mut beginnings: Vec<String> = Vec::new();
+        for one in given {
+            let phrase = text_of(one);
+            let last = phrases.last();
+            if last.is_none_or(|last| text[last.at as usize..] != *phrase) {
+                let at = number(text.len());
+                text.push_str(phrase);
+                let this = number(phrases.len());
+                let mut within = phrases.len().checked_sub(1).map(number);
+                // What the one before begins with, longest first, as far as this one begins so too.
+                while let Some(other) = within {
+                    let of = phrases[other as usize];
+                    if phrase.starts_with(&text[of.at as usize..of.end as usize]) {
+                        break;
+                    }
+                    within = (of.within != other).then_some(of.within);
+                }
+                phrases.push(Phrase {
+                    at,
+                    end: number(text.len()),
+                    within: within.unwrap_or(this),
+                    means: number(means.len()),
+                });
+                let beginning = beginning(phrase);
+                if beginnings.last().is_none_or(|last| last != beginning) {
+                    beginnings.push(beginning.to_owned());
+                }
+            }
+            means.push(one.2);
+        }
+        beginnings.sort_unstable();
+        beginnings.dedup();
+        let mut of = LongPhrases {
+            text: text.into_boxed_str(),
+            phrases,
+            means,
+            meanings,
+            ranges: Vec::new(),
+        };
+        of.ranges = beginnings
+            .iter()
+            .map(|beginning| of.range(beginning))
+            .collect();
+        (of, beginnings)
+    }
+}
+
+impl<M: Copy + Ord> LongPhrases<M> {
+    /// The phrases that begin so.
+    fn range(&self, beginning: &str) -> (u32, u32) {
+        let from = self
+            .phrases
+            .partition_point(|phrase| self.text_of(*phrase) < beginning);
+        let many = self.phrases[from..]
+            .partition_point(|phrase| self.text_of(*phrase).starts_with(beginning));
+        (number(from), number(from + many))
+    }
+
+    fn text_of(&self, phrase: Phrase) -> &str {
+        &self.text[phrase.at as usize..phrase.end as usize]
+    }
+
+    /// Tells of each phrase in a text, with where it begins and ends: in the order in which they end, and of
+    /// those that end together the longest first. `seen` are places where phrases can begin, with the numbers
+    /// of the beginnings that stand there, the shortest first.
+    pub(super) fn each(
+        &self,
+        text: &str,
+        mut seen: Vec<(usize, usize)>,
+        mut found: impl FnMut(usize, usize, M),
+    ) {
+        seen.sort_by_key(|(start, _)| *start);
+        // All that begin like a longer beginning begin like the shorter one too.
+        seen.dedup_by_key(|(start, _)| *start);
+        let mut hits: Vec<(usize, usize, u32)> = Vec::new();
+        for (start, beginning) in seen {
+            let rest = &text.as_bytes()[start..];
+            let (from, to) = self.ranges[beginning];
+            let among = &self.phrases[from as usize..to as usize];
+            // The last one that does not come behind the text. Whatever the text begins with, it begins with too.
+            let upto = among.partition_point(|phrase| self.text_of(*phrase).as_bytes() <= rest);
+            let Some(mut at) = upto.checked_sub(1).map(|last| from + number(last)) else {
+                continue;
+            };
+            loop {
+                let phrase = self.phrases[at as usize];
+                if rest.starts_with(self.text_of(phrase).as_bytes()) {
+                    hits.push((start + self.text_of(phrase).len(), start, at));
+                }
+                if phrase.within == at {
+                    break;
+                }
+                at = phrase.within;
+            }
+        }
+        hits.sort_unstable();
+        for (end, start, at) in hits {
+            let from = self.phrases[at as usize].means as usize;
+            let next = self.phrases.get(at as usize + 1);
+            let to = next.map_or(self.means.len(), |next| next.means as usize);
+            for meaning in &self.means[from..to] {
+                found(start, end, self.meanings[*meaning as usize]);
+            }
+        }
+    }
+}
+
+/// A place among phrases. Rules are limited far below what does not fit.
+fn number(place: usize) -> u32 {
+    u32::try_from(place).expect("files of rules are limited to far less than 4 GiB of phrases")
+}
+
+#[cfg(test)]
+mod tests {
+    use aho_corasick::{AhoCorasick, MatchKind};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every place at which a beginning stands, as the gate sees it.
+    fn seen(text: &str, beginnings: &[String]) -> Vec<(usize, usize)> {
+        let mut all = Vec::new();
+        for (number, beginning) in beginnings.iter().enumerate() {
+            let places = text.char_indices().map(|(at, _)| at);
+            all.extend(
+                places
+                    .filter(|at| text[*at..].starts_with(beginning.as_str()))
+                    .map(|at| (at, number, at + beginning.len())),
+            );
+        }
+        all.sort_by_key(|(at, _, end)| (*end, *at));
+        all.into_iter()
+            .map(|(at, number, _)| (at, number))
+            .collect()
+    }
+
+    fn by_halving(phrases: &[(String, u8)], text: &str) -> Vec<(usize, usize, u8)> {
+        let mut collected = Collected::new();
+        for (phrase, meaning) in phrases {
+            collected.push(phrase, *meaning);
+        }
+        let (long, beginnings) = collected.sorted();
+        let mut all = Vec::new();
+        long.each(text, seen(text, &beginnings), |start, end, meaning| {
+            all.push((start, end, meaning));
+        });
+        all
+    }
+
+    fn by_automaton(phrases: &[(String, u8)], text: &str) -> Vec<(usize, usize, u8)> {
+        let texts: Vec<_> = phrases.iter().map(|(phrase, _)| phrase).collect();
+        let automaton = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .build(texts)
+            .unwrap();
+        let hits = automaton.find_overlapping_iter(text);
+        hits.map(|hit| (hit.start(), hit.end(), phrases[hit.pattern().as_usize()].1))
+            .collect()
+    }
+
+    proptest! {
+        /// It finds what an automaton over the phrases finds, in the same order.
+        #[test]
+        fn it_is_an_automaton(
+            phrases in proptest::collection::vec(("[abé]{1,14}", any::<u8>()), 1..40),
+            text in "[abé]{0,200}",
+        ) {
+            prop_assert_eq!(by_halving(&phrases, &text), by_automaton(&phrases, &text));
+        }
+    }
+
+    #[test]
+    fn one_phrase_may_begin_with_another_and_mean_two_things() {
+        let phrases = [
+            ("ignorepreviousinstructions", 1),
+            ("ignoreprevious", 2),
+            ("ignoreprevious", 3),
+            ("previousinstructions", 4),
+        ]
+        .map(|(phrase, meaning)| (phrase.to_owned(), meaning));
+        let text = "xignorepreviousinstructionsx";
+        let found = by_halving(&phrases, text);
+        assert_eq!(found, [(1, 15, 2), (1, 15, 3), (1, 27, 1), (7, 27, 4)]);
+        assert!(by_halving(&phrases, "ignoreprevio").is_empty());
+        assert!(by_halving(&[], text).is_empty());
+    }
+}
