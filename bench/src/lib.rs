@@ -1,6 +1,11 @@
-//! What the benchmark's programs share: listening, tokens, the load and what was seen of it, and one message.
+//! What the benchmark's programs share: listening, an upstream, tokens, the operator, the load and what was seen of
+//! it, and one message.
 
+pub mod contents;
+pub mod echo;
+pub mod feed;
 pub mod load;
+pub mod operator;
 pub mod seen;
 pub mod token;
 pub mod wire;
@@ -10,12 +15,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
+
+use token::Token;
 
 /// The revision that the load speaks.
 pub const REVISION: &str = "2026-07-28";
@@ -28,14 +36,14 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// One call of the tool `echo`, as a client of the stateless revision writes it.
 #[must_use]
-pub fn call() -> Bytes {
+pub fn call(text: &str) -> Bytes {
     let call = serde_json::json!({
         "jsonrpc": "2.0",
         "id": 1,
         "method": "tools/call",
         "params": {
             "name": "echo",
-            "arguments": { "path": "/data/reports/2026/summary.txt", "text": "hello" },
+            "arguments": { "path": "/data/reports/2026/summary.txt", "text": text },
             "_meta": {
                 "io.modelcontextprotocol/protocolVersion": REVISION,
                 "io.modelcontextprotocol/clientCapabilities": {},
@@ -46,14 +54,32 @@ pub fn call() -> Bytes {
     Bytes::from(call.to_string())
 }
 
+/// The head of such a call, but for a proof and for the empty line at its end.
+#[must_use]
+pub fn head(url: &Uri, token: Option<&Token>, length: usize) -> String {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let mut head = format!(
+        "POST {} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
+         accept: application/json, text/event-stream\r\nmcp-protocol-version: {REVISION}\r\n\
+         mcp-method: tools/call\r\nmcp-name: echo\r\ncontent-length: {length}\r\n",
+        url.path()
+    );
+    if let Some(Token { scheme, text, .. }) = token {
+        head.push_str(&format!("authorization: {scheme} {text}\r\n"));
+    }
+    head
+}
+
 /// Serves HTTP/1.1 until the process ends.
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn listen<H, F>(address: SocketAddr, handler: H) -> std::io::Result<()>
+pub async fn listen<H, F, B>(address: SocketAddr, handler: H) -> std::io::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Whole>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Failure>,
 {
     serve(address, false, handler).await
 }
@@ -62,18 +88,22 @@ where
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn listen_http2<H, F>(address: SocketAddr, handler: H) -> std::io::Result<()>
+pub async fn listen_http2<H, F, B>(address: SocketAddr, handler: H) -> std::io::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Whole>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Failure>,
 {
     serve(address, true, handler).await
 }
 
-async fn serve<H, F>(address: SocketAddr, http2: bool, handler: H) -> std::io::Result<()>
+async fn serve<H, F, B>(address: SocketAddr, http2: bool, handler: H) -> std::io::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Whole>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Failure>,
 {
     let listener = TcpListener::bind(address).await?;
     let handler = Arc::new(handler);
@@ -84,10 +114,12 @@ where
     }
 }
 
-async fn connection<H, F>(stream: TcpStream, http2: bool, handler: Arc<H>)
+async fn connection<H, F, B>(stream: TcpStream, http2: bool, handler: Arc<H>)
 where
     H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
-    F: Future<Output = Response<Whole>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Failure>,
 {
     let service = service_fn(move |request| {
         let answer = handler(request);
@@ -102,4 +134,16 @@ where
         let builder = hyper::server::conn::http1::Builder::new();
         drop(builder.serve_connection(stream, service).await);
     }
+}
+
+/// Connects as a client of HTTP/1.1, for what is not measured itself.
+///
+/// # Errors
+/// What the operating system says, or hyper.
+pub async fn connect(address: &str) -> Result<SendRequest<Whole>, Failure> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }

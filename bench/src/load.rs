@@ -1,6 +1,7 @@
 //! What the load generators share: when calls count, the loop of a connection, and the one line of output.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -10,11 +11,17 @@ use crate::Failure;
 use crate::seen::Seen;
 use crate::wire::{Answer, Wire};
 
+/// A process rests that uses no more than a tick in this time, which is looked at for no longer than the other.
+const REST: Duration = Duration::from_millis(100);
+const MOST_REST: Duration = Duration::from_secs(5);
+
 /// When calls count, and what a good answer is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Measure {
     begin: Instant,
-    end: Instant,
+    end: Option<Instant>,
+    /// How many calls may still begin.
+    left: AtomicU64,
     status: u16,
     mark: &'static [u8],
 }
@@ -27,16 +34,41 @@ impl Measure {
         let begin = Instant::now() + Duration::from_secs(1);
         Self {
             begin,
-            end: begin + Duration::from_secs(seconds),
+            end: Some(begin + Duration::from_secs(seconds)),
+            left: AtomicU64::new(u64::MAX),
             status,
             mark,
         }
     }
 
-    /// Whether no call is begun at this moment any more.
+    /// So many calls, from the first one on.
     #[must_use]
-    pub fn is_over(&self, now: Instant) -> bool {
-        now >= self.end
+    pub fn calls(calls: u64, status: u16, mark: &'static [u8]) -> Self {
+        Self {
+            begin: Instant::now(),
+            end: None,
+            left: AtomicU64::new(calls),
+            status,
+            mark,
+        }
+    }
+
+    /// Whether one more call may begin at this moment; then it counts.
+    #[must_use]
+    pub fn goes_on(&self, now: Instant) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        self.end.is_none_or(|end| now < end)
+            && (self.left)
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .is_ok()
+    }
+
+    /// For how long it has been measured at this moment.
+    #[must_use]
+    pub fn lasted(&self, now: Instant) -> Duration {
+        self.end
+            .unwrap_or(now)
+            .saturating_duration_since(self.begin)
     }
 
     /// Counts the answer to a call that began at this moment, if it is time to.
@@ -68,12 +100,44 @@ pub async fn keep_busy(
     let mut seen = Seen::default();
     loop {
         let started = Instant::now();
-        if measure.is_over(started) {
+        if !measure.goes_on(started) {
             return Ok(seen);
         }
         renew(&mut request)?;
         let Answer { status, body } = wire.exchange(&request).await?;
         measure.count(&mut seen, started, status, body);
+    }
+}
+
+/// What a process has used of processors since it began, itself and the kernel for it, in clock ticks (proc(5)).
+///
+/// # Errors
+/// When there is no such process, or no such file system.
+pub fn ticks(process: u32) -> Result<u64, Failure> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // What comes before is the program's name, in brackets.
+    let fields = text.rsplit(')').next().unwrap_or_default();
+    let mut times = fields.split_whitespace().skip(11).map(str::parse);
+    match (times.next(), times.next()) {
+        (Some(own), Some(kernel)) => Ok(own.unwrap_or(0) + kernel.unwrap_or(0_u64)),
+        _ => Err(format!("process {process} does not say what it has used").into()),
+    }
+}
+
+/// The same, once the process has done what was left to do for calls that are answered already.
+///
+/// # Errors
+/// As above.
+pub async fn ticks_at_rest(process: u32) -> Result<u64, Failure> {
+    let until = Instant::now() + MOST_REST;
+    let mut before = ticks(process)?;
+    loop {
+        tokio::time::sleep(REST).await;
+        let now = ticks(process)?;
+        if now <= before + 1 || Instant::now() > until {
+            return Ok(now);
+        }
+        before = now;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a load generator saw.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -35,9 +35,9 @@ impl Seen {
         self.first_failure = self.first_failure.take().or(other.first_failure);
     }
 
-    /// What was seen in so many seconds over so many connections.
+    /// What was seen in a time over so many connections.
     #[must_use]
-    pub fn told(mut self, connections: usize, seconds: u64) -> Value {
+    pub fn told(mut self, connections: usize, lasted: Duration) -> Value {
         self.micros.sort_unstable();
         let at = |share: f64| {
             let index = (self.micros.len() as f64 * share) as usize;
@@ -49,7 +49,7 @@ impl Seen {
             "calls": self.micros.len(),
             "failed": self.failed,
             "first_failure": self.first_failure,
-            "per_second": self.micros.len() as f64 / seconds as f64,
+            "per_second": self.micros.len() as f64 / lasted.as_secs_f64(),
             "median_micros": at(0.5),
             "p99_micros": at(0.99),
         })

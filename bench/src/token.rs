@@ -7,14 +7,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, Uri};
 use http_body_util::BodyExt;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use identity::InstanceKey;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 
-use crate::{Failure, Whole};
+use crate::{Failure, Whole, connect};
 
 /// A token, and how it is presented.
 pub struct Token {
@@ -128,12 +125,4 @@ pub async fn fetch(errand: &Errand<'_>) -> Result<Token, Failure> {
         text: token.to_owned(),
         key: errand.dpop.then_some(key),
     })
-}
-
-async fn connect(address: &str) -> Result<SendRequest<Whole>, Failure> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
 }

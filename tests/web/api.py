@@ -12,7 +12,7 @@ GET /flood            bytes without end, as fast as they are taken
 POST /upload          takes a body in chunks or by its length, as it comes
 POST /early           the same, but answers before the body is there
 GET /uploaded         how much of the last such body came, and whether it was whole
-WEBSOCKET /feed       sends back every byte after the handshake (RFC 6455)
+WEBSOCKET /feed       sends back every short message (RFC 6455)
 """
 
 import base64
@@ -157,8 +157,11 @@ class Api(BaseHTTPRequestHandler):
         self.send_header("sec-websocket-accept", accept)
         self.end_headers()
         self.close_connection = True
-        while data := self.connection.recv(4096):
-            self.connection.sendall(data)
+        while len(head := self.rfile.read(2)) == 2:
+            length = head[1] & 127
+            mask = self.rfile.read(4)
+            text = bytes(byte ^ mask[at % 4] for at, byte in enumerate(self.rfile.read(length)))
+            self.connection.sendall(bytes([head[0], length]) + text)
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Api)

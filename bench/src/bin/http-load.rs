@@ -112,7 +112,8 @@ async fn run(args: Args) -> Result<Value, Failure> {
         }
     }
     let seen = load::all(busy).await?;
-    Ok(seen.told(args.connections * args.streams, args.seconds))
+    let lasted = load.measure.lasted(Instant::now());
+    Ok(seen.told(args.connections * args.streams, lasted))
 }
 
 /// An order in JSON, of so many bytes.
@@ -189,7 +190,7 @@ async fn over_two(load: Arc<Load>, mut sender: SendRequest<Whole>) -> Result<See
     let mut seen = Seen::default();
     loop {
         let started = Instant::now();
-        if load.measure.is_over(started) {
+        if !load.measure.goes_on(started) {
             return Ok(seen);
         }
         sender.ready().await?;

@@ -1,10 +1,13 @@
 //! The load generator: keeps a number of connections busy with one call each, and tells how many
 //! calls were answered and how long they took. With an instance it gets tokens from the STS; with
-//! `--dpop` it signs a new proof for every single call (RFC 9449).
+//! `--dpop` it signs a new proof for every single call (RFC 9449). With several tasks the calls go over
+//! from one to the next, so that no task grows beyond what tasks are.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use clap::Parser;
@@ -12,7 +15,7 @@ use http::Uri;
 use jiff::Timestamp;
 use sallyport_bench::load::{self, Measure};
 use sallyport_bench::token::{Errand, Token, Unique, fetch};
-use sallyport_bench::{Failure, REVISION, call};
+use sallyport_bench::{Failure, call, head};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -30,12 +33,21 @@ struct Args {
     /// Seconds to measure, after one second that is not.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Measure so many calls from the first on, however long they take.
+    #[arg(long, conflicts_with = "seconds")]
+    calls: Option<u64>,
+    /// Tell also what this process has used of processors meanwhile, and until it rested, in clock ticks.
+    #[arg(long, requires = "calls")]
+    process: Option<u32>,
     /// An instance's folder; its key authenticates at the STS.
     #[arg(long, requires = "task")]
     instance: Option<PathBuf>,
-    /// The task to act in.
+    /// The task to act in; several times for several tasks, one after the other.
     #[arg(long)]
-    task: Option<String>,
+    task: Vec<String>,
+    /// Calls in one task before the next is gone over to; after the last comes the first again.
+    #[arg(long, default_value_t = u64::MAX)]
+    calls_per_task: u64,
     /// What the token is made for, when that is not the endpoint.
     #[arg(long, requires = "instance")]
     resource: Option<String>,
@@ -54,11 +66,20 @@ struct Args {
 struct Load {
     url: String,
     address: String,
+    /// One for each task.
+    bearers: Vec<Bearer>,
+    calls_per_task: u64,
+    /// How many requests were written.
+    written: AtomicU64,
+    body: Bytes,
+    unique: Unique,
+}
+
+/// Who calls.
+struct Bearer {
     /// The request up to where a proof belongs.
     head: Vec<u8>,
-    body: Bytes,
     token: Option<Token>,
-    unique: Unique,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -72,53 +93,80 @@ async fn run(args: Args) -> Result<Value, Failure> {
         .authority()
         .ok_or("the URL names no host")?
         .to_string();
-    let token = match (&args.instance, &args.task, &args.bearer) {
-        (Some(instance), Some(task), _) => {
-            let url = args.url.to_string();
-            let errand = Errand {
-                instance,
-                task,
-                resource: args.resource.as_deref().unwrap_or(&url),
-                dpop: args.dpop,
-            };
-            Some(fetch(&errand).await?)
-        }
-        (_, _, Some(bearer)) => Some(Token {
-            scheme: "Bearer",
-            text: bearer.clone(),
-            key: None,
-        }),
-        _ => None,
-    };
-    if let (true, Some(token)) = (args.token_only, &token) {
-        return Ok(json!({ "token": token.text }));
+    let tokens = tokens(&args).await?;
+    if args.token_only {
+        let token = tokens.into_iter().flatten().next();
+        return Ok(json!({ "token": token.map(|token| token.text) }));
     }
-    let body = call();
+    let body = call("hello");
+    let bearers = tokens.into_iter().map(|token| Bearer {
+        head: head(&args.url, token.as_ref(), body.len()).into_bytes(),
+        token,
+    });
     let load = Arc::new(Load {
-        head: head(&args.url, &authority, token.as_ref(), body.len()),
+        bearers: bearers.collect(),
+        calls_per_task: args.calls_per_task.max(1),
+        written: AtomicU64::new(0),
         body,
         address: authority,
         url: args.url.to_string(),
-        token,
         unique: Unique::new()?,
     });
-    let measure = Measure::of(args.seconds, 200, b"\"content\"");
+    let before = args.process.map(load::ticks).transpose()?;
+    const MARK: &[u8] = b"\"content\"";
+    let measure = Arc::new(match args.calls {
+        Some(calls) => Measure::calls(calls, 200, MARK),
+        None => Measure::of(args.seconds, 200, MARK),
+    });
     let connections = (0..args.connections).map(|_| {
-        let load = Arc::clone(&load);
+        let (load, measure) = (Arc::clone(&load), Arc::clone(&measure));
         tokio::spawn(async move {
             load::keep_busy(&load.address, &measure, |request| load.write(request)).await
         })
     });
     let seen = load::all(connections.collect()).await?;
-    Ok(seen.told(args.connections, args.seconds))
+    let mut told = seen.told(args.connections, measure.lasted(Instant::now()));
+    if let (Some(process), Some(before)) = (args.process, before) {
+        told["ticks"] = json!(load::ticks_at_rest(process).await? - before);
+    }
+    Ok(told)
+}
+
+/// A token for each task; no token at all is one too.
+async fn tokens(args: &Args) -> Result<Vec<Option<Token>>, Failure> {
+    if let Some(bearer) = &args.bearer {
+        return Ok(vec![Some(Token {
+            scheme: "Bearer",
+            text: bearer.clone(),
+            key: None,
+        })]);
+    }
+    let Some(instance) = &args.instance else {
+        return Ok(vec![None]);
+    };
+    let url = args.url.to_string();
+    let mut tokens = Vec::with_capacity(args.task.len());
+    for task in &args.task {
+        let errand = Errand {
+            instance,
+            task,
+            resource: args.resource.as_deref().unwrap_or(&url),
+            dpop: args.dpop,
+        };
+        tokens.push(Some(fetch(&errand).await?));
+    }
+    Ok(tokens)
 }
 
 impl Load {
     /// Writes a whole request, with a new proof if the token is bound to a key.
     fn write(&self, request: &mut Vec<u8>) -> Result<(), Failure> {
+        let number = self.written.fetch_add(1, Ordering::Relaxed) / self.calls_per_task;
+        let at = usize::try_from(number).unwrap_or_default() % self.bearers.len();
+        let Bearer { head, token } = &self.bearers[at];
         request.clear();
-        request.extend_from_slice(&self.head);
-        if let Some(token) = &self.token
+        request.extend_from_slice(head);
+        if let Some(token) = token
             && let Some(key) = &token.key
         {
             let (now, jti) = (Timestamp::now(), self.unique.next());
@@ -131,18 +179,4 @@ impl Load {
         request.extend_from_slice(&self.body);
         Ok(())
     }
-}
-
-/// What is the same in the head of every request.
-fn head(url: &Uri, authority: &str, token: Option<&Token>, length: usize) -> Vec<u8> {
-    let mut head = format!(
-        "POST {} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
-         accept: application/json, text/event-stream\r\nmcp-protocol-version: {REVISION}\r\n\
-         mcp-method: tools/call\r\nmcp-name: echo\r\ncontent-length: {length}\r\n",
-        url.path()
-    );
-    if let Some(Token { scheme, text, .. }) = token {
-        head.push_str(&format!("authorization: {scheme} {text}\r\n"));
-    }
-    head.into_bytes()
 }

@@ -1,21 +1,23 @@
-//! The upstream of the benchmark: an MCP server that answers as fast as one can, so that what is
-//! measured is what stands in front of it.
+//! The upstream of the benchmark: an MCP server that answers as fast as one can, so that what is measured is what
+//! stands in front of it.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use clap::Parser;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use sallyport_bench::{REVISION, Whole, listen};
-use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
+use sallyport_bench::contents::Kind;
+use sallyport_bench::echo::Message;
+use sallyport_bench::{Whole, listen};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How many contents there are before they come again.
+const CONTENTS: u64 = 512;
 
 /// An MCP server with one tool, `echo`.
 #[derive(Parser)]
@@ -23,68 +25,53 @@ struct Args {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:9700")]
     listen: SocketAddr,
+    /// Answer with texts of so many bytes, instead of the text that was sent; one after another.
+    #[arg(long)]
+    bytes: Option<usize>,
+    /// What the texts are.
+    #[arg(long, value_enum, default_value = "prose")]
+    contents: Kind,
+}
+
+/// What the tool answers with, in turn; nothing when it gives back what it was sent.
+struct Contents {
+    /// Each in JSON.
+    texts: Vec<String>,
+    next: AtomicUsize,
+}
+
+impl Contents {
+    fn new(args: &Args) -> Self {
+        let text = |bytes| (0..CONTENTS).map(move |number| args.contents.text(number, bytes));
+        let texts = args.bytes.into_iter().flat_map(text);
+        Self {
+            texts: texts
+                .map(|text| serde_json::Value::from(text).to_string())
+                .collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn next(&self) -> Option<&str> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let at = next.checked_rem(self.texts.len())?;
+        self.texts.get(at).map(String::as_str)
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
-    listen(Args::parse().listen, answer).await
+    let args = Args::parse();
+    let contents = Arc::new(Contents::new(&args));
+    listen(args.listen, move |request| {
+        answer(Arc::clone(&contents), request)
+    })
+    .await
 }
 
-/// What of a message the answer depends on.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Message<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Cow<'a, str>,
-    #[serde(borrow)]
-    params: Params<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Params<'a> {
-    #[serde(borrow)]
-    arguments: Arguments<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Arguments<'a> {
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-}
-
-async fn answer(request: Request<Incoming>) -> Response<Whole> {
-    let body = match request.into_body().collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => return Response::default(),
-    };
-    let message: Message = serde_json::from_slice(&body).unwrap_or_default();
-    let result = match &*message.method {
-        "tools/call" => {
-            let text = message.params.arguments.text.map_or("null", RawValue::get);
-            format!(r#"{{"content":[{{"type":"text","text":{text}}}],"resultType":"complete"}}"#)
-        }
-        "tools/list" => json!({
-            "tools": [{ "name": "echo", "inputSchema": { "type": "object" } }],
-            "resultType": "complete", "ttlMs": 0, "cacheScope": "private"
-        })
-        .to_string(),
-        "server/discover" => json!({
-            "supportedVersions": [REVISION], "capabilities": { "tools": {} },
-            "resultType": "complete", "ttlMs": 0, "cacheScope": "private"
-        })
-        .to_string(),
-        _ => "null".to_owned(),
-    };
-    let id = message.id.map_or("null", RawValue::get);
-    let answer = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
-    let mut response = Response::new(Whole::new(Bytes::from(answer)));
-    response.headers_mut().insert(
-        "content-type",
-        http::HeaderValue::from_static("application/json"),
-    );
-    response
+async fn answer(contents: Arc<Contents>, request: Request<Incoming>) -> Response<Whole> {
+    match request.into_body().collect().await {
+        Ok(body) => Message::read(&body.to_bytes()).answer(contents.next()),
+        Err(_) => Response::default(),
+    }
 }

@@ -11,7 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::method::Dialect;
 
+mod looked_at;
 mod signed;
+
+pub use looked_at::Look;
 
 /// Most skills of a card.
 const SKILLS: usize = 512;
@@ -192,28 +195,19 @@ impl Card {
         self.rest.as_deref()
     }
 
-    /// The card that callers get, with the skills that `may` says, signed by the token service: once
-    /// for each way in which readers of the two revisions write down what is signed.
+    /// The card that callers get, signed by the token service: once for each way in which readers of the
+    /// two revisions write down what is signed. [`Self::looked_at`] comes before.
     ///
     /// # Errors
     /// [`SigningFailed`]
     pub fn rewritten(
         &self,
         offer: &Offer<'_>,
-        may: impl Fn(&str) -> bool,
         keys: &KeyRing,
     ) -> Result<Map<String, Value>, SigningFailed> {
-        let mut common = self.taken.clone();
-        let skills = self.taken.get("skills").and_then(Value::as_array);
-        let skills: Vec<Value> = skills
-            .into_iter()
-            .flatten()
-            .filter(|skill| skill.get("id").and_then(Value::as_str).is_some_and(&may))
-            .cloned()
-            .collect();
-        common.insert("skills".to_owned(), skills.into());
-        let new = self.form_1(offer, &common);
-        let old = self.form_03(offer, &common);
+        let common = &self.taken;
+        let new = self.form_1(offer, common);
+        let old = self.form_03(offer, common);
         let jku = format!("{}/oauth/jwks", offer.issuer);
         signed::sign(new, old, keys, &jku)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway::caller::Caller;
+use gateway::inspection::{About, What};
 use gateway::intake::{self, Broken};
 use gateway::mcp::delivery::{Feed, delivery};
 use gateway::mcp::sse::{self, Cutter};
@@ -15,14 +16,15 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use model::Denial;
 use model::record::Ended;
 use tokio::time::Instant;
 
-use crate::Shared;
 use crate::refusal::{Fault, Refusal, json_response};
 use crate::request::Binding;
 use crate::visit::{Ready, Visit};
 use crate::watch::Watch;
+use crate::{Shared, inspect};
 
 static VERSION: HeaderName = HeaderName::from_static("a2a-version");
 static EXTENSIONS: HeaderName = HeaderName::from_static("a2a-extensions");
@@ -173,6 +175,22 @@ impl Exchange {
         Refusal::of_permitted(fault, story)
     }
 
+    /// Whose words an answer is.
+    fn about(&self) -> About<'_> {
+        let Watch { server, skill, .. } = &self.watch;
+        inspect::about(&self.caller, server, skill, &self.permit)
+    }
+
+    /// The answer must not pass. Of what it began, the caller never learns.
+    fn block(mut self, over: bool, denial: Denial) -> Refusal {
+        let told = inspect::blocked(&mut self.permit, What::AgentAnswer, denial);
+        if over || self.watch.fresh {
+            self.shared.close(self.watch.sub_task());
+        }
+        self.permit.finish(Ended::UpstreamError, self.digest);
+        told
+    }
+
     /// Passes on a JSON body.
     async fn json(mut self, status: StatusCode, body: Incoming) -> Result<Response<Body>, Refusal> {
         let signal = self.permit.signal();
@@ -220,9 +238,22 @@ impl Exchange {
         if signal.is_cut() {
             return Err(self.cut());
         }
-        let text = seen
+        let mut text = seen
             .changed
             .map_or(text, |changed| Bytes::from(changed.to_string()));
+        // What the gateway itself answers is the caller's own.
+        if self.watch.own.is_none() {
+            let about = self.about();
+            let inspection = self.shared.pipeline.inspection();
+            match inspect::whole(inspection, &about, &text) {
+                Ok(None) => {}
+                Ok(Some(other)) => {
+                    self.permit.note("redacted", 1);
+                    text = other;
+                }
+                Err(denial) => return Err(self.block(seen.over, denial)),
+            }
+        }
         self.digest.update(&text);
         if seen.over {
             self.shared.close(self.watch.sub_task());
@@ -254,6 +285,8 @@ impl Exchange {
         let expiry = tokio::time::sleep_until(Instant::now() + wait(until));
         let mut expiry = std::pin::pin!(expiry);
         let mut cutter = Cutter::new(self.response_bytes);
+        let mut following = self.shared.pipeline.inspection().follow();
+        let mut redacted = 0u64;
         let mut ended = Ended::Answered;
         let stop = loop {
             let piece = match cutter.next() {
@@ -291,9 +324,17 @@ impl Exchange {
                         if seen.over {
                             self.shared.close(self.watch.sub_task());
                         }
-                        let changed = seen.changed.map(|it| it.to_string());
-                        let data = changed.as_deref().map_or(&data[..], str::as_bytes);
-                        sse::event(None, data)
+                        let changed = seen.changed.map(|it| Bytes::from(it.to_string()));
+                        let data = changed.unwrap_or(data);
+                        let about = self.about();
+                        match inspect::event(&mut following, &about, seen.spot, &data) {
+                            Ok(None) => sse::event(None, &data),
+                            Ok(Some(other)) => {
+                                redacted += 1;
+                                sse::event(None, &other)
+                            }
+                            Err(denial) => break Stop::Blocked(denial),
+                        }
                     }
                 },
             };
@@ -311,6 +352,9 @@ impl Exchange {
                 break Stop::Done;
             }
         };
+        if redacted > 0 {
+            self.permit.note("redacted", redacted);
+        }
         self.stop(stop, ended, &feed);
     }
 
@@ -323,6 +367,13 @@ impl Exchange {
             Stop::Expired => {
                 let story = "the token or the task has expired: subscribe with a new token";
                 let told = Refusal::of_permitted(Fault::Unsupported, story);
+                (Ended::Cut, Some(told))
+            }
+            Stop::Blocked(denial) => {
+                if self.watch.fresh {
+                    self.shared.close(self.watch.sub_task());
+                }
+                let told = inspect::blocked(&mut self.permit, What::AgentAnswer, denial);
                 (Ended::Cut, Some(told))
             }
             Stop::Failed(story) => {
@@ -350,5 +401,6 @@ enum Stop {
     ClientGone,
     Cut,
     Expired,
+    Blocked(Denial),
     Failed(String),
 }

@@ -8,7 +8,7 @@
 //! 4. and 5. [`gateway::pipeline`]: the decision and its durable record; then, for an agent that is
 //!    registered here too, a sub-task for it to act under (`delegation`);
 //! 6. `forward`: to the other agent, without anything of the caller's credentials;
-//! 7. `watch`: whether the answer is one, and which ids it gives out;
+//! 7. `watch`: whether the answer is one, and which ids it gives out; `inspect`: what it says;
 //! 8. `forward`: what became of it.
 //!
 //! Cards are written anew and signed by the token service: `card`. What the other agent sends by itself
@@ -39,6 +39,7 @@ use serde_json::Value;
 pub mod card;
 pub mod delegation;
 mod forward;
+mod inspect;
 pub mod kept;
 pub mod message;
 pub mod method;
@@ -236,13 +237,10 @@ impl Shared {
                 return self.public_card(&site, &route, &settings).await;
             }
         }
-        let caller = match self.pipeline.authenticate(
-            request.method(),
-            &route,
-            &rest,
-            &settings.base_url,
-            request.headers(),
-        ) {
+        let authenticated =
+            self.pipeline
+                .authenticate(&request, &route, &rest, &settings.base_url);
+        let caller = match authenticated {
             Ok(caller) => Arc::new(caller),
             Err(refused) => return resource::challenge(&refused, &route, &settings.base_url),
         };
@@ -286,7 +284,16 @@ impl Shared {
                 );
             }
         };
-        match card.rewritten(&offer, |_| true, &self.keys) {
+        let inspection = self.pipeline.inspection();
+        let looked_at = card.looked_at(|_| true, &mut |target, document| {
+            let published = inspection.published(&route.server, target, document);
+            published.taken()
+        });
+        let card = match looked_at {
+            Ok(card) => card,
+            Err(denial) => return problem::refused(StatusCode::FORBIDDEN, &denial),
+        };
+        match card.rewritten(&offer, &self.keys) {
             Ok(card) => card_response(Value::Object(card).to_string().into_bytes()),
             Err(error) => problem::problem(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -454,13 +461,18 @@ impl Visit {
                 .pipeline
                 .refuse(&self.route.path(), Some(&self.caller), denial);
         }
-        if form.rest {
+        let mut response = if form.rest {
             json_response(refusal.status(), refusal.rest().to_string())
         } else {
             // JSON-RPC clients take other statuses for trouble with the connection.
             let text = refusal.json_rpc(form.id.as_ref(), form.dialect);
             json_response(StatusCode::OK, text.to_string())
+        };
+        if let Some(wait) = refusal.retry_after() {
+            let headers = response.headers_mut();
+            headers.insert(http::header::RETRY_AFTER, gateway::pace::retry_after(wait));
         }
+        response
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use gateway::caller::Principal;
 use gateway::hex;
+use gateway::inspection::Following;
 use model::{Proof, ServerName};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -80,6 +81,8 @@ struct Entry {
     settled: bool,
     allowance: f64,
     since: Instant,
+    /// What was looked at of the notifications so far.
+    following: Option<Arc<Mutex<Following>>>,
 }
 
 /// All webhooks.
@@ -191,6 +194,7 @@ impl Pushes {
             settled: false,
             allowance: BURST,
             since: Instant::now(),
+            following: None,
         };
         entries.insert(entry);
         Ok(Registering {
@@ -205,6 +209,7 @@ impl Pushes {
             settled: true,
             allowance: BURST,
             since: Instant::now(),
+            following: None,
             registration,
         };
         self.entries.lock().insert(entry);
@@ -253,6 +258,19 @@ impl Pushes {
         }
         entry.allowance -= 1.0;
         Ok(entry.registration.clone())
+    }
+
+    /// What follows the notifications for a webhook from one to the next; none when it was removed.
+    pub(crate) fn following(
+        &self,
+        address: &Hash,
+        begin: impl FnOnce() -> Following,
+    ) -> Option<Arc<Mutex<Following>>> {
+        let mut entries = self.entries.lock();
+        let entry = entries.by_address.get_mut(address)?;
+        let following = &mut entry.following;
+        let known = following.get_or_insert_with(|| Arc::new(Mutex::new(begin())));
+        Some(Arc::clone(known))
     }
 
     /// The webhooks of a task that this principal registered, in the order of their names.

@@ -1,5 +1,7 @@
 //! Answers of the gateway itself: JSON-RPC errors, or the errors of the HTTP+JSON binding.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use gateway::mcp::message::Id;
 use gateway::pipeline::Denied;
@@ -10,6 +12,9 @@ use model::{Denial, Rule};
 use serde_json::{Value, json};
 
 use crate::method::Dialect;
+
+/// The member of a denial's data that says so; text, as all of the metadata of an `ErrorInfo` is.
+const RETRY_AFTER_SECONDS: &str = "retry_after";
 
 /// What is wrong (1.0, §5.4; JSON-RPC 2.0, §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +89,12 @@ impl Fault {
                 "RESOURCE_EXHAUSTED",
                 "BUDGET_EXHAUSTED",
             ),
+            Self::Denied(Rule::RateLimited) => (
+                429,
+                S::TOO_MANY_REQUESTS,
+                "RESOURCE_EXHAUSTED",
+                "RATE_LIMITED",
+            ),
             Self::Denied(Rule::AuditUnavailable) => (
                 503,
                 S::SERVICE_UNAVAILABLE,
@@ -123,16 +134,27 @@ impl Refusal {
     /// The refusal of a denied action.
     #[must_use]
     pub fn denied(denied: &Denied) -> Self {
+        let mut data = json!({
+            "decision": denied.decision.to_string(),
+            "rule": denied.denial.rule.as_str(),
+            "remedy": denied.denial.remedy,
+        });
+        if let Some(wait) = denied.retry_after {
+            data[RETRY_AFTER_SECONDS] = wait.as_secs_f64().to_string().into();
+        }
         Self {
             fault: Fault::Denied(denied.denial.rule),
             message: denied.denial.reason.clone(),
-            data: Some(Box::new(json!({
-                "decision": denied.decision.to_string(),
-                "rule": denied.denial.rule.as_str(),
-                "remedy": denied.denial.remedy,
-            }))),
+            data: Some(Box::new(data)),
             recorded: true,
         }
+    }
+
+    /// How long until the same may pass, where waiting is all that it takes.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        let seconds = self.data.as_ref()?.get(RETRY_AFTER_SECONDS)?.as_str()?;
+        Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
     }
 
     /// A denial that no decision is behind.

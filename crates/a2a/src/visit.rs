@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gateway::caller::Caller;
+use gateway::inspection::{About, What};
 use gateway::pipeline::Permit;
 use gateway::resource::Route;
 use gateway::slots::Slot;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::Shared;
 use crate::card::{Card, Offer};
 use crate::delegation::Delegation;
+use crate::inspect;
 use crate::message::{self, Said};
 use crate::method::{Dialect, Method};
 use crate::owned::{Begun, Kind};
@@ -109,8 +111,25 @@ impl Visit {
             issuer: &self.issuer,
             pushes: site.pushes(),
         };
+        let looked_at = card.looked_at(|skill| self.may_ask(skill), &mut |target, document| {
+            let about = About {
+                what: What::ToolDefinition,
+                ..inspect::about(&self.caller, &self.route.server, target, &permit)
+            };
+            let inspection = self.shared.pipeline.inspection();
+            inspection.json(&about, document).taken()
+        });
+        let card = match looked_at {
+            Ok(card) => card,
+            Err(denial) => {
+                let refusal = inspect::blocked(&mut permit, What::ToolDefinition, denial);
+                let digest = permit.digest();
+                permit.finish(Ended::UpstreamError, digest);
+                return Err(refusal);
+            }
+        };
         let text = card
-            .rewritten(&offer, |skill| self.may_ask(skill), &self.shared.keys)
+            .rewritten(&offer, &self.shared.keys)
             .map(|card| Value::Object(card).to_string().into_bytes())
             .map_err(|error| Refusal::of_permitted(Fault::InvalidAnswer, error.to_string()))?;
         let mut digest = permit.digest();
@@ -161,6 +180,7 @@ impl Visit {
             binding: call.binding.clone(),
             principal: self.caller.principal(),
             server: self.route.server.clone(),
+            skill: String::new(),
             about: None,
             begun: None,
             fresh: false,
@@ -178,7 +198,10 @@ impl Visit {
             self.change_push(&site, &card, &mut call, &mut watch)
                 .await?
         } else {
-            watch.about = self.about(&mut call)?;
+            if let Some((id, begun)) = self.about(&mut call)? {
+                watch.about = Some(id);
+                watch.skill = begun.skill;
+            }
             self.attempt(name, Operation::Converse).await?
         };
         let (http, path, body) = target(&call, base).ok_or_else(|| {
@@ -218,7 +241,7 @@ impl Visit {
     }
 
     /// The operations on a task: it must be the caller's. One that is not does not exist.
-    fn about(&self, call: &mut Call) -> Result<Option<String>, Refusal> {
+    fn about(&self, call: &mut Call) -> Result<Option<(String, Begun)>, Refusal> {
         let names: &[&str] = match call.method {
             Method::GetTask => &["tenant", "id", "historyLength", "metadata"],
             Method::Cancel | Method::Subscribe => &["tenant", "id", "metadata"],
@@ -246,8 +269,8 @@ impl Visit {
         }
         let id = message::id("params", &call.params, "id")?
             .ok_or_else(|| Refusal::new(Fault::InvalidParams, "`params.id` is missing"))?;
-        self.find(Kind::Task, &id)?;
-        Ok(Some(id))
+        let begun = self.find(Kind::Task, &id)?;
+        Ok(Some((id, begun)))
     }
 
     pub(crate) fn find(&self, kind: Kind, id: &str) -> Result<Begun, Refusal> {
@@ -325,6 +348,7 @@ impl Visit {
         };
         let marked = sub_task.map(|task| task.to_string());
         message::mark(&mut call.params, &skill, marked.as_deref());
+        watch.skill.clone_from(&skill);
         let begun = Begun { skill, sub_task };
         if let Some(hook) = hook {
             let task = said.task.as_deref();

@@ -1,11 +1,13 @@
 //! What an answer says: whether it is one, which ids it gives out, and whether the work is over.
 
 use gateway::caller::Principal;
+use gateway::inspection::Spot;
 use gateway::mcp::message::Id;
 use model::record::Ended;
 use model::{ServerName, TaskId, json};
 use serde_json::{Map, Value, json};
 
+use crate::inspect;
 use crate::method::{Dialect, Method};
 use crate::owned::{Begun, Kind, Owned};
 use crate::push::Registering;
@@ -27,6 +29,8 @@ pub struct Watch {
     pub principal: Principal,
     /// By which agent.
     pub server: ServerName,
+    /// The skill that it is about, if that is known: findings name it.
+    pub skill: String,
     /// The task that was asked about, which the answer must be about.
     pub about: Option<String>,
     /// What the ids in the answer belong to, when a message was sent.
@@ -51,6 +55,8 @@ pub struct Seen {
     pub ended: Ended,
     /// Whether the other agent's work is over: a final state, or a message that no task is behind.
     pub over: bool,
+    /// Where its content stands in a stream, if it goes on with other events.
+    pub spot: Option<Spot>,
 }
 
 impl Watch {
@@ -93,6 +99,7 @@ impl Watch {
         let result = result.or(nothing.then_some(Value::Null));
         match (result, error) {
             (Some(result), None) if members.keys().all(|it| known.contains(&it.as_str())) => {
+                let spot = self.spot(&result);
                 let (changed, over) = self.result(result, owned)?;
                 let changed =
                     changed.map(|result| json!({ "jsonrpc": "2.0", "id": id, "result": result }));
@@ -100,6 +107,7 @@ impl Watch {
                     changed,
                     ended: Ended::Answered,
                     over,
+                    spot,
                 })
             }
             (None | Some(Value::Null), Some(Value::Object(error)))
@@ -115,12 +123,20 @@ impl Watch {
         if members.get("error").is_some_and(Value::is_object) && members.len() == 1 {
             return Ok(self.error());
         }
-        let (changed, over) = self.result(Value::Object(members), owned)?;
+        let result = Value::Object(members);
+        let spot = self.spot(&result);
+        let (changed, over) = self.result(result, owned)?;
         Ok(Seen {
             changed,
             ended: Ended::Answered,
             over,
+            spot,
         })
+    }
+
+    fn spot(&self, result: &Value) -> Option<Spot> {
+        let event = result.as_object().filter(|_| self.method.streams())?;
+        inspect::spot(self.dialect, event)
     }
 
     /// An error ends what had not begun.
@@ -129,6 +145,7 @@ impl Watch {
             changed: None,
             ended: Ended::UpstreamError,
             over: self.fresh,
+            spot: None,
         }
     }
 
@@ -245,7 +262,7 @@ impl Watch {
 const NONE: NoAnswer = NoAnswer("it is neither a task, a message nor an update");
 
 /// The kind of an event, and the event itself.
-fn kind_of(
+pub(crate) fn kind_of(
     dialect: Dialect,
     event: &Map<String, Value>,
 ) -> Result<(&str, &Map<String, Value>), NoAnswer> {
@@ -275,6 +292,8 @@ pub struct Told {
     pub state: Option<String>,
     /// Whether the other agent's work is over.
     pub over: bool,
+    /// Where its content stands, if it goes on with other notifications.
+    pub spot: Option<Spot>,
 }
 
 /// Reads a notification in either dialect: an event of 1.0 (§4.3.3), or a task or another event of 0.3
@@ -290,6 +309,7 @@ pub fn told(text: &[u8], limits: json::Limits) -> Result<Told, NoAnswer> {
         true => Dialect::V03,
         false => Dialect::V1,
     };
+    let spot = inspect::spot(dialect, &event);
     let (kind, event) = kind_of(dialect, &event)?;
     let id = match kind {
         "task" => "id",
@@ -313,6 +333,7 @@ pub fn told(text: &[u8], limits: json::Limits) -> Result<Told, NoAnswer> {
         context: text("contextId")?,
         state: state.map(str::to_owned),
         over: is_final(event),
+        spot,
     })
 }
 

@@ -137,9 +137,9 @@ async fn a_journal_that_cannot_be_written_fails_closed_and_resumes() {
         for also in [None, Some(Point::Create), Some(Point::SyncDir)] {
             let home = tempfile::tempdir().unwrap();
             let (log, faults) = open(home.path());
-            assert_eq!(log.append("0".into()).await.unwrap(), 0);
+            assert_eq!(log.append("0").await.unwrap(), 0);
             faults.set(Some((point, "log/journal")));
-            let failed = log.append("1".into()).await;
+            let failed = log.append("1").await;
             assert!(
                 matches!(&failed, Err(AuditError::Unavailable(reason)) if reason.contains("error")),
                 "{failed:?}"
@@ -150,14 +150,14 @@ async fn a_journal_that_cannot_be_written_fails_closed_and_resumes() {
             }
             let begun = Instant::now();
             for _ in 0..100 {
-                let refused = log.append("refused".into()).await;
+                let refused = log.append("refused").await;
                 assert!(matches!(refused, Err(AuditError::Unavailable(_))));
             }
             assert!(
                 begun.elapsed() < Duration::from_secs(5),
                 "refusals must be quick"
             );
-            log.submit("2".into()).unwrap();
+            log.submit("2").unwrap();
             let hits = faults.hits.load(Ordering::Relaxed);
             eventually("it is tried again", || {
                 faults.hits.load(Ordering::Relaxed) > hits
@@ -167,7 +167,7 @@ async fn a_journal_that_cannot_be_written_fails_closed_and_resumes() {
 
             faults.set(None);
             eventually("it resumes", || log.health().is_ok() && log.size() >= 3).await;
-            assert_eq!(log.append("3".into()).await.unwrap(), 3);
+            assert_eq!(log.append("3").await.unwrap(), 3);
             log.close().await;
             let reader = Reader::open(&home.path().join("log")).unwrap();
             let entries: Vec<Bytes> = reader.last(9).map(|entry| entry.unwrap().1).collect();
@@ -239,7 +239,7 @@ async fn a_backlog_that_is_too_large_is_refused() {
     faults.set(Some((Point::Sync, "log/tmp")));
     let mut written = 0;
     let refused = loop {
-        match log.append(vec![b'x'; 1000].into()).await {
+        match log.append(vec![b'x'; 1000]).await {
             Ok(_) => written += 1,
             Err(error) => break error,
         }
@@ -257,13 +257,10 @@ async fn closing_a_log_that_cannot_be_written_ends() {
     let home = tempfile::tempdir().unwrap();
     let (log, faults) = open(home.path());
     faults.set(Some((Point::Append, "log/journal")));
-    log.submit("lost".into()).unwrap();
+    log.submit("lost").unwrap();
     tokio::time::timeout(Duration::from_secs(10), log.close())
         .await
         .unwrap();
-    assert!(matches!(
-        log.append("x".into()).await,
-        Err(AuditError::Closed)
-    ));
-    assert!(matches!(log.submit("x".into()), Err(AuditError::Closed)));
+    assert!(matches!(log.append("x").await, Err(AuditError::Closed)));
+    assert!(matches!(log.submit("x"), Err(AuditError::Closed)));
 }

@@ -50,7 +50,7 @@ pub use proof::{
 };
 pub use reader::{Entries, Problem, Reader, Report};
 pub use recovery::Recovery;
-pub use tap::Tap;
+pub use tap::{Companion, NewRecord, Tap, Tapped};
 
 /// The longest record, in bytes: entry bundles have 16-bit lengths (C2SP tlog-tiles, Log entries).
 pub const LONGEST_RECORD: usize = u16::MAX as usize;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{oneshot, watch};
 
@@ -17,7 +16,7 @@ use crate::journal::Segment;
 use crate::note::VerifierKey;
 use crate::queue::{Bounds, Entry, Queue, Refused};
 use crate::recovery::{self, Recovery};
-use crate::tap::{Tap, Taps};
+use crate::tap::{NewRecord, Tap, Taps};
 
 /// How a log is kept.
 #[derive(Debug, Clone)]
@@ -228,7 +227,8 @@ impl AuditLog {
     /// When the record is too long, the log cannot be written (then at once), the queue stays full, or
     /// the log is closed. After [`AuditError::Unavailable`] the record may be in the log
     /// nevertheless: a failed write does not tell what reached the disk.
-    pub async fn append(&self, record: Bytes) -> Result<u64, AuditError> {
+    pub async fn append(&self, record: impl Into<NewRecord>) -> Result<u64, AuditError> {
+        let record = record.into();
         check_length(&record)?;
         let (ack, told) = oneshot::channel();
         let mut entry = Entry {
@@ -268,7 +268,8 @@ impl AuditLog {
     ///
     /// # Errors
     /// When the record is too long, the queue is full, or the log is closed.
-    pub fn submit(&self, record: Bytes) -> Result<(), AuditError> {
+    pub fn submit(&self, record: impl Into<NewRecord>) -> Result<(), AuditError> {
+        let record = record.into();
         check_length(&record)?;
         let entry = Entry { record, ack: None };
         self.shared
@@ -343,8 +344,8 @@ impl Drop for AuditLog {
     }
 }
 
-fn check_length(record: &Bytes) -> Result<(), AuditError> {
-    match record.len() {
+fn check_length(record: &NewRecord) -> Result<(), AuditError> {
+    match record.bytes.len() {
         bytes if bytes > LONGEST_RECORD => Err(AuditError::TooLong { bytes }),
         _ => Ok(()),
     }

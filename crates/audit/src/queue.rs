@@ -7,16 +7,17 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
+
+use crate::tap::NewRecord;
 
 /// Tells one waiter the index of its record, or why it is not durable.
 pub(crate) type Ack = oneshot::Sender<Result<u64, String>>;
 
 /// A record on its way.
 pub(crate) struct Entry {
-    pub(crate) record: Bytes,
+    pub(crate) record: NewRecord,
     /// Absent if nobody waits.
     pub(crate) ack: Option<Ack>,
 }
@@ -97,7 +98,7 @@ impl Queue {
             let reason = reason.clone();
             return Err((entry, Refused::Unavailable(reason)));
         }
-        let size = entry.record.len() + OVERHEAD;
+        let size = entry.record.bytes.len() + OVERHEAD;
         if state.waiting.len() >= self.bounds.records || state.bytes + size > self.bounds.bytes {
             return Err((entry, Refused::Full));
         }
@@ -148,15 +149,16 @@ impl Queue {
             .iter()
             .take(most.records)
             .take_while(|entry| {
-                let room = bytes == 0 || bytes + entry.record.len() <= most.bytes;
-                bytes += entry.record.len();
+                let length = entry.record.bytes.len();
+                let room = bytes == 0 || bytes + length <= most.bytes;
+                bytes += length;
                 room
             })
             .count();
         let group: Vec<Entry> = state.waiting.drain(..count).collect();
         state.bytes -= group
             .iter()
-            .map(|entry| entry.record.len() + OVERHEAD)
+            .map(|entry| entry.record.bytes.len() + OVERHEAD)
             .sum::<usize>();
         state.urgent -= group.iter().filter(|entry| entry.ack.is_some()).count();
         drop(state);
@@ -197,7 +199,7 @@ impl Queue {
         state.bytes = state
             .waiting
             .iter()
-            .map(|entry| entry.record.len() + OVERHEAD)
+            .map(|entry| entry.record.bytes.len() + OVERHEAD)
             .sum();
         drop(state);
         for ack in failed.into_iter().filter_map(|entry| entry.ack) {
@@ -237,11 +239,13 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn entry(length: usize) -> Entry {
         Entry {
-            record: vec![0; length].into(),
+            record: Bytes::from(vec![0; length]).into(),
             ack: None,
         }
     }
@@ -289,7 +293,7 @@ mod tests {
         let (ack, mut told) = oneshot::channel();
         queue
             .push(Entry {
-                record: Bytes::new(),
+                record: Bytes::new().into(),
                 ack: Some(ack),
             })
             .map_err(|(_, r)| r)
@@ -299,7 +303,7 @@ mod tests {
         assert_eq!(told.try_recv().unwrap(), Err("no space".to_owned()));
         let (ack, _told) = oneshot::channel();
         let refused = queue.push(Entry {
-            record: Bytes::new(),
+            record: Bytes::new().into(),
             ack: Some(ack),
         });
         assert!(matches!(refused, Err((_, Refused::Unavailable(reason))) if reason == "no space"));
@@ -314,6 +318,7 @@ mod tests {
                 )
                 .unwrap()[0]
                 .record
+                .bytes
                 .len(),
             3
         );

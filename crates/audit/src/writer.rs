@@ -101,7 +101,7 @@ impl Writer {
         // Taken out, so that it is not used again if this fails: after a failed sync, neither the
         // file nor the page cache tells what is on the disk.
         let mut segment = self.segment.take().expect("made above if there was none");
-        let records = group.iter().map(|entry| &entry.record[..]);
+        let records = group.iter().map(|entry| &entry.record.bytes[..]);
         let bytes = segment.append(self.next, records)?;
         self.segment = Some(segment);
         self.shared.written.fetch_add(bytes, Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl Writer {
             }
         }
         // Who follows comes after who waits.
-        let records = group.iter().map(|entry| &entry.record);
+        let records = group.into_iter().map(|entry| entry.record);
         self.shared.taps.pour(first, records);
         self.shared.tell_publisher(self.next);
     }

@@ -81,6 +81,15 @@ pub struct Changed<T> {
     pub warnings: Vec<String>,
 }
 
+/// How fast somebody may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// So fast; without a rate, as fast as they like.
+    pub rate: Option<model::Rate>,
+    /// How many calls were refused for being too fast, since the process runs.
+    pub refused: u64,
+}
+
 /// An agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
@@ -96,6 +105,9 @@ pub struct Agent {
     pub lifecycle: Lifecycle,
     /// When it was registered.
     pub registered_at: Timestamp,
+    /// How fast it may call with all its tasks together, and how often it was too fast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
 }
 
 /// Registers an agent: `POST /v1/agents`.
@@ -154,6 +166,34 @@ pub struct Enrolled {
     pub control: String,
     /// Base URL of the gateway.
     pub gateway: String,
+}
+
+/// Asks for an SVID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestSvid {
+    /// A certification request (PKCS#10, RFC 2986) in PEM, signed with the P-256 key that it is about. It may
+    /// name the agent's SPIFFE ID, and nobody else.
+    pub csr: String,
+}
+
+/// An X.509-SVID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Svid {
+    /// The SPIFFE ID in it: the agent's.
+    pub spiffe_id: String,
+    /// The instance that it was issued to.
+    pub instance: InstanceId,
+    /// Its serial number, in hexadecimal.
+    pub serial: String,
+    /// SHA-256 of it in base64url, as tokens that are bound to it have it (RFC 8705 §3.1).
+    pub thumbprint: String,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// The certificate, in PEM.
+    pub certificate: String,
+    /// The certificates of the trust domain's authorities, in PEM.
+    pub bundle: String,
 }
 
 /// Why something is done: the body of quarantine, release, retire and disable; may be empty.
@@ -255,6 +295,9 @@ pub struct Task {
     /// What it has used up besides, while it is known to the gateway.
     #[serde(default)]
     pub spent: Option<model::Spent>,
+    /// How fast it may call, and how often it was too fast, while it is known to the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<Pace>,
     /// For clients that can name their task only by the URL: the URL of each server of the grant.
     pub urls: BTreeMap<ServerName, String>,
     /// Where clients of PostgreSQL connect, for each database of the grant.
@@ -407,6 +450,9 @@ pub struct Template {
     pub proof: Proof,
     /// Calls in all.
     pub calls: u32,
+    /// How fast its tasks may call; what the configuration says, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<model::Rate>,
     /// Its parameters.
     pub parameters: BTreeMap<String, Parameter>,
     /// The servers that its tasks reach.

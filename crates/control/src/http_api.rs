@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use gateway::Body;
-use gateway::refusals::Refusals;
+use gateway::refusals::{Refusals, Whom};
 use gateway::serve::Handler;
 use http::header::{HOST, ORIGIN};
 use http::{HeaderValue, Method, StatusCode, Uri};
@@ -19,18 +19,20 @@ use hyper::body::Incoming;
 use identity::assertion::Assertions;
 use identity::dpop::Proofs;
 use jiff::Timestamp;
-use model::Denial;
+use model::{Denial, Instance};
 use tower::ServiceExt;
 
 use crate::api;
 use crate::engine::Engine;
 use crate::management;
 use crate::management::problem::{Refused, refusal};
+use crate::nonces;
 use crate::oauth;
 use crate::operator::OperatorToken;
 use crate::probes::{self, Gauges};
 use crate::respond::Responder;
 use crate::signals::{Signals, streams};
+use crate::sources::{self, Source};
 
 /// Longest body of a request, in bytes.
 const BODY_BYTES: usize = 64 << 10;
@@ -96,11 +98,23 @@ impl Shared {
         self.refusals
             .note(Timestamp::now(), endpoint, caller, denial);
     }
+
+    /// The same, of an instance that is known.
+    pub(crate) fn refuse_instance(&self, endpoint: &str, instance: &Instance, denial: Denial) {
+        let whom = Whom {
+            caller: Some(instance.id.to_string().into()),
+            agent: Some(&instance.agent),
+            task: None,
+        };
+        self.refusals
+            .note_of(Timestamp::now(), endpoint, &whom, denial);
+    }
 }
 
 /// The control listener's handler.
 pub struct Control {
     router: Router,
+    shared: Arc<Shared>,
 }
 
 impl Control {
@@ -111,6 +125,7 @@ impl Control {
         let shared = Arc::new(Shared {
             gauges: Gauges::new(engine.pipeline().metrics()),
             refusals: Refusals::new(Arc::clone(engine.live())),
+            proofs: nonces::proofs(&engine, REMEMBERED).since(start),
             engine,
             operator: settings.operator,
             loopback: settings.loopback,
@@ -118,7 +133,6 @@ impl Control {
             responder: settings.responder,
             signals: settings.signals,
             assertions: Assertions::new(REMEMBERED).since(start),
-            proofs: Proofs::new(REMEMBERED).since(start),
         });
         let closed = Router::new()
             .merge(oauth::routes())
@@ -128,6 +142,7 @@ impl Control {
             .layer(middleware::from_fn(no_browser));
         let router = Router::new()
             .merge(oauth::public_routes())
+            .merge(management::public_routes())
             .merge(streams::public_routes())
             .merge(closed)
             .fallback(unknown)
@@ -135,12 +150,26 @@ impl Control {
             .layer(DefaultBodyLimit::max(BODY_BYTES))
             .layer(middleware::from_fn_with_state(
                 Arc::clone(&shared),
+                nonces::offer,
+            ))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&shared),
+                sources::put_off,
+            ))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&shared),
                 known_host,
             ))
             .layer(middleware::from_fn(in_time))
             .layer(middleware::map_response(plain))
-            .with_state(shared);
-        Self { router }
+            .with_state(Arc::clone(&shared));
+        Self { router, shared }
+    }
+
+    /// Writes what was counted of refusals and is no record yet. Called at the end; otherwise it happens by
+    /// itself, each second.
+    pub fn write_counts(&self) {
+        self.shared.refusals.flush();
     }
 
     /// Answers one request.
@@ -165,9 +194,10 @@ impl Control {
 impl Handler for Control {
     async fn handle(
         &self,
-        request: http::Request<Incoming>,
-        _: SocketAddr,
+        mut request: http::Request<Incoming>,
+        peer: SocketAddr,
     ) -> http::Response<Body> {
+        request.extensions_mut().insert(Source(peer.ip()));
         self.answer(request.map(axum::body::Body::new)).await
     }
 }

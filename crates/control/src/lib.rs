@@ -8,11 +8,13 @@ pub mod api;
 mod engine;
 mod http_api;
 mod management;
+mod nonces;
 mod oauth;
 mod operator;
 mod probes;
 mod respond;
 mod signals;
+mod sources;
 mod watch;
 
 pub use engine::{

@@ -645,10 +645,14 @@ async fn refusals_are_recorded_and_bounded() {
             .call("GET", "/v1/status", &[("authorization", "Bearer x")], "")
             .await;
     }
+    plane.control.write_counts();
+    plane.break_log().await;
     let records = common::records(&plane.dir.path().join("log"));
-    let refusals = records
-        .iter()
-        .filter(|record| matches!(record.event, model::record::Event::Refusal(_)))
-        .count();
-    assert!((1..=300).contains(&refusals), "{refusals}");
+    let refusals = records.iter().filter_map(|record| match &record.event {
+        model::record::Event::Refusal(refusal) => Some(refusal.times),
+        _ => None,
+    });
+    let refusals: Vec<u64> = refusals.collect();
+    assert!(refusals.len() <= 300, "{}", refusals.len());
+    assert_eq!(refusals.iter().sum::<u64>(), 500, "every one is told of");
 }

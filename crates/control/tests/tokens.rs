@@ -59,7 +59,8 @@ async fn a_token_is_bound_to_key_task_and_resource_and_is_recorded() {
     assert_eq!(claims.aud, mcp);
     assert_eq!(claims.task, Some(task));
     assert_eq!(claims.sub, "spiffe://example.org/agent/support-1");
-    assert_eq!(claims.cnf.unwrap().jkt, instance.key.thumbprint());
+    let jkt = instance.key.thumbprint();
+    assert_eq!(claims.cnf, Some(identity::Cnf::Key { jkt }));
     assert!(claims.exp - claims.iat <= 300);
     let issued = plane.changes("token.issued");
     assert_eq!(issued.len(), 1);

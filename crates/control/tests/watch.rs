@@ -168,7 +168,7 @@ async fn press(watched: &Watched, agent: &str, task: TaskId) {
             "denial": {"rule": "not_granted", "reason": "no", "remedy": "ask"},
         });
         let record: Record = serde_json::from_value(intent).unwrap();
-        watched.plane.engine.live().record(&record).await.unwrap();
+        watched.plane.engine.live().record(record).await.unwrap();
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use identity::{AccessClaims, KeyRing, dpop};
+use http::{HeaderMap, Request};
+use identity::nonce::{Demand, Nonces};
+use identity::svid::Svid;
+use identity::{AccessClaims, Cnf, KeyRing, dpop};
 use jiff::Timestamp;
 use model::{AgentName, Denial, InstanceId, Proof, Rule, TaskId, TaskStatus};
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::live::{CutSignal, Live, LiveTask};
+use crate::{peer, single};
 
 /// An authenticated caller: the only way to have one is [`Authenticator::authenticate`].
 pub struct Caller {
@@ -90,6 +93,9 @@ pub struct Principal {
     pub task: TaskId,
 }
 
+/// The `error` of a challenge to a proof without a good nonce (RFC 9449 §9).
+pub const USE_NONCE: &str = "use_dpop_nonce";
+
 /// Why a request has no caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unauthenticated {
@@ -113,9 +119,23 @@ impl Unauthenticated {
         }
     }
 
+    /// Whether what was shown is no credential, or not a good one. Nothing at all is not wrong, nor is a proof
+    /// that lacks a nonce.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.error.is_some_and(|error| error != USE_NONCE)
+    }
+
     /// The refusal as it is recorded.
     #[must_use]
     pub fn denial(&self) -> Denial {
+        if self.error == Some(USE_NONCE) {
+            return Denial {
+                rule: Rule::NonceNeeded,
+                reason: self.reason.clone(),
+                remedy: "send the same again with a new proof that has the nonce in it".to_owned(),
+            };
+        }
         Denial {
             rule: Rule::Unauthenticated,
             reason: self.reason.clone(),
@@ -131,25 +151,52 @@ pub struct Authenticator {
     keys: Arc<KeyRing>,
     issuer: String,
     proofs: dpop::Proofs,
+    nonces: Demand,
     /// Tokens whose signature was verified before, by their SHA-256 hash. Only the signature and
     /// the parsing are saved: expiry, revocation and audience are checked on every call.
     verified: moka::sync::Cache<[u8; 32], Arc<AccessClaims>>,
 }
 
 impl Authenticator {
-    /// Accepts tokens of one issuer, with proofs that are made from now on.
+    /// Accepts tokens of one issuer, with proofs that are made from now on, and with nonces once those are
+    /// demanded.
+    ///
+    /// # Panics
+    /// When the cryptographic library makes nothing of a key that it made itself.
     #[must_use]
     pub fn new(keys: Arc<KeyRing>, issuer: String, proofs: dpop::Proofs) -> Self {
         let verified = moka::sync::Cache::builder()
             .max_capacity(50_000)
             .time_to_live(std::time::Duration::from_secs(300))
             .build();
+        let nonces = Demand::default();
+        let secret = keys
+            .secret("nonces of the gateway")
+            .expect("a key that signs can be written down");
+        let made = Nonces::new(&secret, nonces.clone());
         Self {
             keys,
             issuer,
-            proofs: proofs.since(Timestamp::now()),
+            proofs: proofs.since(Timestamp::now()).with_nonces(made),
+            nonces,
             verified,
         }
+    }
+
+    /// Whether proofs must carry nonces, to be changed at any time, and shared by all who demand them.
+    pub(crate) fn nonces(&self) -> &Demand {
+        &self.nonces
+    }
+
+    /// The nonce to use in the next proof, if one is demanded.
+    pub(crate) fn nonce(&self, now: Timestamp) -> Option<Arc<str>> {
+        self.proofs.nonce(now)
+    }
+
+    /// Whether a token's signature was verified before, so that looking at it again takes nothing.
+    #[must_use]
+    pub(crate) fn knows(&self, token: &str) -> bool {
+        self.verified.contains_key(&identity::token_id(token))
     }
 
     /// Authenticates a request for a resource: token, proof of possession, task. The token must be
@@ -188,21 +235,38 @@ impl Authenticator {
         if !claims.is_for(asked.resource) {
             return Err(invalid("the token was not made for this resource"));
         }
-        let bound_to = claims.cnf.as_ref().map(|cnf| cnf.jkt.as_str());
-        let proof = match (scheme, bound_to) {
-            (Proof::Dpop, Some(thumbprint)) => {
-                self.prove(asked, credentials, thumbprint, now)?;
+        let proof = match (scheme, &claims.cnf) {
+            (Proof::Dpop, Some(Cnf::Key { jkt })) => {
+                self.prove(asked, credentials, jkt, now)?;
                 Proof::Dpop
             }
             (Proof::Bearer, None) => Proof::Bearer,
-            (Proof::Bearer, Some(_)) => {
+            // Whose certificate it is was seen when the token was issued, and the token expires with it.
+            (Proof::Bearer, Some(Cnf::Certificate { x5t })) => {
+                let presented = credentials.certificate.map(|svid| svid.thumbprint);
+                if presented != Some(*x5t) {
+                    return Err(invalid(
+                        "the token is bound to a certificate, and this connection was not made with it",
+                    ));
+                }
+                Proof::Certificate
+            }
+            (_, Some(Cnf::Certificate { .. })) => {
+                return Err(Unauthenticated::new(
+                    Some("invalid_token"),
+                    Proof::Bearer,
+                    "the token is bound to a certificate: send it with the Bearer scheme, on a connection \
+                     made with that certificate",
+                ));
+            }
+            (_, Some(Cnf::Key { .. })) => {
                 return Err(Unauthenticated::new(
                     Some("invalid_token"),
                     Proof::Dpop,
                     "the token is bound to a key: send it with the DPoP scheme and a proof",
                 ));
             }
-            (Proof::Dpop, None) => {
+            (_, None) => {
                 return Err(invalid(
                     "the token is not bound to a key: send it as a bearer token",
                 ));
@@ -213,11 +277,7 @@ impl Authenticator {
             .as_ref()
             .and_then(|id| live.task(id))
             .ok_or_else(|| invalid("the token names no task that is known here"))?;
-        if task.task().agent != claims.agent
-            || task
-                .task()
-                .instance
-                .is_some_and(|owner| owner != claims.client_id)
+        if !is_of(&task, &claims.agent, &claims.client_id)
             || asked.task.is_some_and(|named| *named != task.task().id)
         {
             return Err(invalid(
@@ -230,11 +290,8 @@ impl Authenticator {
         if live.is_revoked(&id) {
             return Err(invalid("the token was revoked"));
         }
-        if live.refuses_issued(&claims.agent, claims.iat) {
-            return Err(invalid("all tokens that the agent had then were revoked"));
-        }
-        if live.is_disabled(&claims.client_id) {
-            return Err(invalid("the instance was disabled"));
+        if let Some(why) = withdrawn(live, &claims.agent, &claims.client_id, claims.iat) {
+            return Err(invalid(why));
         }
         Ok(Caller {
             agent: claims.agent.clone(),
@@ -242,6 +299,42 @@ impl Authenticator {
             proof,
             task,
             expires: Timestamp::from_second(claims.exp).unwrap_or(now),
+            signal,
+        })
+    }
+
+    /// Authenticates who presents an SVID in place of a token, and names a task: the task must be its agent's.
+    /// The certificate was verified when the connection was made.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]; whether there is such a task of somebody else is not told.
+    pub fn authenticate_by_svid(
+        live: &Live,
+        svid: &Svid,
+        task: &TaskId,
+        now: Timestamp,
+    ) -> Result<Caller, Unauthenticated> {
+        let refused =
+            |reason: &str| Unauthenticated::new(Some("invalid_token"), Proof::Certificate, reason);
+        if svid.is_expired(now) {
+            return Err(refused("the certificate has expired"));
+        }
+        let task = live
+            .task(task)
+            .filter(|task| is_of(task, &svid.agent, &svid.instance))
+            .ok_or_else(|| refused("the certificate's agent has no such task"))?;
+        // Before the last looks, as for those who show a token.
+        let signal = task.lock().cut_signal();
+        let issued = svid.issued_at.as_second();
+        if let Some(why) = withdrawn(live, &svid.agent, &svid.instance, issued) {
+            return Err(refused(why));
+        }
+        Ok(Caller {
+            agent: svid.agent.clone(),
+            instance: svid.instance,
+            proof: Proof::Certificate,
+            task,
+            expires: svid.expires_at,
             signal,
         })
     }
@@ -266,7 +359,35 @@ impl Authenticator {
         self.proofs
             .verify_by(proof, &request, thumbprint, now)
             .map(drop)
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| match error {
+                dpop::ProofError::NonceNeeded => Unauthenticated {
+                    nonce: self.proofs.nonce(now).map(|nonce| nonce.to_string()),
+                    ..Unauthenticated::new(Some(USE_NONCE), Proof::Dpop, error.to_string())
+                },
+                error => failed(error.to_string()),
+            })
+    }
+}
+
+/// Whether a task is an agent's, and not another instance's.
+fn is_of(task: &LiveTask, agent: &AgentName, instance: &InstanceId) -> bool {
+    let task = task.task();
+    task.agent == *agent && task.instance.is_none_or(|owner| owner == *instance)
+}
+
+/// Why a credential is good for nothing any more that an instance was given at some time, in seconds since 1970.
+fn withdrawn(
+    live: &Live,
+    agent: &AgentName,
+    instance: &InstanceId,
+    issued: i64,
+) -> Option<&'static str> {
+    if live.refuses_issued(agent, issued) {
+        Some("all tokens that the agent had then were revoked")
+    } else if live.is_disabled(instance) {
+        Some("the instance was disabled")
+    } else {
+        None
     }
 }
 
@@ -292,24 +413,24 @@ pub struct Credentials<'a> {
     pub token: &'a str,
     /// The one DPoP proof, if exactly one came.
     pub proof: Option<&'a str>,
+    /// The SVID that the connection was made with, if it was made with one.
+    pub certificate: Option<&'a Svid>,
 }
 
 impl<'a> Credentials<'a> {
-    /// Those of a request: the one `Authorization` header, and the one `DPoP` header.
+    /// Those of a request: the one `Authorization` header, the one `DPoP` header, and what its connection was
+    /// made with.
     ///
     /// # Errors
     /// [`Unauthenticated`] when there is no token, or not exactly one.
-    pub fn of(headers: &'a HeaderMap) -> Result<Self, Unauthenticated> {
+    pub fn of<B>(request: &'a Request<B>) -> Result<Self, Unauthenticated> {
+        let headers = request.headers();
         let (scheme, token) = authorization(headers)?;
-        let mut proofs = headers.get_all("dpop").iter();
-        let proof = match (proofs.next(), proofs.next()) {
-            (Some(proof), None) => proof.to_str().ok(),
-            _ => None,
-        };
         Ok(Self {
             scheme,
             token,
-            proof,
+            proof: single(headers, "dpop"),
+            certificate: peer::of_request(request.extensions()),
         })
     }
 }
@@ -343,6 +464,45 @@ fn authorization(headers: &HeaderMap) -> Result<(Proof, &str), Unauthenticated> 
         Err(malformed())
     } else {
         Ok((scheme, token))
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// One with an open task that grants nothing.
+    pub(crate) fn of_nobody() -> Self {
+        use model::{Grant, Task};
+        use tokio_util::sync::CancellationToken;
+
+        let grant: Grant = serde_json::from_value(serde_json::json!({
+            "permissions": [], "budget": { "calls": 1 }, "proof": "dpop",
+        }))
+        .unwrap();
+        let now = Timestamp::now();
+        let task = Task {
+            id: TaskId::new(now, [1; 10]),
+            agent: "triage".parse().unwrap(),
+            instance: None,
+            parent: None,
+            template: "triage".parse().unwrap(),
+            parameters: std::collections::BTreeMap::new(),
+            purpose: String::new(),
+            grant,
+            opened_at: now,
+            expires_at: now.checked_add(std::time::Duration::from_secs(60)).unwrap(),
+            status: TaskStatus::Open,
+            ended_at: None,
+            ended_because: None,
+        };
+        let task = LiveTask::new(task, None, Arc::default(), b"salt", policy::Usage::default());
+        Self {
+            agent: "triage".parse().unwrap(),
+            instance: InstanceId::new(now, [1; 10]),
+            proof: Proof::Dpop,
+            task: Arc::new(task),
+            expires: now,
+            signal: CutSignal::of(CancellationToken::new()),
+        }
     }
 }
 

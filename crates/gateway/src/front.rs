@@ -16,9 +16,11 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use model::config::{Config, Limits, ServerKind};
 
-use crate::problem::problem;
+use crate::pipeline::Pipeline;
+use crate::problem::{problem, put_off};
 use crate::resource::{self, Route};
 use crate::serve::Handler;
+use crate::sources::Wrong;
 use crate::{Body, full};
 
 /// What browser clients may call with.
@@ -47,6 +49,8 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// Limits on what arrives.
     pub limits: Limits,
+    /// Whether tokens can be bound to certificates (RFC 8705): only where the listener has TLS of its own.
+    pub certificates: bool,
 }
 
 impl Settings {
@@ -58,6 +62,7 @@ impl Settings {
             issuer: config.control.base_url(),
             allowed_origins: config.gateway.allowed_origins.clone(),
             limits: config.limits.clone(),
+            certificates: config.gateway.tls.is_some(),
         }
     }
 }
@@ -114,13 +119,48 @@ pub struct Knock {
 pub struct Front {
     settings: Arc<ArcSwap<Settings>>,
     doors: Vec<Arc<dyn HttpDoor>>,
+    /// What puts off addresses whose credentials are wrong.
+    pipeline: Option<Arc<Pipeline>>,
 }
 
 impl Front {
     /// A front with these doors, of different kinds.
     #[must_use]
     pub fn new(settings: Arc<ArcSwap<Settings>>, doors: Vec<Arc<dyn HttpDoor>>) -> Self {
-        Self { settings, doors }
+        Self {
+            settings,
+            doors,
+            pipeline: None,
+        }
+    }
+
+    /// Puts off addresses that present wrong credentials too often, as the pipeline counts them.
+    #[must_use]
+    pub fn putting_off(mut self, pipeline: Arc<Pipeline>) -> Self {
+        self.pipeline = Some(pipeline);
+        self
+    }
+
+    /// Lets a door answer, unless its address is put off.
+    async fn through(&self, door: &dyn HttpDoor, knock: Knock) -> Response<Body> {
+        let Some(pipeline) = &self.pipeline else {
+            return door.answer(knock).await;
+        };
+        let from = knock.peer.ip();
+        if let Some(wait) = pipeline.puts_off(from, &knock.request) {
+            let denial = pipeline.put_off(&knock.route.path());
+            return put_off(&denial, wait);
+        }
+        let nonce = pipeline.next_nonce(knock.request.headers());
+        let mut answer = door.answer(knock).await;
+        if let Some((name, value)) = nonce {
+            // Whatever the server behind says: it is the gateway that the next proof is for.
+            answer.headers_mut().insert(name, value);
+        }
+        if answer.extensions().get::<Wrong>().is_some() {
+            pipeline.wrong_from(from);
+        }
+        answer
     }
 }
 
@@ -153,7 +193,7 @@ impl Handler for Front {
                             settings: Arc::clone(&settings),
                             peer,
                         };
-                        door.answer(knock).await
+                        self.through(&**door, knock).await
                     }
                     None => nothing_here(),
                 }
@@ -274,7 +314,7 @@ fn open<B>(settings: &Settings, request: &Request<B>) -> Opened {
     let metadata = Route::of_metadata_path(path);
     Opened::Answer(match (request.method(), metadata) {
         (&Method::GET, Some(route)) => {
-            resource::metadata(&route, &settings.base_url, &settings.issuer)
+            resource::metadata(&route, settings)
         }
         (&Method::OPTIONS, Some(_)) => preflight(),
         (_, Some(_)) => method_not_allowed("GET, OPTIONS"),
@@ -351,6 +391,7 @@ mod tests {
             issuer: "http://127.0.0.1:8600".to_owned(),
             allowed_origins: vec!["https://app.example.org".to_owned()],
             limits: model::config::Limits::default(),
+            certificates: false,
         }
     }
 

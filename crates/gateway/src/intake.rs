@@ -1,6 +1,7 @@
 //! Whole bodies, taken in within their limits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
@@ -69,6 +70,92 @@ pub enum Broken {
     NoRoom,
 }
 
+/// How far a body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// All of it is here.
+    Whole,
+    /// It is longer than the limit: what is here is more than that.
+    TooLong,
+    /// It has begun, and pauses.
+    Pausing,
+}
+
+/// A body that is taken in bit by bit; one that arrives in one piece is not copied.
+#[derive(Default)]
+pub struct Gathering {
+    first: Bytes,
+    more: BytesMut,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Gathering {
+    /// Takes in what comes, until the end, the limit, or a pause of this length. Whoever gives up waiting for
+    /// this loses nothing: what came is in here, the rest is still in the body.
+    ///
+    /// # Errors
+    /// [`Broken::Off`] and [`Broken::NoRoom`]
+    pub async fn take<B>(
+        &mut self,
+        body: &mut B,
+        limit: usize,
+        room: &Room,
+        pause: Option<Duration>,
+    ) -> Result<Came, Broken>
+    where
+        B: HttpBody<Data = Bytes> + Unpin,
+    {
+        loop {
+            let frame = match pause.filter(|_| self.length() > 0) {
+                None => body.frame().await,
+                Some(pause) => match tokio::time::timeout(pause, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_) => return Ok(Came::Pausing),
+                },
+            };
+            let Some(frame) = frame else {
+                return Ok(Came::Whole);
+            };
+            let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else {
+                continue;
+            };
+            let length = self.length() + data.len();
+            if length <= limit {
+                room.take(length, &mut self.taken)?;
+            }
+            if self.length() == 0 {
+                self.first = data;
+            } else {
+                if !self.first.is_empty() {
+                    self.more.extend_from_slice(&std::mem::take(&mut self.first));
+                }
+                self.more.extend_from_slice(&data);
+            }
+            if length > limit {
+                return Ok(Came::TooLong);
+            }
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    /// What has come.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        let bytes = if self.more.is_empty() {
+            self.first
+        } else {
+            self.more.freeze()
+        };
+        match self.taken {
+            Some(_room) => Bytes::from_owner(Large { bytes, _room }),
+            None => bytes,
+        }
+    }
+}
+
 /// Collects a body; one that arrives in one piece is not copied.
 ///
 /// # Errors
@@ -77,42 +164,43 @@ pub async fn collect<B>(mut body: B, limit: usize, room: &Room) -> Result<Bytes,
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let mut first = Bytes::new();
-    let mut more = BytesMut::new();
-    let mut taken = None;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Broken::Off)?.into_data() else {
-            continue;
-        };
-        let length = first.len() + more.len() + data.len();
-        if length > limit {
-            return Err(Broken::TooLong);
-        }
-        room.take(length, &mut taken)?;
-        if first.is_empty() && more.is_empty() {
-            first = data;
-        } else {
-            if !first.is_empty() {
-                more.extend_from_slice(&std::mem::take(&mut first));
-            }
-            more.extend_from_slice(&data);
-        }
+    let mut gathering = Gathering::default();
+    match gathering.take(&mut body, limit, room, None).await? {
+        Came::TooLong => Err(Broken::TooLong),
+        Came::Whole | Came::Pausing => Ok(gathering.into_bytes()),
     }
-    let bytes = if more.is_empty() {
-        first
-    } else {
-        more.freeze()
-    };
-    Ok(match taken {
-        Some(_room) => Bytes::from_owner(Large { bytes, _room }),
-        None => bytes,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http_body_util::Full;
+
+    #[tokio::test]
+    async fn what_came_is_kept_when_it_is_waited_for_no_longer() {
+        use http_body::Frame;
+        use http_body_util::StreamBody;
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
+        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
+            let piece = receiver.recv().await?;
+            let frame = Frame::data(Bytes::from_static(piece.as_bytes()));
+            Some((Ok::<_, std::convert::Infallible>(frame), receiver))
+        });
+        let mut body = StreamBody::new(Box::pin(stream));
+        let room = Room::new(1 << 20);
+        let pause = Some(Duration::from_millis(20));
+        let mut gathering = Gathering::default();
+        sender.send("one ").unwrap();
+        let came = gathering.take(&mut body, 10, &room, pause).await;
+        assert_eq!(came, Ok(Came::Pausing));
+        sender.send("two ").unwrap();
+        let never = gathering.take(&mut body, 10, &room, None);
+        assert!(tokio::time::timeout(Duration::from_millis(20), never).await.is_err());
+        sender.send("three").unwrap();
+        let came = gathering.take(&mut body, 10, &room, pause).await;
+        assert_eq!(came, Ok(Came::TooLong));
+        assert_eq!(gathering.into_bytes(), "one two three");
+    }
 
     #[tokio::test]
     async fn there_is_only_so_much_room_for_large_bodies() {

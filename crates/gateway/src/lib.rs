@@ -16,6 +16,8 @@ pub mod live;
 pub mod mcp;
 pub mod metrics;
 pub mod outbound;
+pub mod pace;
+pub mod peer;
 pub mod pipeline;
 pub mod problem;
 pub mod provenance;
@@ -25,6 +27,7 @@ pub mod resource;
 pub mod risk;
 pub mod serve;
 pub mod slots;
+pub mod sources;
 pub mod upstream;
 
 /// The body type of every answer.
@@ -52,6 +55,16 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn wait(until: jiff::Timestamp) -> std::time::Duration {
     let left = until.duration_since(jiff::Timestamp::now());
     std::time::Duration::try_from(left).unwrap_or(std::time::Duration::ZERO)
+}
+
+/// The value of a header that stands there once, if it is text.
+#[must_use]
+pub fn single(headers: &http::HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
 }
 
 /// The headers that a `Connection` header says are between two neighbours only (RFC 9110 §7.6.1).

@@ -5,7 +5,7 @@
 //! holds for the very next action (R5): set the state, cancel what is in flight, wait until nothing
 //! is on its way to an upstream any more, return.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use audit::AuditLog;
@@ -13,12 +13,17 @@ use jiff::Timestamp;
 use model::record::Record;
 use model::{AgentName, InstanceId, ServerName, Task, TaskId, TaskStatus};
 use policy::{Usage, World};
+use tokio::sync::watch;
 
 use crate::approvals::Approvals;
-use crate::provenance::Annotated;
-use crate::risk::Levels;
+use crate::pace;
+use crate::provenance::{Annotated, Keeping};
 
+mod agents;
+mod paces;
 mod task;
+
+use agents::Agents;
 
 pub(crate) use task::State;
 pub use task::{CutSignal, ENDED_WITH_PARENT, Ending, LiveTask};
@@ -32,8 +37,12 @@ pub struct Live {
     token_floors: papaya::HashMap<AgentName, Timestamp>,
     disabled_instances: papaya::HashMap<InstanceId, ()>,
     annotated: ArcSwap<Annotated>,
+    keeping: OnceLock<Arc<Keeping>>,
+    /// Counts how often the tools of some server began to stand differently.
+    tools_changed: watch::Sender<u64>,
     approvals: Approvals,
-    levels: Levels,
+    agents: Agents,
+    rates: pace::Limits,
     audit: Arc<AuditLog>,
 }
 
@@ -48,8 +57,11 @@ impl Live {
             token_floors: papaya::HashMap::new(),
             disabled_instances: papaya::HashMap::new(),
             annotated: ArcSwap::default(),
+            keeping: OnceLock::new(),
+            tools_changed: watch::Sender::new(0),
             approvals: Approvals::default(),
-            levels: Levels::default(),
+            agents: Agents::default(),
+            rates: pace::Limits::default(),
             audit,
         }
     }
@@ -64,8 +76,16 @@ impl Live {
     ///
     /// # Errors
     /// Whatever keeps the log from being written; then nothing may go ahead (R4).
-    pub async fn record(&self, record: &Record) -> Result<u64, audit::AuditError> {
-        self.audit.append(record.to_bytes().into()).await
+    pub async fn record(&self, record: Record) -> Result<u64, audit::AuditError> {
+        self.audit.append(written(record)).await
+    }
+
+    /// Lets a record be written, without waiting for it.
+    ///
+    /// # Errors
+    /// When the record is too long, too much waits to be written, or the log is closed.
+    pub fn submit(&self, record: Record) -> Result<(), audit::AuditError> {
+        self.audit.submit(written(record))
     }
 
     /// What needs a person's approval, and where people are asked.
@@ -85,6 +105,32 @@ impl Live {
         self.annotated.store(Arc::new(annotated));
     }
 
+    /// Says that the tools of some server stand differently from now on, so that agents which listen are told.
+    pub fn tell_tools_changed(&self) {
+        self.tools_changed.send_modify(|times| *times += 1);
+    }
+
+    /// Tells when the tools of some server stand differently.
+    pub(crate) fn tools_changes(&self) -> watch::Receiver<u64> {
+        self.tools_changed.subscribe()
+    }
+
+    /// Says where what tasks have seen is kept over the end of the process; once, before any task is open.
+    pub fn keep_ledgers_in(&self, journals: Arc<vault::Journals>) {
+        let keeping = Keeping::new(journals, Arc::clone(&self.audit));
+        // The first one stays: what is kept in it would be lost otherwise.
+        let _ = self.keeping.set(Arc::new(keeping));
+    }
+
+    /// Destroys what is kept of what tasks have seen that are not open here.
+    pub fn forget_other_ledgers(&self) {
+        if let Some(keeping) = self.keeping.get() {
+            let open = self.tasks().into_iter();
+            let open = open.filter(|task| task.ending().is_none());
+            keeping.keep_only(open.map(|task| task.task().id).collect());
+        }
+    }
+
     /// The world as it is now.
     #[must_use]
     pub fn world(&self) -> arc_swap::Guard<Arc<World>> {
@@ -101,8 +147,11 @@ impl Live {
     /// Makes a task known and open, with what it has used so far.
     pub fn open(&self, task: Task, salt: &[u8], usage: Usage) -> Arc<LiveTask> {
         let parent = task.parent.and_then(|id| self.task(&id));
-        let level = self.levels.of(&task.agent);
-        let live = Arc::new(LiveTask::new(task, parent, level, salt, usage));
+        let agent = self.agents.of(&task.agent);
+        let live = Arc::new(LiveTask::new(task, parent, agent, salt, usage));
+        if let Some(keeping) = self.keeping.get() {
+            live.memory().keep(keeping);
+        }
         self.tasks.pin().insert(live.task().id, Arc::clone(&live));
         live
     }
@@ -110,12 +159,12 @@ impl Live {
     /// How bad an agent looks right now: 0 to 100.
     #[must_use]
     pub fn agent_risk(&self, agent: &AgentName) -> u8 {
-        self.levels.score(agent)
+        self.agents.known(agent).map_or(0, |known| known.risk.get())
     }
 
     /// Says how bad an agent looks, for the very next decision about it.
     pub fn set_agent_risk(&self, agent: &AgentName, score: u8) {
-        self.levels.of(agent).set(score);
+        self.agents.of(agent).risk.set(score);
     }
 
     /// Says how bad a task looks, for the very next decision about it. Nothing happens when it is not
@@ -287,6 +336,11 @@ pub enum Cut<'a> {
     Server(&'a ServerName),
     /// Everything.
     All,
+}
+
+/// A record as it goes into the log. Whoever follows the log in this process gets the record itself.
+fn written(record: Record) -> audit::NewRecord {
+    audit::NewRecord::written_from(record.to_bytes(), Arc::new(record))
 }
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ struct How {
     how: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Whose {
+    of: &'static str,
+}
+
 /// A server, or none that is configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Label(Option<ServerName>);
@@ -53,6 +58,7 @@ pub struct Metrics {
     denied: Family<Refused, Count>,
     ended: Family<How, Count>,
     refused: Count,
+    too_fast: Family<Whose, Count>,
     results_lost: Count,
     contents_not_kept: Count,
     seconds: Histogram,
@@ -65,6 +71,7 @@ impl Default for Metrics {
         let denied = Family::default();
         let ended = Family::default();
         let refused = Count::default();
+        let too_fast = Family::default();
         let results_lost = Count::default();
         let contents_not_kept = Count::default();
         let seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
@@ -89,6 +96,11 @@ impl Default for Metrics {
             refused.clone(),
         );
         registry.register(
+            "rate_limited",
+            "What came too soon after others, by whose limit it was",
+            too_fast.clone(),
+        );
+        registry.register(
             "results_lost",
             "Results of actions that could not be recorded",
             results_lost.clone(),
@@ -109,6 +121,7 @@ impl Default for Metrics {
             denied,
             ended,
             refused,
+            too_fast,
             results_lost,
             contents_not_kept,
             seconds,
@@ -163,6 +176,11 @@ impl Metrics {
 
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    /// Counts what came too soon, by whose limit it was: `task`, `parent`, `agent`, `control` or `source`.
+    pub fn too_fast(&self, of: &'static str) {
+        self.too_fast.get_or_create(&Whose { of }).inc();
     }
 
     pub(crate) fn contents_not_kept(&self, payloads: u64) {

@@ -3,8 +3,8 @@
 //!
 //! Where such a request may go is for whoever sends it to say, as an [`Origin`]. What is made sure of here
 //! is that it goes there and nowhere else: a name is resolved once, the addresses that it stands for are
-//! looked at, and one of those is connected to; nobody is followed elsewhere (redirects); an answer is a
-//! status, and nothing of it is read further.
+//! looked at, and one of those is connected to; nobody is followed elsewhere (redirects); of an answer the
+//! status is read, and what it says only where that is asked for, and so much at most.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::ConfigBuilderExt as _;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -217,12 +217,25 @@ impl Outbound {
     /// # Errors
     /// [`OutboundError`] when there is none.
     pub async fn send(&self, post: Post) -> Result<StatusCode, OutboundError> {
-        tokio::time::timeout(LONGEST, self.sent(post))
+        self.fetch(post, 0).await.map(|(status, _)| status)
+    }
+
+    /// Sends a request, and returns the status and the body of the answer, of at most so many bytes. With 0
+    /// nothing of the body is read.
+    ///
+    /// # Errors
+    /// [`OutboundError`] when there is none, or it is longer.
+    pub async fn fetch(
+        &self,
+        post: Post,
+        most: usize,
+    ) -> Result<(StatusCode, Bytes), OutboundError> {
+        tokio::time::timeout(LONGEST, self.sent(post, most))
             .await
             .unwrap_or(Err(OutboundError::Timeout))
     }
 
-    async fn sent(&self, post: Post) -> Result<StatusCode, OutboundError> {
+    async fn sent(&self, post: Post, most: usize) -> Result<(StatusCode, Bytes), OutboundError> {
         let (origin, uri) = Origin::of(&post.url)?;
         let stream = connect(&origin, post.reach).await?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -236,7 +249,7 @@ impl Outbound {
         let host = HeaderValue::from_str(&origin.authority()).map_err(|_| NoTarget::Host)?;
         headers.insert(HOST, host);
         if !origin.secure {
-            return exchange(stream, request).await;
+            return exchange(stream, request, most).await;
         }
         let name = origin.host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(name.to_owned()).map_err(|_| NoTarget::Host)?;
@@ -244,7 +257,7 @@ impl Outbound {
             .connect(name, stream)
             .await
             .map_err(|error| OutboundError::Broken(error.to_string()))?;
-        exchange(secured, request).await
+        exchange(secured, request, most).await
     }
 }
 
@@ -280,7 +293,11 @@ async fn connect(origin: &Origin, reach: Reach) -> Result<TcpStream, OutboundErr
     Err(OutboundError::Broken(why))
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<StatusCode, OutboundError>
+async fn exchange<S>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    most: usize,
+) -> Result<(StatusCode, Bytes), OutboundError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -291,18 +308,26 @@ where
         .await
         .map_err(broken)?;
     let mut connection = std::pin::pin!(connection);
-    let answer = sender.send_request(request);
+    let answer = async {
+        let answer = sender.send_request(request).await.map_err(broken)?;
+        let status = answer.status();
+        if most == 0 {
+            return Ok((status, Bytes::new()));
+        }
+        let body = Limited::new(answer.into_body(), most).collect().await;
+        let body = body.map_err(|error| OutboundError::Broken(error.to_string()))?;
+        Ok((status, body.to_bytes()))
+    };
     let mut answer = std::pin::pin!(answer);
     // Both live in this future, so that giving up closes the connection.
-    let answered = tokio::select! {
+    tokio::select! {
         biased;
         answered = &mut answer => answered,
         ended = &mut connection => {
             ended.map_err(broken)?;
             answer.await
         }
-    };
-    answered.map(|answer| answer.status()).map_err(broken)
+    }
 }
 
 #[cfg(test)]
@@ -388,6 +413,23 @@ mod tests {
             seen.contains("x-test: 1\r\n") && seen.contains("host: 127.0.0.1:"),
             "{seen}"
         );
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_so_much_is_read_and_no_more() {
+        let outbound = Outbound::new(None).unwrap();
+        let long = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        for answer in [long, chunked] {
+            let (url, served) = answering(answer).await;
+            let fetched = outbound.fetch(post(&url, Reach::Any), 5).await.unwrap();
+            assert_eq!(fetched, (StatusCode::OK, Bytes::from_static(b"hello")));
+            served.await.unwrap();
+            let (url, served) = answering(answer).await;
+            let fetched = outbound.fetch(post(&url, Reach::Any), 4).await;
+            assert!(matches!(fetched, Err(OutboundError::Broken(_))), "{fetched:?}");
+            served.await.unwrap();
+        }
     }
 
     #[tokio::test]

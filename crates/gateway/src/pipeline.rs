@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use identity::svid::Svid;
 use jiff::Timestamp;
 use model::record::{ActionResult, Ended, Event, Intent, Record};
-use model::{Action, ApprovalId, DecisionId, Denial, Operation, Outcome, Rule, ServerName, Spent};
+use model::{
+    Action, ApprovalId, DecisionId, Denial, Operation, Outcome, Rule, ServerName, Spent, TaskId,
+};
+use policy::NOTED;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use vault::{Bundle, Payload};
 
@@ -19,12 +22,16 @@ use crate::content::{self, Contents, Treatment};
 use crate::inspection::Inspection;
 use crate::live::{CutSignal, Live, LiveTask};
 use crate::metrics::Metrics;
-use crate::provenance::Reading;
+use crate::provenance::{Reading, RowReading};
 use crate::redaction::{Redactor, shorten};
 use crate::refusals::Refusals;
 use crate::resource::Route;
+use crate::sources::Sources;
 
 mod deciding;
+mod paced;
+
+pub use ::provenance::{RowColumn, RowNotes};
 
 pub use crate::content::Digest;
 use deciding::Decided;
@@ -43,6 +50,7 @@ pub struct Pipeline {
     authenticator: Authenticator,
     redactor: arc_swap::ArcSwap<Redactor>,
     refusals: Refusals,
+    sources: Sources,
     metrics: Arc<Metrics>,
     inspection: Arc<Inspection>,
     contents: Contents,
@@ -57,6 +65,8 @@ pub struct Denied {
     pub denial: Denial,
     /// The request for a person's approval that waits, if one could lift it.
     pub requested: Option<Box<Requested>>,
+    /// How long until the same may pass, where waiting is all that it takes.
+    pub retry_after: Option<Duration>,
 }
 
 impl Pipeline {
@@ -70,6 +80,7 @@ impl Pipeline {
     ) -> Self {
         Self {
             refusals: Refusals::new(Arc::clone(&live)),
+            sources: Sources::default(),
             live,
             authenticator,
             redactor: arc_swap::ArcSwap::from_pointee(redactor),
@@ -119,17 +130,16 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`Unauthenticated`] with the challenge to answer with.
-    pub fn authenticate(
+    pub fn authenticate<B>(
         &self,
-        method: &http::Method,
+        request: &http::Request<B>,
         route: &Route,
         rest: &str,
         base_url: &str,
-        headers: &HeaderMap,
     ) -> Result<Caller, Unauthenticated> {
-        match Credentials::of(headers) {
+        match Credentials::of(request) {
             Ok(credentials) => {
-                let method = method.as_str();
+                let method = request.method().as_str();
                 self.authenticate_with(method, route, rest, base_url, &credentials)
             }
             Err(refused) => Err(self.unauthenticated(route, refused)),
@@ -178,6 +188,20 @@ impl Pipeline {
             .map_err(|refused| self.unauthenticated_at(endpoint, refused))
     }
 
+    /// Step 2 for who presents an SVID in place of a token, and names a task.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`]; it is recorded.
+    pub fn authenticate_by_svid(
+        &self,
+        route: &Route,
+        svid: &Svid,
+        task: &TaskId,
+    ) -> Result<Caller, Unauthenticated> {
+        Authenticator::authenticate_by_svid(&self.live, svid, task, Timestamp::now())
+            .map_err(|refused| self.unauthenticated(route, refused))
+    }
+
     /// The one for whom an upstream sends what it was asked for before, by itself: a notification. Only
     /// for what arrives at an address that the gateway made up, gave to that upstream alone, and whose
     /// knowledge was proved; never for what agents send. `None` when the task or the instance is over.
@@ -215,18 +239,40 @@ impl Pipeline {
     /// Records a request that did not become an action, with its caller as far as known.
     pub fn refuse(&self, endpoint: &str, caller: Option<&Caller>, denial: Denial) {
         self.metrics.refused();
-        let caller = caller.map(|caller| caller.instance.to_string());
+        let whom = caller.map(|caller| self.whom(caller)).unwrap_or_default();
         self.refusals
-            .note(Timestamp::now(), endpoint, caller, denial);
+            .note_of(Timestamp::now(), endpoint, &whom, denial);
     }
 
     /// Steps 4 and 5: decides the action and records the intent durably. The permit is the only
     /// way to go on, and holds only until something ends the task, the agent or the server.
     ///
     /// # Errors
-    /// [`Denied`] when the decision is to deny, or when the log cannot be written (R4).
+    /// [`Denied`] when it comes too soon after others, when the decision is to deny, or when the log cannot
+    /// be written (R4).
     pub async fn attempt(&self, caller: &Caller, action: Action) -> Result<Permit, Denied> {
         let started = Instant::now();
+        if let Err(too_fast) = self.live.pace(&caller.task, started) {
+            return Err(self.too_fast(caller, &action.server, too_fast));
+        }
+        self.attempt_since(started, caller, action).await
+    }
+
+    /// The same for what comes from an upstream, by itself or in an answer, and not from the agent: it takes
+    /// nothing from how fast the agent may go.
+    ///
+    /// # Errors
+    /// As of [`Self::attempt`].
+    pub async fn attempt_expected(&self, caller: &Caller, action: Action) -> Result<Permit, Denied> {
+        self.attempt_since(Instant::now(), caller, action).await
+    }
+
+    async fn attempt_since(
+        &self,
+        started: Instant,
+        caller: &Caller,
+        action: Action,
+    ) -> Result<Permit, Denied> {
         let now = Timestamp::now();
         let id = DecisionId::new(now, random());
         // Read once, so that the record has what was decided by.
@@ -241,6 +287,11 @@ impl Pipeline {
             .decision
             .is_permit()
             .then(|| Reading::of(&self.live.annotated(), &caller.task, &action, id, now))
+            .flatten();
+        let rows = decided
+            .decision
+            .is_permit()
+            .then(|| RowReading::of(&self.live.annotated(), &caller.task, &action, id, now))
             .flatten();
         let treatment = self.contents.of(&action.server);
         let (intent, asked) = self.intent(caller, action, &decided, facts.risk, &treatment);
@@ -263,6 +314,7 @@ impl Pipeline {
                 decision: id,
                 denial,
                 requested,
+                retry_after: None,
             })
         };
         // Made before the wait, so that an agent that goes away meanwhile leaves a result behind:
@@ -274,6 +326,7 @@ impl Pipeline {
             spent: Spent::default(),
             notes: BTreeMap::new(),
             reading,
+            rows,
             treatment,
             payloads: payload.into_iter().collect(),
             task: Arc::clone(&caller.task),
@@ -284,7 +337,7 @@ impl Pipeline {
             forwarded: false,
             finished: false,
         });
-        if let Err(error) = self.live.record(&record).await {
+        if let Err(error) = self.live.record(record).await {
             tracing::error!(%error, "the audit log cannot be written: denying");
             // Nothing was recorded, so there is no result either. What was charged stays charged:
             // the budget errs on the side of less.
@@ -396,6 +449,8 @@ pub struct Permit {
     notes: BTreeMap<String, serde_json::Value>,
     /// What its result is noted by.
     reading: Option<Reading>,
+    /// What its rows are noted by.
+    rows: Option<Box<RowReading>>,
     treatment: Treatment,
     /// What of its content is to be kept.
     payloads: Vec<Payload>,
@@ -465,6 +520,7 @@ impl Permit {
                     .to_owned(),
             },
             requested: None,
+            retry_after: None,
         }
     }
 
@@ -498,6 +554,7 @@ impl Permit {
                     remedy: "open a new task for further work".to_owned(),
                 },
                 requested: None,
+                retry_after: None,
             }),
         }
     }
@@ -539,6 +596,31 @@ impl Permit {
     pub fn note_result(&self, result: &serde_json::Value, failed: bool) {
         if let Some(reading) = &self.reading {
             reading.note(result, failed);
+        }
+    }
+
+    /// Whether rows that it gives are of use to [`Self::note_rows`].
+    #[must_use]
+    pub fn notes_rows(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    /// Step 7 at databases: notes where the values of rows come from, before the agent has them. `None`
+    /// stands for a value that cannot be read.
+    pub fn note_rows<'v, R>(&self, notes: &mut RowNotes, rows: impl Iterator<Item = R>)
+    where
+        R: Iterator<Item = Option<&'v str>>,
+    {
+        if let Some(reading) = &self.rows {
+            reading.note(notes, rows);
+        }
+    }
+
+    /// Says that the agent is given what nobody can look into: nothing of it may steer a call, and
+    /// whoever is asked about one is told.
+    pub fn miss_rows(&self) {
+        if let Some(rows) = &self.rows {
+            rows.miss();
         }
     }
 
@@ -597,11 +679,16 @@ impl Permit {
             spent: self.spent,
             notes: std::mem::take(&mut self.notes),
         };
+        let noted = self.reading.as_ref().and_then(Reading::noted);
+        let noted = noted.or_else(|| self.rows.as_ref().and_then(|rows| rows.noted()));
+        if let Some(noted) = noted {
+            result.notes.insert(NOTED.to_owned(), noted.into());
+        }
         let (live, metrics) = (Arc::clone(&self.live), Arc::clone(&self.metrics));
         let submit = move |result: ActionResult| {
             let decision = result.decision;
             let record = Record::new(Timestamp::now(), Event::Result(Box::new(result)));
-            if let Err(error) = live.audit().submit(Bytes::from(record.to_bytes())) {
+            if let Err(error) = live.submit(record) {
                 // The intent is durable, so the action is not lost; a missing result shows as such.
                 tracing::error!(%error, %decision, "the result was not recorded");
                 metrics.result_lost();

@@ -1,11 +1,14 @@
 //! Refusals on HTTP: problem details (RFC 9457), marked as the gateway's own (RFC 9209): what looks like
 //! one and has no such mark is somebody else's.
 
-use http::header::CONTENT_TYPE;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use model::Denial;
 use serde_json::{Value, json};
 
+use crate::pace::retry_after;
 use crate::pipeline::Denied;
 use crate::{Body, full};
 
@@ -43,7 +46,7 @@ pub fn refused(status: StatusCode, denial: &Denial) -> Response<Body> {
 pub fn denied(denied: &Denied) -> Response<Body> {
     let status = match denied.denial.rule {
         model::Rule::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        model::Rule::BudgetExhausted => StatusCode::TOO_MANY_REQUESTS,
+        model::Rule::BudgetExhausted | model::Rule::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::FORBIDDEN,
     };
     let mut document = document(status, &denied.denial.reason, &denied.denial.remedy);
@@ -52,7 +55,21 @@ pub fn denied(denied: &Denied) -> Response<Body> {
     if let Some(requested) = &denied.requested {
         document["access_request"] = requested.to_json();
     }
-    respond(status, &document, "http_request_denied")
+    let mut response = respond(status, &document, "http_request_denied");
+    if let Some(wait) = denied.retry_after {
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, retry_after(wait));
+    }
+    response
+}
+
+/// A request that is put off: 429 with `Retry-After`, and the members of [`refused`].
+#[must_use]
+pub fn put_off(denial: &Denial, wait: Duration) -> Response<Body> {
+    let mut response = refused(StatusCode::TOO_MANY_REQUESTS, denial);
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, retry_after(wait));
+    response
 }
 
 /// The mark of an answer that the gateway passes on from a server that refused or failed, so that it

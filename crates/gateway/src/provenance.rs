@@ -3,83 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::Timestamp;
 use model::provenance::Checked;
-use model::{Action, DecisionId, Denial, Operation, Rule, ServerName};
-use parking_lot::Mutex;
-use provenance::{Annotations, Asked, Called, Derivation, Ledger, Verdict};
+use model::{Action, DecisionId, Denial, Operation, Rule, ServerName, Steered, Steering};
+use provenance::{Annotations, Asked, Called, Derivation, Verdict};
 use serde_json::{Map, Value};
 
 use crate::live::LiveTask;
 
+mod memory;
+mod rows;
+
+pub(crate) use memory::Memory;
+pub use memory::{Before, Keeping};
+pub(crate) use rows::RowReading;
+
 /// The annotations of all servers that have some. Calls of the others are not checked.
 pub type Annotated = BTreeMap<ServerName, Arc<Annotations>>;
-
-/// What one task has seen, made when it first matters.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<Option<Box<Ledger>>>);
-
-impl Memory {
-    /// Forgets everything, once the task is over.
-    pub(crate) fn clear(&self) {
-        *self.0.lock() = None;
-    }
-}
-
-impl LiveTask {
-    /// Does something with the ledger of this task.
-    fn with_ledger<R>(&self, act: impl FnOnce(&mut Ledger) -> R) -> R {
-        let mut memory = self.memory().0.lock();
-        act(memory.get_or_insert_with(|| Box::new(self.first_ledger())))
-    }
-
-    /// What the task was opened with, by whose words they are: those that its grant trusts may steer its
-    /// calls; the others were written by an agent, and steer nothing. A part of another task starts from
-    /// what may steer that one.
-    fn first_ledger(&self) -> Ledger {
-        let task = self.task();
-        let trusted = &task.grant.trusted_inputs;
-        let (own, handed_on): (BTreeMap<_, _>, BTreeMap<_, _>) = task
-            .parameters
-            .clone()
-            .into_iter()
-            .partition(|(name, _)| trusted.parameters.contains(name));
-        let mut inputs: Vec<&str> = handed_on.values().map(String::as_str).collect();
-        if !trusted.purpose {
-            inputs.push(&task.purpose);
-        }
-        inputs.retain(|input| !input.is_empty());
-        let mut ledger = match self.ancestors().next() {
-            // Locks go from a part to the whole, so that two never wait for each other.
-            Some(above) => above.ledger_of_part(&inputs),
-            None => {
-                let mut ledger = Ledger::new();
-                if !inputs.is_empty() {
-                    ledger.note_handed_on(&inputs);
-                }
-                ledger
-            }
-        };
-        let opened = jiff::tz::Offset::UTC.to_datetime(task.opened_at).date();
-        let purpose = if trusted.purpose {
-            task.purpose.as_str()
-        } else {
-            ""
-        };
-        ledger.note_input(purpose, &own, Some(opened));
-        ledger
-    }
-
-    /// Says that the task has read what is not known any more, since the process has begun anew.
-    pub fn remember_nothing(&self) {
-        self.with_ledger(Ledger::miss_some);
-    }
-
-    fn ledger_of_part(&self, inputs: &[&str]) -> Ledger {
-        self.with_ledger(|ledger| ledger.for_subtask(inputs))
-    }
-}
 
 /// What was found about where the arguments of an action come from.
 pub(crate) struct Found {
@@ -114,31 +56,79 @@ fn called(operation: &Operation) -> Option<(&str, &Map<String, Value>)> {
 /// Step 4: whether what decides who or what an action affects is derivable from what the task is for.
 /// `None` where nobody said what does.
 pub(crate) fn check(annotated: &Annotated, task: &LiveTask, action: &Action) -> Option<Found> {
-    let (name, arguments) = called(&action.operation)?;
     let annotations = annotated.get(&action.server)?;
-    let version = annotations.version().to_owned();
-    let verdict = task.with_ledger(|ledger| ledger.check(annotations, name, arguments));
-    Some(match verdict {
-        Verdict::Accepted { derivations } => Found {
-            version,
-            derivations,
-            asked: Vec::new(),
-            more: false,
+    let verdict = match &action.operation {
+        Operation::Query { statement } => match &statement.steering {
+            Steering::Later => return None,
+            Steering::Known(steered) => {
+                task.with_ledger(|ledger| ledger.check_statement(annotations, steered))
+            }
+            // Nobody looked, though somebody asks: annotated a moment ago.
+            Steering::Unknown => return Some(Found::unseen(annotations)),
         },
-        Verdict::Ask {
-            asked,
-            more,
-            derivations,
-        } => Found {
-            version,
-            derivations,
-            asked,
-            more,
-        },
-    })
+        operation => {
+            let (name, arguments) = called(operation)?;
+            task.with_ledger(|ledger| ledger.check(annotations, name, arguments))
+        }
+    };
+    Some(Found::new(annotations, verdict))
+}
+
+/// The same for values of a statement that touches no table, so that it is no action that people could
+/// be asked about. The denial when one of them is not derivable.
+pub(crate) fn refuses(
+    annotated: &Annotated,
+    task: &LiveTask,
+    server: &ServerName,
+    steered: &[Steered],
+    shown: impl Fn(&str) -> String,
+) -> Option<Denial> {
+    let annotations = annotated.get(server)?;
+    let verdict = task.with_ledger(|ledger| ledger.check_statement(annotations, steered));
+    Found::new(annotations, verdict).denial(shown)
 }
 
 impl Found {
+    /// What is found where nobody looked.
+    fn unseen(annotations: &Annotations) -> Self {
+        let asked = Asked {
+            argument: "/statement".to_owned(),
+            value: String::new(),
+            reason: model::provenance::Reason::TooMany,
+            seen: Vec::new(),
+            incomplete: false,
+            exact: Value::Null,
+        };
+        Self {
+            version: annotations.version().to_owned(),
+            derivations: Vec::new(),
+            asked: vec![asked],
+            more: true,
+        }
+    }
+
+    fn new(annotations: &Annotations, verdict: Verdict) -> Self {
+        let version = annotations.version().to_owned();
+        match verdict {
+            Verdict::Accepted { derivations } => Self {
+                version,
+                derivations,
+                asked: Vec::new(),
+                more: false,
+            },
+            Verdict::Ask {
+                asked,
+                more,
+                derivations,
+            } => Self {
+                version,
+                derivations,
+                asked,
+                more,
+            },
+        }
+    }
+
     /// Why a person must be asked, if one must. `shown` takes secrets out of what the reason quotes.
     pub(crate) fn denial(&self, shown: impl Fn(&str) -> String) -> Option<Denial> {
         let first = self.asked.first()?.to_string();
@@ -194,6 +184,8 @@ pub(crate) struct Reading {
     decision: DecisionId,
     at: Timestamp,
     is_mcp: bool,
+    /// How many results the ledger had taken in with this one; 0 before it was noted.
+    noted: AtomicU32,
 }
 
 impl Reading {
@@ -215,6 +207,7 @@ impl Reading {
             decision,
             at,
             is_mcp: matches!(action.operation, Operation::CallTool { .. }),
+            noted: AtomicU32::new(0),
         })
     }
 
@@ -229,9 +222,15 @@ impl Reading {
             is_mcp: self.is_mcp,
             failed,
         };
-        self.task.with_ledger(|ledger| {
+        let noted = self.task.note_in_ledger(|ledger| {
             ledger.note_result(self.annotations.as_deref(), &called, result);
         });
+        self.noted.store(noted, Ordering::Relaxed);
+    }
+
+    /// How many results the task's ledger had taken in when this one was, with it; `None` if it was not.
+    pub(crate) fn noted(&self) -> Option<u32> {
+        Some(self.noted.load(Ordering::Relaxed)).filter(|noted| *noted > 0)
     }
 }
 

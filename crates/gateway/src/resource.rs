@@ -7,7 +7,9 @@ use model::{Proof, ServerName, TaskId};
 use serde_json::json;
 
 use crate::caller::Unauthenticated;
+use crate::front::Settings;
 use crate::problem::problem;
+use crate::sources::Wrong;
 use crate::{Body, full};
 
 /// Where RFC 9728 puts the metadata: in front of the resource's path.
@@ -122,14 +124,23 @@ pub fn scopes() -> [&'static str; 5] {
 /// The metadata document (RFC 9728 §2). It is the same for every well-formed route, so it tells
 /// nobody which servers and tasks exist.
 #[must_use]
-pub fn metadata(route: &Route, base_url: &str, issuer: &str) -> Response<Body> {
+pub fn metadata(route: &Route, settings: &Settings) -> Response<Body> {
     let name = format!("Sallyport: {} server {}", route.kind.as_str(), route.server);
-    describe(&route.resource(base_url), route.scope(), &name, issuer)
+    let resource = route.resource(&settings.base_url);
+    let certificates = settings.certificates;
+    describe(&resource, route.scope(), &name, &settings.issuer, certificates)
 }
 
 /// The metadata document of a protected resource, by its URL, the scope of its tokens and its name.
+/// `certificates` says whether tokens for it can be bound to certificates (RFC 8705 §3.3).
 #[must_use]
-pub fn describe(resource: &str, scope: &str, name: &str, issuer: &str) -> Response<Body> {
+pub fn describe(
+    resource: &str,
+    scope: &str,
+    name: &str,
+    issuer: &str,
+    certificates: bool,
+) -> Response<Body> {
     let document = json!({
         "resource": resource,
         "authorization_servers": [issuer],
@@ -138,6 +149,7 @@ pub fn describe(resource: &str, scope: &str, name: &str, issuer: &str) -> Respon
         "resource_name": name,
         "dpop_signing_alg_values_supported": ["ES256", "EdDSA"],
         "dpop_bound_access_tokens_required": false,
+        "tls_client_certificate_bound_access_tokens": certificates,
     });
     let mut response = Response::new(full(document.to_string()));
     let headers = response.headers_mut();
@@ -183,6 +195,9 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
         ServerKind::Mcp => json_rpc(refused, status),
         _ => problem(status, &refused.reason, &refused.denial().remedy),
     };
+    if refused.is_wrong() {
+        response.extensions_mut().insert(Wrong);
+    }
     let headers = response.headers_mut();
     let mut add = |scheme: &str, more: &str| {
         if let Ok(value) = HeaderValue::try_from(format!("{scheme} {challenge}{more}")) {
@@ -208,13 +223,14 @@ pub fn challenge(refused: &Unauthenticated, route: &Route, base_url: &str) -> Re
 
 /// The refusal as a JSON-RPC error.
 fn json_rpc(refused: &Unauthenticated, status: StatusCode) -> Response<Body> {
+    let denial = refused.denial();
     let body = json!({
         "jsonrpc": "2.0",
         "id": null,
         "error": {
             "code": 401,
             "message": refused.reason,
-            "data": { "rule": "unauthenticated", "remedy": refused.denial().remedy },
+            "data": { "rule": denial.rule.as_str(), "remedy": denial.remedy },
         },
     });
     let mut response = Response::new(full(body.to_string()));

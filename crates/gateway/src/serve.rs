@@ -10,19 +10,20 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use identity::svid::Svid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::Body;
+use crate::{Body, peer};
 
 mod answered;
 mod begun;
 mod multiplexed;
 mod pulse;
-mod strict;
+pub mod strict;
 mod untouched;
 
 use begun::{Begun, Version};
@@ -159,6 +160,16 @@ pub async fn next(
     }
 }
 
+/// Where a connection comes from, and what its client presented.
+type Origin = (SocketAddr, Option<Arc<Svid>>);
+
+/// Tells those who answer a request what the connection was made with.
+fn told(request: &mut Request<Incoming>, svid: Option<&Arc<Svid>>) {
+    if let Some(svid) = svid {
+        request.extensions_mut().insert(Arc::clone(svid));
+    }
+}
+
 async fn connection<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
@@ -171,18 +182,20 @@ async fn connection<H: Handler>(
         Some(tls) => {
             let handshake = tls.accept(stream);
             let stream = tokio::time::timeout(shared.head, handshake).await??;
-            let version = match stream.get_ref().1.alpn_protocol() {
+            let connection = stream.get_ref().1;
+            let version = match connection.alpn_protocol() {
                 Some(ALPN_TWO) => Version::Two,
                 _ => Version::One,
             };
-            speak(version, stream, peer, shared, ending).await
+            let svid = peer::of_connection(connection);
+            speak(version, stream, (peer, svid), shared, ending).await
         }
         None if H::HTTP2 => {
             let reading = Begun::read(stream);
             let (version, stream) = tokio::time::timeout(shared.head, reading).await??;
-            speak(version, stream, peer, shared, ending).await
+            speak(version, stream, (peer, None), shared, ending).await
         }
-        None => speak(Version::One, stream, peer, shared, ending).await,
+        None => speak(Version::One, stream, (peer, None), shared, ending).await,
     }
 }
 
@@ -190,7 +203,7 @@ async fn connection<H: Handler>(
 async fn speak<S, H>(
     version: Version,
     stream: S,
-    peer: SocketAddr,
+    (peer, svid): Origin,
     shared: &Shared<H>,
     mut ending: Ending,
 ) -> io::Result<()>
@@ -201,10 +214,12 @@ where
     let handler = Arc::clone(&shared.handler);
     if version == Version::Two {
         let requests = Arc::clone(&shared.requests);
-        return multiplexed::serve(stream, peer, handler, requests, shared.head, ending).await;
+        let from = (peer, svid);
+        return multiplexed::serve(stream, from, handler, requests, shared.head, ending).await;
     }
-    let service = hyper::service::service_fn(move |request| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
+        told(&mut request, svid.as_ref());
         async move { Ok::<_, Infallible>(handler.handle(request, peer).await) }
     });
     let connection = http1::Builder::new()

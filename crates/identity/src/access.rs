@@ -1,4 +1,4 @@
-//! Access tokens: what stands in them (RFC 9068 with RFC 9396 and RFC 9449 §6.1).
+//! Access tokens: what stands in them (RFC 9068 with RFC 9396, RFC 9449 §6.1 and RFC 8705 §3.1).
 
 use jiff::Timestamp;
 use model::{AgentName, InstanceId, TaskId};
@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::jws::{Compact, Header, Malformed};
 use crate::public_key::PublicKey;
 use crate::signing::{SigningFailed, is_low};
+use crate::svid::Thumbprint;
 use crate::{CLOCK_SKEW_SECONDS, TOKEN_LIFETIME};
 
 /// Longest token, in bytes.
@@ -39,7 +40,7 @@ pub struct AccessClaims {
     pub task: Option<TaskId>,
     /// What the token is good for at its resource, separated by blanks.
     pub scope: String,
-    /// The key that the token is bound to; none for bearer tokens.
+    /// What the token is bound to; nothing for bearer tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Cnf>,
     /// What was asked for and granted (RFC 9396 §9.1).
@@ -47,11 +48,21 @@ pub struct AccessClaims {
     pub authorization_details: Option<Value>,
 }
 
-/// The key that a token is bound to (RFC 7800, RFC 9449 §6.1).
+/// What a token is bound to (RFC 7800): one of two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cnf {
-    /// The thumbprint of the key (RFC 7638, SHA-256, base64url).
-    pub jkt: String,
+#[serde(untagged, deny_unknown_fields)]
+pub enum Cnf {
+    /// A key, of which each call carries a proof (RFC 9449 §6.1).
+    Key {
+        /// The thumbprint of the key (RFC 7638, SHA-256, base64url).
+        jkt: String,
+    },
+    /// A certificate, which the connection of each call was made with (RFC 8705 §3.1).
+    Certificate {
+        /// The thumbprint of the certificate.
+        #[serde(rename = "x5t#S256")]
+        x5t: Thumbprint,
+    },
 }
 
 impl AccessClaims {

@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 
 use crate::jws::{Compact, Header, Malformed, bounded};
+use crate::nonce::Nonces;
 use crate::public_key::{InvalidKey, PublicKey};
 use crate::replay::{Memory, Refused};
 use crate::uri::same_endpoint;
@@ -84,6 +85,9 @@ pub enum ProofError {
     /// Not signed by the key that it names.
     #[error("the proof's signature does not verify")]
     BadSignature,
+    /// Without a nonce that is good now, where one is demanded (RFC 9449 §8).
+    #[error("the proof needs the nonce that this answer brings in `DPoP-Nonce`: make a new one with it")]
+    NonceNeeded,
     /// Used before.
     #[error("the proof was used before: make a new one for each request")]
     Replayed,
@@ -97,6 +101,7 @@ pub struct Proofs {
     used: Memory,
     /// The second since which all proofs are remembered.
     since: i64,
+    nonces: Option<Nonces>,
     known: Box<[ArcSwapOption<Known>]>,
     hasher: std::hash::RandomState,
 }
@@ -118,6 +123,7 @@ impl Proofs {
         Self {
             used: Memory::new(capacity, OLDEST_SECONDS),
             since: i64::MIN,
+            nonces: None,
             known: (0..KNOWN_HEADERS).map(|_| ArcSwapOption::empty()).collect(),
             hasher: std::hash::RandomState::new(),
         }
@@ -129,6 +135,38 @@ impl Proofs {
     pub fn since(mut self, start: Timestamp) -> Self {
         self.since = start.as_second();
         self
+    }
+
+    /// Takes only proofs that carry one of these nonces, while they are demanded.
+    #[must_use]
+    pub fn with_nonces(mut self, nonces: Nonces) -> Self {
+        self.nonces = Some(nonces);
+        self
+    }
+
+    /// The nonce to use in the next proof, if one is demanded.
+    #[must_use]
+    pub fn nonce(&self, now: Timestamp) -> Option<Arc<str>> {
+        self.nonces.as_ref()?.present(now)
+    }
+
+    /// Whether a proof is without a nonce that is demanded, whoever made it and for what. For whoever has
+    /// something else to look at first that can be used only once.
+    #[must_use]
+    pub fn lacks_nonce(&self, proof: &str, now: Timestamp) -> bool {
+        let Some(nonces) = self.nonces.as_ref().filter(|it| it.are_demanded()) else {
+            return false;
+        };
+        let Ok(compact) = Compact::<LIMIT>::read(proof) else {
+            return false;
+        };
+        let Ok(claims) = compact.claims() else {
+            return false;
+        };
+        match claims.text("nonce") {
+            Ok(nonce) => !nonce.is_some_and(|nonce| nonces.know(&nonce, now.as_second())),
+            Err(_) => false,
+        }
     }
 
     /// Checks a proof (RFC 9449 §4.3) and tells the key that it was made with, which the caller
@@ -210,6 +248,13 @@ impl Proofs {
         let id = bounded(&claims, "jti", JTI_LIMIT)?;
         if !compact.is_signed_by(&maker.key) {
             return Err(ProofError::BadSignature);
+        }
+        // Only whoever has the key is asked for a nonce, and what lacks one is not remembered as used.
+        if let Some(nonces) = self.nonces.as_ref().filter(|it| it.are_demanded()) {
+            let nonce = claims.text("nonce").map_err(Malformed::claims)?;
+            if !nonce.is_some_and(|nonce| nonces.know(&nonce, now)) {
+                return Err(ProofError::NonceNeeded);
+            }
         }
         let owner = maker.key.thumbprint_bytes();
         let used = self.used.use_once(owner, &id, made + OLDEST_SECONDS, now);

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::access::{self, AccessClaims, IssueError, TokenError};
 use crate::private_file::{self, KeyError};
@@ -201,6 +202,19 @@ impl KeyRing {
             return Err(TokenError::UnknownKey);
         }
         access::verify(&compact, keys[position].signing.public(), issuer, now)
+    }
+
+    /// A secret made from the newest key, for one purpose: whoever has it learns nothing of the key, and
+    /// another purpose has another. It is the same until the keys are rotated and the ring is opened anew.
+    ///
+    /// # Errors
+    /// [`SigningFailed`]
+    pub fn secret(&self, purpose: &str) -> Result<Zeroizing<[u8; 32]>, SigningFailed> {
+        let keys = self.keys.load();
+        let newest = keys
+            .first()
+            .expect("a ring is made with a key, and the newest one is kept");
+        newest.signing.secret(purpose)
     }
 
     /// The public keys as a JWK set (RFC 7517 §5), for whoever else verifies tokens.

@@ -1,5 +1,5 @@
-//! Who somebody is, proved with keys: access tokens, proofs of possession, client assertions, and
-//! the keys behind them. No HTTP and no clock: time comes in as an argument.
+//! Who somebody is, proved with keys: access tokens, proofs of possession, client assertions,
+//! certificates, and the keys behind them. No HTTP and no clock: time comes in as an argument.
 //!
 //! Everything here reads hostile input. There is one strict reader for signed texts ([RFC 7515]
 //! compact form) and every kind of text goes through it, so that no two of them disagree about what
@@ -10,7 +10,10 @@
 
 pub mod assertion;
 pub mod dpop;
+pub mod nonce;
 pub mod secret;
+pub mod svid;
+pub mod x509;
 
 mod access;
 mod foreign_keys;

@@ -137,6 +137,19 @@ pub(crate) fn save(key: &SigningKey, path: &Path) -> Result<(), KeyError> {
     sync_parent(path)
 }
 
+/// Writes what everyone may read into a file, as a whole or not at all. When this returns, it is on the disk.
+pub(crate) fn write_public(path: &Path, text: &[u8]) -> Result<(), KeyError> {
+    let unfinished = path.with_extension(UNFINISHED);
+    File::create(&unfinished)
+        .and_then(|mut file| {
+            file.write_all(text)?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(KeyError::io(path))?;
+    sync_parent(path)
+}
+
 /// Makes what was created or removed beside `path` survive a crash.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), KeyError> {
     let parent = match path.parent() {

@@ -1,5 +1,6 @@
 //! A P-256 private key and what it signs (ES256, RFC 7518 §3.4).
 
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use zeroize::Zeroizing;
@@ -38,6 +39,17 @@ impl SigningKey {
     pub(crate) fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningFailed> {
         let document = self.pair.to_pkcs8v1().map_err(|_| SigningFailed)?;
         Ok(Zeroizing::new(document.as_ref().to_vec()))
+    }
+
+    /// A secret for one purpose, made from the key (HMAC-SHA-256 over the purpose).
+    pub(crate) fn secret(&self, purpose: &str) -> Result<Zeroizing<[u8; 32]>, SigningFailed> {
+        let der = self.to_pkcs8()?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &der);
+        let label = format!("sallyport secret for {purpose}");
+        let tag = hmac::sign(&key, label.as_bytes());
+        let mut secret = Zeroizing::new([0; 32]);
+        secret.copy_from_slice(tag.as_ref());
+        Ok(secret)
     }
 
     pub(crate) fn public(&self) -> &PublicKey {

@@ -160,8 +160,16 @@ impl Exchange {
                 "type": "error", "error": { "type": kind, "message": message },
             }),
         };
-        let text = document.to_string();
-        self.account.pass(text.as_bytes());
+        let mut text = Bytes::from(document.to_string());
+        match self.inspect_answer(&text) {
+            Ok(other) => text = other.unwrap_or(text),
+            Err(denial) => {
+                let decision = self.account.decision();
+                self.account.finish_unused(Ended::UpstreamError);
+                return Err(Refusal::blocked(decision, denial));
+            }
+        }
+        self.account.pass(&text);
         self.account.finish_unused(Ended::UpstreamError);
         let mut response = Response::new(full(text));
         *response.status_mut() = status;

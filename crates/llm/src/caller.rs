@@ -1,8 +1,8 @@
 //! Step 2: who asks, by what an SDK of either surface presents as its key.
 
-use gateway::Body;
 use gateway::caller::{Caller, Credentials, Unauthenticated};
 use gateway::resource::{self, Route};
+use gateway::{Body, peer, single};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
@@ -10,7 +10,7 @@ use model::Proof;
 use model::config::Surface;
 
 use crate::Shared;
-use crate::headers::{VERSION, single};
+use crate::headers::VERSION;
 use crate::refusal::Refusal;
 use crate::surface::Api;
 
@@ -38,14 +38,17 @@ pub(crate) fn authenticate(
     rest: &str,
     base_url: &str,
 ) -> Result<Caller, Unauthenticated> {
-    let headers = request.headers();
     let pipeline = &shared.pipeline;
-    match key(headers) {
-        Some(credentials) => {
+    match key(request.headers()) {
+        Some(key) => {
+            let credentials = Credentials {
+                certificate: peer::of_request(request.extensions()),
+                ..key
+            };
             let method = request.method().as_str();
             pipeline.authenticate_with(method, route, rest, base_url, &credentials)
         }
-        None => pipeline.authenticate(request.method(), route, rest, base_url, headers),
+        None => pipeline.authenticate(request, route, rest, base_url),
     }
 }
 
@@ -64,6 +67,7 @@ fn key(headers: &HeaderMap) -> Option<Credentials<'_>> {
         scheme,
         token,
         proof,
+        certificate: None,
     };
     (!token.is_empty()).then_some(credentials)
 }

@@ -47,6 +47,7 @@ impl Exchange {
             meter: Meter::new(price, bound),
             digest: Some(permit.digest()),
             calls: Calls::default(),
+            redacted: 0,
             api: visit.api,
             stage: Stage::Waiting,
             permit: Some(permit),
@@ -106,6 +107,8 @@ pub(crate) struct Account {
     /// Of what the agent gets, as long as it has not ended.
     digest: Option<Digest>,
     pub(crate) calls: Calls,
+    /// How often something was taken out of the answer.
+    pub(crate) redacted: u64,
     api: Api,
     pub(crate) stage: Stage,
 }
@@ -140,10 +143,11 @@ impl Account {
         self.permit().spend(amount)
     }
 
-    /// Takes in a part of the answer: a whole one, or the data of an event.
+    /// Takes in a part of the answer: a whole one, or the data of an event. What the model wrote in an
+    /// event is counted by whoever reads it.
     pub(crate) fn see(&mut self, part: &Value, whole: bool) {
-        self.meter.wrote(crate::traffic::written(self.api, part));
         if whole {
+            self.meter.wrote(crate::traffic::written(self.api, part));
             self.calls.answer(self.api, part);
         } else {
             self.calls.event(self.api, part);
@@ -179,6 +183,10 @@ impl Account {
     }
 
     fn settle(&mut self) {
+        if self.redacted > 0 {
+            let redacted = self.redacted;
+            self.permit().note("redacted_in_answer", redacted);
+        }
         let amount = match self.stage {
             Stage::Waiting => return,
             Stage::Sent => self.meter.all(),

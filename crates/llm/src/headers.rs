@@ -1,5 +1,6 @@
 //! What of an agent's headers is looked at, and what of them the provider gets.
 
+use gateway::single;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use model::config::Surface;
@@ -13,15 +14,6 @@ const BETA: &str = "anthropic-beta";
 /// Most of those features, and the longest name of one in bytes.
 const MOST_BETAS: usize = 32;
 const BETA_BYTES: usize = 80;
-
-/// The value of a header that stands there once.
-pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        _ => None,
-    }
-}
 
 /// The features that the agent asks for in a header.
 pub(crate) fn betas(headers: &HeaderMap) -> Result<Vec<String>, Refusal> {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::exchange::Exchange;
 use crate::refusal::Refusal;
 use crate::request::{Asked, Kind, Part};
-use crate::surface::Api;
+use crate::traffic::role;
 use crate::visit::Visit;
 
 /// Most parts that are known to have passed, at about 100 bytes each.
@@ -136,20 +136,29 @@ impl Exchange {
         }
     }
 
-    /// Looks at a whole answer: what passes in its place, if something does.
+    /// Looks at a whole answer, or an error: what passes in its place, if something does. What does not
+    /// pass is on record as such.
     ///
     /// # Errors
     /// The denial when it must not pass.
-    pub(crate) fn inspect_answer(&self, text: &[u8]) -> Result<Option<Bytes>, Denial> {
-        if self.visit.api == Api::Embeddings {
-            // Numbers say nothing.
-            return Ok(None);
-        }
+    pub(crate) fn inspect_answer(&mut self, text: &[u8]) -> Result<Option<Bytes>, Denial> {
         let inspection = self.visit.shared.pipeline.inspection();
-        match inspection.json(&self.about_answer(), text) {
-            Verdict::Pass => Ok(None),
-            Verdict::Redacted(other) => Ok(Some(other.into())),
-            Verdict::Blocked(denial) => Err(denial),
+        let verdict = inspection.sorted(&self.about_answer(), text, &role);
+        match verdict.taken() {
+            Ok(other) => {
+                self.account.redacted += u64::from(other.is_some());
+                Ok(other.map(Bytes::from))
+            }
+            Err(denial) => {
+                self.note_blocked();
+                Err(denial)
+            }
         }
+    }
+
+    /// That the answer was blocked is on record.
+    pub(crate) fn note_blocked(&mut self) {
+        let what = What::ModelAnswer.as_str();
+        self.account.permit().note("blocked", what);
     }
 }

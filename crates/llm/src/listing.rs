@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use gateway::inspection::{About, What};
 use gateway::intake::collect;
 use gateway::{Body, full};
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -78,8 +79,29 @@ impl Visit {
                 "no address of the provider lists its models",
             ));
         }
-        let text = document(self.surface(), models).to_string();
-        digest.update(text.as_bytes());
+        let mut text = document(self.surface(), models).to_string().into_bytes();
+        let about = About {
+            what: What::ModelAnswer,
+            caller: &self.caller,
+            server: &self.route.server,
+            target: "models",
+            decision: Some(permit.decision()),
+        };
+        let inspection = self.shared.pipeline.inspection();
+        match inspection.json(&about, &text).taken() {
+            Ok(None) => {}
+            Ok(Some(other)) => {
+                permit.note("redacted_in_answer", 1);
+                text = other;
+            }
+            Err(denial) => {
+                let decision = permit.decision();
+                permit.note("blocked", about.what.as_str());
+                permit.finish(Ended::UpstreamError, digest);
+                return Err(Refusal::blocked(Some(decision), denial));
+            }
+        }
+        digest.update(&text);
         permit.finish(Ended::Answered, digest);
         let mut response = Response::new(full(text));
         let json = HeaderValue::from_static("application/json");

@@ -110,6 +110,14 @@ impl Tokens {
     }
 }
 
+/// Whether a `usage` that can be read has a count of what was written.
+fn says_what_was_written(usage: &Value) -> bool {
+    let counts = ["completion_tokens", "output_tokens", "total_tokens"];
+    counts
+        .iter()
+        .any(|name| usage.get(*name).is_some_and(Value::is_u64))
+}
+
 fn write_price(price: &Price) -> model::money::Usd {
     price.cache_write_usd_per_million.unwrap_or_else(|| {
         let input = price.input_usd_per_million.micro();
@@ -124,6 +132,8 @@ pub struct Bound {
     pub input: u64,
     /// Tokens that are written.
     pub output: u64,
+    /// Bytes of text that is read: as many tokens as that is at least are used, whatever is reported.
+    pub text: u64,
 }
 
 impl Bound {
@@ -188,11 +198,12 @@ impl Meter {
         }
     }
 
-    /// Takes in what the provider reports; `complete` when it is about the whole answer.
+    /// Takes in what the provider reports; `complete` when it is about the whole answer. What does not say
+    /// how much was written is not complete.
     pub fn reports(&mut self, usage: &Value, complete: bool) {
         if let Some(tokens) = Tokens::of_usage(usage) {
             self.reported = Some(self.reported.unwrap_or_default().most(tokens));
-            self.complete |= complete;
+            self.complete |= complete && says_what_was_written(usage);
         }
     }
 
@@ -213,9 +224,12 @@ impl Meter {
             self.bytes
         };
         tokens.output = tokens.output.max(seen);
-        if tokens.input == 0 && tokens.cache_read == 0 && tokens.cache_write == 0 {
+        let cached = tokens.cache_read.saturating_add(tokens.cache_write);
+        if tokens.input == 0 && cached == 0 {
             tokens.input = self.bound.input;
         }
+        let least = self.bound.text / BYTES_OF_A_TOKEN;
+        tokens.input = tokens.input.max(least.saturating_sub(cached));
         self.tell(tokens)
     }
 
@@ -300,11 +314,64 @@ mod tests {
             Bound {
                 input: 50,
                 output: 10,
+                text: 0,
             },
         );
         meter.wrote(6_400);
         meter.reports(&json!({"prompt_tokens": 5, "completion_tokens": 0}), true);
         assert_eq!(meter.rest().tokens, 5 + 200, "what passed by was used");
+    }
+
+    #[test]
+    fn lies_fail_closed() {
+        // 3,200 bytes are read, which are 100 tokens at least; 640 are written.
+        let bound = Bound {
+            input: 4_000,
+            output: 500,
+            text: 3_200,
+        };
+        let spent = |usages: &[Value]| {
+            let mut meter = Meter::new(Some(price()), bound);
+            meter.wrote(640);
+            for usage in usages {
+                meter.reports(usage, true);
+            }
+            meter.rest()
+        };
+        let unreported = spent(&[]);
+        assert_eq!(unreported.tokens, 4_000 + 640);
+        // What cannot be read is no report: negative, floating, too large, in words, or of another kind.
+        for bad in [
+            json!({"prompt_tokens": -1, "completion_tokens": 1}),
+            json!({"prompt_tokens": 1, "completion_tokens": -1, "total_tokens": 0}),
+            json!({"prompt_tokens": 1.0, "completion_tokens": 1.0}),
+            json!({"prompt_tokens": 1e300, "completion_tokens": 1}),
+            json!({"prompt_tokens": "1", "completion_tokens": "1"}),
+            json!({"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": -5}),
+            json!({"input_tokens": [1], "output_tokens": {}}),
+            json!(true),
+        ] {
+            assert_eq!(spent(&[bad.clone()]), unreported, "{bad}");
+        }
+        // What says little is held to what passed by.
+        assert_eq!(spent(&[json!({"prompt_tokens": 1, "completion_tokens": 0})]).tokens, 120);
+        assert_eq!(spent(&[json!({"prompt_tokens": 1})]).tokens, 100 + 640);
+        assert_eq!(spent(&[json!({"input_tokens": 1})]).tokens, 100 + 640);
+        // What is read from a cache is cheaper, but not less.
+        let cached = spent(&[json!({"input_tokens": 0, "cache_read_input_tokens": 60,
+            "output_tokens": 20})]);
+        assert_eq!(cached.tokens, 60 + 40 + 20);
+        assert_eq!(cached.micro_usd, 18 + 120 + 300);
+        let lie = json!({"prompt_tokens": 200, "completion_tokens": 20,
+            "prompt_tokens_details": {"cached_tokens": -7}});
+        assert_eq!(spent(&[lie]).micro_usd, 600 + 300);
+        // A lie does not take back what was said before, and too much is too much.
+        let before = json!({"prompt_tokens": 300, "completion_tokens": 50});
+        let after = json!({"prompt_tokens": 0, "completion_tokens": 0});
+        assert_eq!(spent(&[before, after]).tokens, 350);
+        let huge = spent(&[json!({"prompt_tokens": u64::MAX, "completion_tokens": u64::MAX})]);
+        assert_eq!(huge.tokens, u64::MAX);
+        assert!(huge.micro_usd > u64::MAX / 1_000_000);
     }
 
     #[test]
@@ -314,6 +381,7 @@ mod tests {
             Bound {
                 input: 1_000,
                 output: 100,
+                text: 0,
             },
         );
         for _ in 0..10 {
@@ -334,6 +402,7 @@ mod tests {
             Bound {
                 input: 1_000,
                 output: 100,
+                text: 0,
             },
         );
         meter.reports(&json!({"input_tokens": 12, "output_tokens": 1}), false);
@@ -353,6 +422,7 @@ mod tests {
         let bound = Bound {
             input: 10,
             output: 10,
+            text: 0,
         }
         .spent(Some(&price()));
         assert_eq!(bound.micro_usd, 60 + 150);
@@ -363,9 +433,10 @@ mod tests {
         #[test]
         fn what_is_told_only_grows_and_never_panics(
             pieces in proptest::collection::vec(0usize..100_000, 0..20),
-            input in any::<u64>(), output in any::<u64>(), complete in any::<bool>(),
+            input in any::<u64>(), output in any::<u64>(), text in any::<u64>(),
+            complete in any::<bool>(),
         ) {
-            let mut meter = Meter::new(Some(price()), Bound { input, output });
+            let mut meter = Meter::new(Some(price()), Bound { input, output, text });
             let mut told = Spent::default();
             for piece in pieces {
                 meter.wrote(piece);

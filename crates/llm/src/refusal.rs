@@ -1,9 +1,12 @@
 //! Refusals in the form of the surface, so that the providers' SDKs raise what their users expect.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use gateway::pace::retry_after;
 use gateway::pipeline::Denied;
 use gateway::{Body, full};
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use model::config::Surface;
 use model::{DecisionId, Denial, Rule};
@@ -26,6 +29,8 @@ pub struct Refusal {
     pub(crate) parameter: Option<String>,
     /// Whether trying again without a change may help.
     pub(crate) retry: bool,
+    /// When, if that is known.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Refusal {
@@ -40,6 +45,7 @@ impl Refusal {
             decision: None,
             parameter: None,
             retry: false,
+            retry_after: None,
         }
     }
 
@@ -77,6 +83,7 @@ impl Refusal {
             decision: None,
             parameter: None,
             retry: false,
+            retry_after: None,
         }
     }
 
@@ -84,7 +91,7 @@ impl Refusal {
     pub(crate) fn denied(denied: &Denied) -> Self {
         let status = match denied.denial.rule {
             Rule::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Rule::BudgetExhausted => StatusCode::TOO_MANY_REQUESTS,
+            Rule::BudgetExhausted | Rule::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::FORBIDDEN,
         };
         Self {
@@ -92,7 +99,8 @@ impl Refusal {
             denial: denied.denial.clone(),
             decision: Some(denied.decision),
             parameter: None,
-            retry: denied.denial.rule == Rule::AuditUnavailable,
+            retry: denied.denial.rule == Rule::AuditUnavailable || denied.retry_after.is_some(),
+            retry_after: denied.retry_after,
         }
     }
 
@@ -104,6 +112,7 @@ impl Refusal {
             decision,
             parameter: None,
             retry: false,
+            retry_after: None,
         }
     }
 
@@ -155,7 +164,11 @@ impl Refusal {
 
     /// The error as the surface has it.
     pub(crate) fn document(&self, surface: Surface) -> Value {
-        let kind = kind(surface, self.status);
+        let kind = match (self.denial.rule, surface) {
+            // Not a quota that is used up: it passes by itself.
+            (Rule::RateLimited, Surface::OpenAi) => "requests",
+            _ => kind(surface, self.status),
+        };
         match surface {
             Surface::OpenAi => {
                 let error = Map::from_iter([
@@ -185,6 +198,9 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, json);
         if !self.retry {
             headers.insert(SHOULD_RETRY.clone(), HeaderValue::from_static("false"));
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, retry_after(wait));
         }
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
@@ -241,6 +257,7 @@ mod tests {
                 remedy: "ask".to_owned(),
             },
             requested: None,
+            retry_after: None,
         })
     }
 
@@ -257,6 +274,31 @@ mod tests {
             assert_eq!(error["remedy"], "ask");
             let decision = error["decision"].as_str().unwrap();
             assert!(error["message"].as_str().unwrap().contains(decision));
+        }
+    }
+
+    #[test]
+    fn what_comes_too_soon_may_come_again_and_is_told_when() {
+        let refusal = Refusal::denied(&Denied {
+            decision: DecisionId::new(jiff::Timestamp::UNIX_EPOCH, [0; 10]),
+            denial: Denial {
+                rule: Rule::RateLimited,
+                reason: "too fast".to_owned(),
+                remedy: "wait".to_owned(),
+            },
+            requested: None,
+            retry_after: Some(Duration::from_millis(2_100)),
+        });
+        for (surface, kind) in [
+            (Surface::OpenAi, "requests"),
+            (Surface::Anthropic, "rate_limit_error"),
+        ] {
+            let response = refusal.response(surface);
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers()[RETRY_AFTER], "3");
+            assert!(!response.headers().contains_key(&SHOULD_RETRY));
+            let error = &refusal.document(surface)["error"];
+            assert_eq!((&error["type"], &error["rule"]), (&json!(kind), &json!("rate_limited")));
         }
     }
 

@@ -149,6 +149,7 @@ impl Asked {
             return Bound {
                 input: 0,
                 output: 0,
+                text: 0,
             };
         }
         let text = self.body.len().saturating_sub(self.traffic.picture_bytes) as u64;
@@ -163,6 +164,7 @@ impl Asked {
         Bound {
             input: text.saturating_add(pictures).saturating_add(remote),
             output,
+            text: self.traffic.text_bytes as u64,
         }
     }
 }

@@ -6,18 +6,18 @@ use bytes::{Bytes, BytesMut};
 use gateway::Body;
 use gateway::inspection::Following;
 use gateway::mcp::delivery::{Feed, delivery};
-use gateway::mcp::sse::{self, Cutter, Piece};
+use gateway::mcp::sse::{self, Cutter};
 use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use model::Denial;
 use model::record::Ended;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::exchange::{Exchange, Stage};
 use crate::refusal::Refusal;
-use crate::traffic::spoken;
+use look::look;
+
+mod look;
 
 /// Why a stream ends.
 enum End {
@@ -130,10 +130,7 @@ impl Pump {
         };
         loop {
             match self.cutter.next() {
-                Ok(Some(piece)) => {
-                    look(&mut self.exchange, &mut self.following, &piece)?;
-                    take(piece.bytes);
-                }
+                Ok(Some(piece)) => take(look(&mut self.exchange, &mut self.following, &piece)?),
                 Ok(None) => break,
                 Err(too_long) => return Err(End::Failed(format!("the provider sends {too_long}"))),
             }
@@ -141,11 +138,9 @@ impl Pump {
         if ends {
             let cutter = std::mem::replace(&mut self.cutter, Cutter::new(0));
             if let Some(piece) = cutter.rest() {
-                look(&mut self.exchange, &mut self.following, &piece)?;
-                take(piece.bytes);
+                take(look(&mut self.exchange, &mut self.following, &piece)?);
             }
-            let about = self.exchange.about_answer();
-            let ended = self.following.end(&about);
+            let ended = self.following.end(&self.exchange.about_answer());
             ended.map_err(|denial| self.exchange.blocked(denial))?;
         }
         Ok(if all.is_empty() { first } else { all.freeze() })
@@ -176,48 +171,5 @@ impl Pump {
             self.feed.last(event);
         }
         self.exchange.account.finish(ended);
-    }
-}
-
-/// Looks at an event.
-///
-/// # Errors
-/// [`End`] when it must not pass.
-fn look(exchange: &mut Exchange, following: &mut Following, piece: &Piece) -> Result<(), End> {
-    let Some(data) = &piece.data else {
-        return Ok(());
-    };
-    // Other than JSON there is only the word that ends a stream.
-    let Ok(event) = serde_json::from_slice::<Value>(data) else {
-        return if data.trim_ascii() == b"[DONE]" {
-            Ok(())
-        } else {
-            Err(End::Failed(
-                "the provider sends an event that is not JSON".to_owned(),
-            ))
-        };
-    };
-    exchange.account.see(&event, false);
-    if event.get("response").is_some() {
-        exchange.keep(&event);
-    }
-    exchange
-        .account
-        .spend_so_far()
-        .map_err(|denied| End::Refused(Box::new(Refusal::denied(&denied))))?;
-    let mut followed = Ok(());
-    spoken(exchange.visit.api, &event, &mut |text| {
-        if followed.is_ok() {
-            followed = following.push(&exchange.about_answer(), text);
-        }
-    });
-    followed.map_err(|denial| exchange.blocked(denial))
-}
-
-impl Exchange {
-    /// How a stream ends that must not go on.
-    fn blocked(&self, denial: Denial) -> End {
-        let decision = self.account.decision();
-        End::Refused(Box::new(Refusal::blocked(decision, denial)))
     }
 }

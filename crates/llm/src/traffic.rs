@@ -8,8 +8,10 @@ use sha2::{Digest, Sha256};
 use crate::surface::Api;
 
 mod answer;
+mod events;
 
-pub use answer::{Calls, ToolCall, spoken, written};
+pub use answer::{Calls, ToolCall, written};
+pub use events::{Heard, ends, hear, role};
 
 /// Most tools, results and references that are told apart in one request; the rest is counted.
 const MOST: usize = 256;
@@ -59,6 +61,8 @@ pub struct Traffic {
     pub pictures: usize,
     /// Bytes of the pictures, in base64.
     pub picture_bytes: usize,
+    /// Bytes of text, as far as it certainly is text.
+    pub text_bytes: usize,
     /// What was left out because there is too much of it.
     pub more: usize,
     /// The calls that the conversation so far has in it, with the tools that were called: while it is read.
@@ -140,6 +144,7 @@ impl Traffic {
         match value {
             Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
             Value::Object(part) => self.part(part),
+            Value::String(text) => self.text_bytes += text.len(),
             _ => {}
         }
     }
@@ -175,6 +180,9 @@ impl Traffic {
                 "source" => self.source(value),
                 // What a model asked of a tool is for the tool to read.
                 "arguments" | "input" if kind != "message" => {}
+                // Of texts, those that are certainly read.
+                "text" | "content" | "output" => self.walk(value),
+                _ if value.is_string() => {}
                 _ => self.walk(value),
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::Body;
+use gateway::{Body, single};
 use gateway::caller::Caller;
 use gateway::front::Knock;
 use gateway::intake::{Broken, collect};
@@ -20,7 +20,7 @@ use model::{Action, Operation};
 use crate::Shared;
 use crate::caller::{authenticate, challenge, form};
 use crate::exchange::Exchange;
-use crate::headers::{betas, chosen, single};
+use crate::headers::{betas, chosen};
 use crate::meter::Bound;
 use crate::provider::Provider;
 use crate::refusal::Refusal;
@@ -208,7 +208,7 @@ impl Visit {
     }
 
     async fn body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
-        let json = single(headers, CONTENT_TYPE.as_str()).is_some_and(|kind| {
+        let json = single(headers, CONTENT_TYPE).is_some_and(|kind| {
             let essence = kind.split(';').next().unwrap_or_default();
             essence.trim().eq_ignore_ascii_case("application/json")
         });

@@ -132,9 +132,13 @@ impl Operation {
         }
     }
 
-    /// Whether it counts against the task's budget.
+    /// Whether it counts against the task's budget. What is only prepared counts when it is carried out.
     #[must_use]
     pub fn is_charged(&self) -> bool {
-        !matches!(self, Self::Converse | Self::Answer { .. })
+        match self {
+            Self::Converse | Self::Answer { .. } => false,
+            Self::Query { statement } => !statement.is_prepared_only(),
+            _ => true,
+        }
     }
 }

@@ -90,14 +90,20 @@ pub struct Instance {
     pub disabled: bool,
 }
 
-/// How a caller proved possession of the key that its token is bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How a caller proved possession of the key that its token is bound to, the weakest first: what demands one of
+/// them takes a stronger one too.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// No proof: whoever holds the token can use it. Only where a template allows it.
     Bearer,
     /// A fresh DPoP proof on this very call (RFC 9449).
     Dpop,
+    /// The connection of this call was made with the key of the agent's SVID (RFC 8705). There is nothing on it
+    /// that somebody could take along and show again elsewhere.
+    Certificate,
 }
 
 impl Proof {
@@ -107,6 +113,15 @@ impl Proof {
         match self {
             Self::Bearer => "bearer",
             Self::Dpop => "dpop",
+            Self::Certificate => "certificate",
         }
+    }
+
+    /// Reads the word back; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Bearer, Self::Dpop, Self::Certificate]
+            .into_iter()
+            .find(|proof| proof.as_str() == text)
     }
 }

@@ -9,15 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::inspection::Inspection;
 use crate::mistake::Mistake;
 use crate::name::{ServerName, TrustDomain};
+use crate::rate::{Rate, RateLimit};
 
 mod a2a;
 mod approvals;
 mod confine;
 mod http;
 mod http2;
+mod identity;
 mod llm;
 mod monitor;
 mod postgres;
+mod proofs;
 mod proxy;
 mod response;
 mod server;
@@ -29,13 +32,17 @@ pub use approvals::Approvals;
 pub use confine::{Confine, Enforce};
 pub use http::{CallToken, Http};
 pub use http2::Http2;
+pub use identity::Identity;
 pub use llm::{Fallback, Llm, Price, Surface};
 pub use monitor::{Monitor, Points, Scoring, ServerLabel};
 pub use postgres::{Postgres, PostgresTls};
+pub use proofs::{Nonce, Proofs};
 pub use proxy::Proxy;
 pub use response::{Channel, Mode, Response, Rotation, Trigger};
 pub use server::{Credential, Secret, Server, ServerKind};
-pub use signals::{Reaction, SignalReceiver, SignalTransmitter, Signals};
+pub use signals::{
+    ClientCredentials, Reaction, SecretMethod, SignalReceiver, SignalTransmitter, Signals,
+};
 pub use vault::{RecordContent, Vault, WhenFull};
 
 /// The configuration of one process. The file format is described in `docs/configuration.md`;
@@ -54,6 +61,9 @@ pub struct Config {
     /// The gateway listener: the enforcement points.
     #[serde(default = "Listener::gateway")]
     pub gateway: Listener,
+    /// Certificates of agents.
+    #[serde(default)]
+    pub identity: Identity,
     /// Limits on what arrives.
     #[serde(default)]
     pub limits: Limits,
@@ -72,6 +82,9 @@ pub struct Config {
     /// The forward proxy for HTTP. There is none unless it is configured.
     #[serde(default)]
     pub proxy: Option<Proxy>,
+    /// What proofs of possession must have in them.
+    #[serde(default)]
+    pub proofs: Proofs,
     /// What is watched in what agents do.
     #[serde(default)]
     pub monitor: Monitor,
@@ -174,6 +187,17 @@ pub struct Limits {
     pub request_seconds: u64,
     /// Seconds that an upstream may take to begin its answer.
     pub upstream_seconds: u64,
+    /// Seconds after which the tools of an MCP server in use are compared with what was approved again,
+    /// though it announced no change; 0 for never.
+    pub recheck_seconds: u64,
+    /// How often one agent may call, with all its tasks and instances together.
+    pub agent_rate: RateLimit,
+    /// How often a task may call whose template does not say.
+    pub task_rate: RateLimit,
+    /// How often one agent may ask the control listener: for tokens, and for what becomes of its tasks.
+    pub control_rate: RateLimit,
+    /// How often one address that is not this machine's may present credentials that are none.
+    pub unauthenticated_rate: RateLimit,
 }
 
 impl Limits {
@@ -197,6 +221,11 @@ impl Default for Limits {
             session_idle_seconds: 1_800,
             request_seconds: 30,
             upstream_seconds: 300,
+            recheck_seconds: 300,
+            agent_rate: RateLimit::Off,
+            task_rate: RateLimit::Off,
+            control_rate: RateLimit::At(Rate::a_second(50, 500)),
+            unauthenticated_rate: RateLimit::At(Rate::a_second(100, 1_000)),
         }
     }
 }

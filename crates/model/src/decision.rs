@@ -114,6 +114,8 @@ pub enum Rule {
     ApprovalNeeded,
     /// The budget is used up.
     BudgetExhausted,
+    /// It comes too soon after others.
+    RateLimited,
     /// A policy forbids it.
     PolicyForbids,
     /// No policy permits it.
@@ -126,6 +128,8 @@ pub enum Rule {
     AuditUnavailable,
     /// The caller was not authenticated.
     Unauthenticated,
+    /// A proof of possession was right but for the nonce that is demanded.
+    NonceNeeded,
 }
 
 impl Rule {
@@ -145,12 +149,14 @@ impl Rule {
             Self::Provenance => "provenance",
             Self::ApprovalNeeded => "approval_needed",
             Self::BudgetExhausted => "budget_exhausted",
+            Self::RateLimited => "rate_limited",
             Self::PolicyForbids => "policy_forbids",
             Self::NoPolicyPermits => "no_policy_permits",
             Self::PolicyError => "policy_error",
             Self::ProtocolViolation => "protocol_violation",
             Self::AuditUnavailable => "audit_unavailable",
             Self::Unauthenticated => "unauthenticated",
+            Self::NonceNeeded => "nonce_needed",
         }
     }
 }

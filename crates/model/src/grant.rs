@@ -8,6 +8,7 @@ use serde_json::{Number, Value};
 use crate::agent::Proof;
 use crate::name::ServerName;
 use crate::pattern::Pattern;
+use crate::rate::Rate;
 use crate::spending::Spent;
 use crate::statement::TableOperation;
 
@@ -21,6 +22,9 @@ pub struct Grant {
     pub budget: Budget,
     /// The weakest proof of possession that calls under this grant may come with.
     pub proof: Proof,
+    /// How often the task may call; what the configuration says, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// Which of the task's inputs may steer arguments.
     #[serde(default, skip_serializing_if = "TrustedInputs::is_nothing")]
     pub trusted_inputs: TrustedInputs,

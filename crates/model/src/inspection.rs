@@ -143,6 +143,8 @@ impl PersonalData {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Inspection {
+    /// Whether texts are read by the rules at all, and for characters that nobody sees; by default they are.
+    pub rules: Option<bool>,
     /// Messages with a finding of a rule of at least this severity do not pass; by default all pass.
     pub block_from: Option<Severity>,
     /// What is done about credentials in what agents are given; by default they are taken out.
@@ -163,6 +165,7 @@ impl Inspection {
         let mut personal = wider.personal.clone();
         personal.extend(&self.personal);
         Self {
+            rules: self.rules.or(wider.rules),
             block_from: self.block_from.or(wider.block_from),
             secrets: self.secrets.or(wider.secrets),
             canaries: self.canaries.or(wider.canaries),
@@ -209,6 +212,7 @@ mod tests {
     #[test]
     fn the_narrower_wins_where_it_says_something() {
         let wide = Inspection {
+            rules: Some(false),
             secrets: Some(Response::Block),
             personal: BTreeMap::from([(PersonalData::Email, Response::Report)]),
             ..Inspection::default()
@@ -221,6 +225,7 @@ mod tests {
             ..Inspection::default()
         };
         let both = narrow.within(&wide);
+        assert_eq!(both.rules, Some(false));
         assert_eq!(both.secrets, Some(Response::Block));
         assert_eq!(both.personal[&PersonalData::Email], Response::Redact);
         assert_eq!(both.personal.len(), 2);

@@ -83,6 +83,10 @@ pub enum Reason {
     Deceptive,
     /// There are too many values in one call to check.
     TooMany,
+    /// The statement computes it, or takes it from a table that is not trusted.
+    Computed,
+    /// No value that is checked chooses the rows.
+    AnyRows,
 }
 
 /// One value that a person must be asked about.
@@ -168,6 +172,10 @@ impl fmt::Display for Asked {
             }
             Reason::Deceptive => f.write_str("holds characters that a reader cannot see")?,
             Reason::TooMany => f.write_str("is one of more values than are checked in one call")?,
+            Reason::Computed => f.write_str(
+                "is computed by the statement, or comes from a table that is not trusted",
+            )?,
+            Reason::AnyRows => f.write_str("are not chosen by any value that is checked")?,
         }
         if self.incomplete {
             f.write_str(" (the task has read more than is remembered)")?;

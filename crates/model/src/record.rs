@@ -174,6 +174,47 @@ pub struct Refusal {
     /// The caller as far as it was established, such as an instance id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
+    /// The caller's agent, if it was established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// The caller's task, if it was established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// What the refused were told that names this record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<DecisionId>,
+    /// How many requests were refused in this way; more than one where they came too fast to be recorded
+    /// singly, and then the time of the record is that of the last one.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: u64,
+    /// When the first of them came, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+impl Refusal {
+    /// One request that was refused, by nobody who is known.
+    #[must_use]
+    pub fn new(endpoint: impl Into<String>, denial: Denial) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            denial,
+            caller: None,
+            agent: None,
+            task: None,
+            decision: None,
+            times: once(),
+            since: None,
+        }
+    }
+}
+
+fn once() -> u64 {
+    1
+}
+
+fn is_once(times: &u64) -> bool {
+    *times == 1
 }
 
 /// A change of the control plane.

@@ -221,6 +221,17 @@ fn refusals_and_spreading_are_told() {
         }));
     }
     assert_eq!(log.rules(), ["refusal-pressure"]);
+    // As many in one record, since they came too fast for one each.
+    log.put(json!({
+        "event": "refusal", "endpoint": "/mcp/files", "times": 200, "since": "2026-01-01T00:00:00Z",
+        "denial": {"rule": "unauthenticated", "reason": "no", "remedy": "no"},
+    }));
+    assert_eq!(log.rules(), ["refusal-pressure"]);
+    log.put(json!({
+        "event": "refusal", "endpoint": "/mcp/files", "times": 200, "agent": "triage",
+        "denial": {"rule": "rate_limited", "reason": "too fast", "remedy": "wait"},
+    }));
+    assert_eq!(log.rules(), ["rate-pressure"]);
     for agent in ["a", "b", "c", "d"] {
         log.agent = AgentName::parse(agent).expect("a name");
         log.open();
@@ -247,6 +258,63 @@ fn creeping_scope_is_a_trend() {
         1,
         "{rules:?}"
     );
+}
+
+#[test]
+fn an_agent_that_is_slowly_led_to_do_more_is_told_of() {
+    // Somebody who knows the baseline, and has the agent do a little more each day than the day before, so
+    // that nothing is ever unusual.
+    let mut log = Log::new();
+    log.usual_days(10);
+    log.rules();
+    let mut bytes = 2_000.0;
+    let mut told = Vec::new();
+    for _ in 0..60 {
+        let morning = log.second;
+        for task in 0..10 {
+            log.second = morning + task * 600;
+            log.open();
+            for (at, tool) in ["list", "read", "read", "comment"].iter().enumerate() {
+                log.second += 20;
+                let says = log.count + at as u64;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+                log.call("issues", tool, says, bytes as u64);
+            }
+            log.complete();
+        }
+        log.second = morning + 86_400;
+        bytes *= 1.12;
+        told.extend(log.rules());
+        if bytes > 2_000.0 * 50.0 {
+            break;
+        }
+    }
+    assert!(
+        !told.is_empty(),
+        "fifty times the volume, and nobody was told"
+    );
+}
+
+#[test]
+fn one_new_thing_a_day_is_told_of_each_time() {
+    // Nothing that is new becomes usual by being done once.
+    let mut log = Log::new();
+    log.usual_days(10);
+    log.rules();
+    for n in 0..5 {
+        log.open();
+        log.second += 20;
+        log.call("issues", "list", n, 2_000);
+        log.second += 20;
+        log.call("payroll", &format!("salaries-{n}"), n, 2_000);
+        log.complete();
+        log.second += 86_400;
+        let rules = log.rules();
+        assert!(
+            rules.iter().any(|rule| rule.starts_with("first-seen")),
+            "day {n}: {rules:?}"
+        );
+    }
 }
 
 #[test]

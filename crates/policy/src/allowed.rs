@@ -87,10 +87,12 @@ impl Allowed {
             Compiled::Call => same,
             Compiled::Values(sets) => asked.iter().all(|one| {
                 // What a reader cannot see, no description of what can be seen was meant for.
-                !matches!(one.reason, Reason::Deceptive | Reason::TooMany)
-                    && sets
-                        .iter()
-                        .any(|(place, set)| is_at(place, &one.argument) && set.has(&one.exact))
+                !matches!(
+                    one.reason,
+                    Reason::Deceptive | Reason::TooMany | Reason::Computed | Reason::AnyRows
+                ) && sets
+                    .iter()
+                    .any(|(place, set)| is_at(place, &one.argument) && set.has(&one.exact))
             }),
         }
     }

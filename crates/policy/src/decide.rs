@@ -1,6 +1,7 @@
 //! The decision.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::grant::{PermissionKind, TablePermission};
@@ -10,6 +11,7 @@ use model::{
 };
 
 use crate::arguments::Refused;
+use crate::contexts::Circumstances;
 use crate::denials;
 use crate::entities::{Verb, context};
 use crate::grant::{AtServer, CompiledGrant};
@@ -161,8 +163,8 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Weighed, Refusal> {
     let agent = stand(world, caller, task, grant, attempt.now).map_err(by_grant)?;
     let (name, server, at) = reach(world, grant, &action.server).map_err(by_grant)?;
     let granted = grants(attempt, at).map_err(by_grant)?;
-    if world.holds().holds_tool(name, &action.operation.target()) {
-        return Err(by_grant(denials::tool_disabled(&action.operation)));
+    if let Some(held) = world.holds().holds_back(name, &action.operation) {
+        return Err(by_grant(denials::tool_disabled(&action.operation, held)));
     }
     if let Operation::CallTool { tool, .. } = &action.operation
         && let Some(tools) = world.tools(&action.server)
@@ -184,20 +186,19 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Weighed, Refusal> {
         }
     }
     let mut policies_ask = false;
-    let context = match action.operation {
-        Operation::Answer { request } => context(
-            task,
-            caller.proof,
-            caller.risk,
-            Some(denials::request_word(request)),
-        ),
+    let circumstances = match action.operation {
+        Operation::Answer { request } => {
+            let request = Some(denials::request_word(request));
+            let context = context(task, caller.proof, caller.risk, request);
+            Arc::new(Circumstances::new(context))
+        }
         _ => grant.contexts.of(task, caller.proof, caller.risk),
     };
-    let mut ask = |verb, target: &str, context| {
+    let mut ask = |verb, target: &str| {
         let server = (name, &server.known);
         let verdict = world
             .policies()
-            .ask(&agent.known, server, verb, target, context);
+            .ask(&agent.known, server, verb, target, &circumstances);
         let Verdict { answer, policies } = verdict;
         match answer {
             Answer::Permitted => Ok(policies),
@@ -215,11 +216,11 @@ fn weigh(world: &World, attempt: &Attempt<'_>) -> Result<Weighed, Refusal> {
             let mut policies = BTreeSet::new();
             for access in &statement.accesses {
                 let verb = Verb::of_table(access.operation);
-                policies.extend(ask(verb, &access.table, context.clone())?);
+                policies.extend(ask(verb, &access.table)?);
             }
             policies.into_iter().collect()
         }
-        (operation, Some(verb)) => ask(verb, &operation.target(), context)?,
+        (operation, Some(verb)) => ask(verb, &operation.target())?,
         (_, None) => {
             return Err(by_grant(denials::not_granted(
                 &action.server,
@@ -278,8 +279,8 @@ fn stand<'a>(
         TaskStatus::Open => {}
         ended => return Err(denials::task_ended(ended)),
     }
-    if grant.proof == Proof::Dpop && caller.proof == Proof::Bearer {
-        return Err(denials::proof_too_weak());
+    if caller.proof < grant.proof {
+        return Err(denials::proof_too_weak(grant.proof));
     }
     Ok(agent)
 }
@@ -495,10 +496,14 @@ pub fn may_list(
     if !granted || target.is_empty() || world.holds().holds_tool(name, target) {
         return false;
     }
-    let context = grant.contexts.of(task, caller.proof, caller.risk);
-    let verdict = world
-        .policies()
-        .ask(&agent.known, (name, &server.known), verb, target, context);
+    let circumstances = grant.contexts.of(task, caller.proof, caller.risk);
+    let verdict = world.policies().ask(
+        &agent.known,
+        (name, &server.known),
+        verb,
+        target,
+        &circumstances,
+    );
     matches!(verdict.answer, Answer::Permitted | Answer::Asks)
 }
 

@@ -3,7 +3,7 @@
 
 use model::grant::ServerRequest;
 use model::{
-    ApprovalLevel, Constraint, Denial, Operation, Rule, ServerName, TableAccess, TaskStatus,
+    ApprovalLevel, Constraint, Denial, Operation, Proof, Rule, ServerName, TableAccess, TaskStatus,
 };
 
 use crate::arguments::Refused;
@@ -59,10 +59,14 @@ pub(crate) fn held_back() -> Denial {
 }
 
 /// For a tool that the task does grant.
-pub(crate) fn tool_disabled(operation: &Operation) -> Denial {
+pub(crate) fn tool_disabled(operation: &Operation, held: &str) -> Denial {
+    let what = match operation {
+        Operation::Query { .. } => format!("the table `{}`", quote(held)),
+        other => what(other),
+    };
     denial(
         Rule::ToolQuarantined,
-        format!("{} is disabled", what(operation)),
+        format!("{what} is disabled"),
         "wait until an operator enables it again",
     )
 }
@@ -77,12 +81,19 @@ pub(crate) fn task_of_others() -> Denial {
     denial(Rule::TaskNotOpen, "the task is not the caller's", remedy)
 }
 
-pub(crate) fn proof_too_weak() -> Denial {
-    denial(
-        Rule::ProofTooWeak,
-        "the task demands a DPoP proof on every call, and this call came without one",
-        "use a DPoP-bound access token and send a fresh proof with each call (RFC 9449)",
-    )
+pub(crate) fn proof_too_weak(demanded: Proof) -> Denial {
+    let (reason, remedy) = match demanded {
+        Proof::Certificate => (
+            "the task demands the agent's certificate on every connection, and this call came without it",
+            "connect with the agent's SVID (`sallyport agent svid`), and use an access token that is bound to it \
+             (RFC 8705)",
+        ),
+        Proof::Dpop | Proof::Bearer => (
+            "the task demands a DPoP proof on every call, and this call came without one",
+            "use a DPoP-bound access token and send a fresh proof with each call (RFC 9449)",
+        ),
+    };
+    denial(Rule::ProofTooWeak, reason, remedy)
 }
 
 pub(crate) fn server_not_granted(server: &ServerName) -> Denial {

@@ -33,5 +33,5 @@ pub use holds::Holds;
 pub use narrowing::covers;
 pub use policies::Policies;
 pub use tools::{DefinitionHash, Quarantined, ServerTools, ToolStanding, Unapproved};
-pub use usage::Usage;
+pub use usage::{NOTED, Usage};
 pub use world::{AgentFacts, ServerFacts, World};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::grant::{Permission, PermissionKind, TablePermission};
-use model::{Budget, CallPermission, Constraint, Grant, Pattern, Proof, ServerName};
+use model::{Budget, CallPermission, Constraint, Grant, Pattern, ServerName};
 use serde_json::Value;
 
 use crate::arguments::{Arguments, Pointer};
@@ -19,8 +19,7 @@ use crate::uri;
 /// and a limited number of calls is covered only if all of `narrow`'s together stay within it.
 #[must_use]
 pub fn covers(wide: &Grant, narrow: &Grant) -> bool {
-    let proof = wide.proof == Proof::Bearer || narrow.proof == Proof::Dpop;
-    proof
+    narrow.proof >= wide.proof
         && budget_covered(&wide.budget, &narrow.budget)
         && narrow
             .permissions

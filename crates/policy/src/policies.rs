@@ -11,6 +11,7 @@ use cedar_policy::{
 use model::{Mistake, ServerName};
 
 use crate::candidates::Index;
+use crate::contexts::Circumstances;
 use crate::entities::{Known, Touched, Verb, store};
 
 mod compiling;
@@ -39,7 +40,7 @@ pub struct Policies {
 }
 
 /// Everything of a request that does not change from call to call.
-struct Prepared {
+pub(crate) struct Prepared {
     /// Keep the addresses in the key from being used for others.
     _known: (Arc<Known>, Arc<Known>),
     resource: EntityUid,
@@ -150,16 +151,22 @@ impl Policies {
         SCHEMA
     }
 
-    /// Asks the policies. `target` is the tool, URI or prompt at the server.
+    /// Asks the policies, or knows what they said. `target` is the tool, URI or prompt at the server.
     pub(crate) fn ask(
         &self,
         agent: &Arc<Known>,
         (name, server): (&ServerName, &Arc<Known>),
         verb: Verb,
         target: &str,
-        context: Context,
+        circumstances: &Circumstances,
     ) -> Verdict {
         let prepared = self.prepare(agent, (name, server), verb, target);
+        circumstances.verdict(prepared, |prepared, context| {
+            self.judge(agent, verb, prepared, context)
+        })
+    }
+
+    fn judge(&self, agent: &Known, verb: Verb, prepared: &Prepared, context: Context) -> Verdict {
         let request = Request::new(
             agent.uid().clone(),
             verb.uid().clone(),
@@ -226,6 +233,14 @@ impl Policies {
             map.insert(key, Arc::clone(&prepared));
         }
         prepared
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("resource", &self.resource)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,9 @@ use model::record::{ActionResult, Intent};
 use model::{Action, Budget, Outcome, Spent};
 use serde::{Deserialize, Serialize};
 
+/// The note of a result's record that says how many results the task's ledger had taken in with it.
+pub const NOTED: &str = "noted";
+
 /// Counters of one task: actions in all and per call permission, and what they used up. They only
 /// grow, but for what is held back while an action is under way.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,8 @@ pub struct Usage {
     spent: Spent,
     /// Held back for actions that have not ended.
     held: Spent,
+    /// How many results its ledger has taken in.
+    noted: u32,
 }
 
 /// The form in the store: `[permission, tool, calls]` for each tool permission that was used.
@@ -29,6 +34,14 @@ struct Written {
     /// With what was held back, so that a restart never gives a task more.
     #[serde(default, skip_serializing_if = "Spent::is_nothing")]
     spent: Spent,
+    #[serde(default, skip_serializing_if = "is_none")]
+    noted: u32,
+}
+
+// serde hands over references.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 impl From<Written> for Usage {
@@ -43,6 +56,7 @@ impl From<Written> for Usage {
             tools,
             spent: written.spent,
             held: Spent::default(),
+            noted: written.noted,
         }
     }
 }
@@ -54,6 +68,7 @@ impl From<Usage> for Written {
             calls: usage.calls,
             tools: tools.map(|((p, t), calls)| (p, t, calls)).collect(),
             spent: usage.spent.plus(usage.held),
+            noted: usage.noted,
         }
     }
 }
@@ -128,6 +143,23 @@ impl Usage {
     pub fn replay_end(&mut self, end: &ActionResult, expected: Spent) {
         self.release(expected);
         self.spend(end.spent);
+    }
+
+    /// Takes from the record of an action of this very task how many results its ledger had taken in.
+    pub fn replay_noted(&mut self, end: &ActionResult) {
+        let noted = end.notes.get(NOTED).and_then(serde_json::Value::as_u64);
+        self.note_results(noted.map_or(0, |noted| u32::try_from(noted).unwrap_or(u32::MAX)));
+    }
+
+    /// Remembers how many results the task's ledger has taken in.
+    pub fn note_results(&mut self, noted: u32) {
+        self.noted = self.noted.max(noted);
+    }
+
+    /// How many results the task's ledger has taken in.
+    #[must_use]
+    pub fn noted(&self) -> u32 {
+        self.noted
     }
 
     /// Charged actions in all.

@@ -264,6 +264,7 @@ fn a_statement_asks_if_any_table_does() {
             text: "SELECT".to_owned(),
             shape: "SELECT".to_owned(),
             accesses: named.iter().map(|table| access(table)).collect(),
+            steering: model::Steering::Unknown,
         };
         decided(
             PERMIT,

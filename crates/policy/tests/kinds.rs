@@ -180,6 +180,7 @@ fn query(accesses: Vec<TableAccess>) -> Operation {
             text: String::new(),
             shape: String::new(),
             accesses,
+            steering: model::Steering::Unknown,
         },
     }
 }

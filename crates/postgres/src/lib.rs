@@ -1,5 +1,5 @@
 //! The enforcement point for PostgreSQL: agents speak the database's own protocol, and the password is the
-//! token of their task.
+//! token of their task; or the user is their task, and a client certificate says who they are.
 //!
 //! The path of a session: [`listen`] accepts and encrypts; `session::entry` authenticates, makes a role from
 //! the grant ([`role`]) and logs in with it; `session::relay` carries messages; `session::client` has each
@@ -10,6 +10,7 @@
 
 mod cancel;
 pub mod connector;
+mod described;
 mod door;
 pub mod listen;
 pub mod role;
@@ -18,5 +19,6 @@ pub mod sql;
 pub mod upstream;
 pub mod wire;
 
+pub use described::{DescribeError, DescribedTable, described};
 pub use door::Endpoint;
 pub use listen::{Options, serve};

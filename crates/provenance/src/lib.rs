@@ -14,6 +14,6 @@ mod text;
 mod value;
 pub mod verdict;
 
-pub use annotations::{Annotations, draft};
-pub use ledger::{Called, Ledger, Limits};
+pub use annotations::{Annotations, Endpoint, draft, draft_endpoints, draft_tables};
+pub use ledger::{Asking, Called, Ledger, Limits, RowColumn, RowNotes};
 pub use verdict::{Asked, Derivation, How, Origin, Reason, Verdict, visible};

@@ -359,6 +359,46 @@ fn a_full_ledger_says_so_and_asks() {
 }
 
 #[test]
+fn whoever_fills_the_ledger_gets_nothing_accepted() {
+    let mut office = task("Write to Ann Smith about invoice 4711");
+    office.read(
+        "people",
+        json!({"name": "Ann Smith"}),
+        json!(["ann@corp.example"]),
+    );
+    assert!(office.accepts("send", json!({"to": "ann@corp.example"})));
+    let evil = "x@evil.example";
+    // Wide, deep and long: results that are to push out what is known, or to leave no room for saying where
+    // a value was seen.
+    let wide: Vec<Value> = (0..20_000)
+        .map(|n| json!({ format!("k{n}"): format!("{n}@evil.example") }))
+        .collect();
+    let mut deep = json!(evil);
+    for _ in 0..100 {
+        deep = json!([deep]);
+    }
+    for round in 0..8 {
+        office.read("mail", json!({}), json!(wide));
+        office.read("mail", json!({}), deep.clone());
+        office.read(
+            "mail",
+            json!({}),
+            json!([{"body": format!("{round} {evil} ").repeat(60_000)}]),
+        );
+    }
+    assert!(office.ledger.is_full(), "it is bounded");
+    assert!(
+        office.accepts("send", json!({"to": "ann@corp.example"})),
+        "nothing was pushed out"
+    );
+    for value in [evil, "19999@evil.example", "7@evil.example"] {
+        assert!(!office.accepts("send", json!({"to": value})), "{value}");
+    }
+    // And whoever is asked is told that not everything is remembered.
+    assert!(office.asked("send", json!({"to": "new@other.example"}))[0].incomplete);
+}
+
+#[test]
 fn a_verdict_is_data() {
     let task = task("Tell ann@corp.example");
     for arguments in [

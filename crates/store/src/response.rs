@@ -232,7 +232,7 @@ impl Store {
     }
 
     /// Throws away runs that are over and began longer than `keep` ago (the audit log still has them), and
-    /// moments since when tokens are refused that are longer ago than any token lives.
+    /// moments since when tokens and certificates are refused that are longer ago than any of them lives.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -247,7 +247,8 @@ impl Store {
             .execute(&self.writer)
             .await?;
         sqlx::query("DELETE FROM token_floors WHERE given_at <= $1")
-            .bind(nanos(before(SignedDuration::from_hours(24))))
+            // A certificate lives for a day at most.
+            .bind(nanos(before(SignedDuration::from_hours(25))))
             .execute(&self.writer)
             .await?;
         Ok(())

@@ -46,6 +46,7 @@ async fn store(dir: &tempfile::TempDir) -> Store {
                 permissions: Vec::new(),
                 budget: Budget::of_calls(7),
                 proof: Proof::Dpop,
+                rate: None,
                 trusted_inputs: model::grant::TrustedInputs::default(),
             },
             opened_at: at(1_000),

@@ -66,6 +66,7 @@ fn task(agent: &str, number: u8) -> Task {
             permissions: Vec::new(),
             budget: Budget::of_calls(7),
             proof: Proof::Dpop,
+            rate: None,
             trusted_inputs: model::grant::TrustedInputs::default(),
         },
         opened_at,

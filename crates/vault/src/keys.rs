@@ -15,7 +15,7 @@ use audit::disk::Disk;
 use model::TaskId;
 
 use crate::error::VaultError;
-use crate::secret::{SEALED_KEY, TaskKey, VaultKey};
+use crate::secret::{SEALED_KEY, TaskKey, Use, VaultKey};
 
 const KEY: &str = ".key";
 const GONE: &str = ".gone";
@@ -74,7 +74,7 @@ impl TaskKeys {
 
     /// Makes a key for a task that has none. When this returns, the key survives a crash.
     pub(crate) fn make(&self, task: &TaskId) -> Result<TaskKey, VaultError> {
-        let (key, sealed) = self.vault.new_task_key(task)?;
+        let (key, sealed) = self.vault.new_task_key(task, Use::Payloads)?;
         self.write(&self.path(task, KEY), &sealed)?;
         Ok(key)
     }
@@ -91,7 +91,9 @@ impl TaskKeys {
         file.take(SEALED_KEY as u64 + 1)
             .read_to_end(&mut sealed)
             .map_err(VaultError::io(&path))?;
-        self.vault.open_task_key(task, &sealed).map(Some)
+        self.vault
+            .open_task_key(task, Use::Payloads, &sealed)
+            .map(Some)
     }
 
     /// Destroys the key of a task for good.

@@ -12,10 +12,14 @@
 //! Nobody waits for the vault: producers hand [`Bundle`]s over, and are told once the payloads are durable,
 //! or why they are not kept. What waits is bounded in bytes, what is kept by [`Limits`]; what is over one is
 //! not kept, and that is said. [`Vault`] is the only handle.
+//!
+//! Beside them are [`Journals`]: what open tasks must not lose over a restart, sealed with the same key, and
+//! destroyed when the task ends.
 
 mod error;
 mod frame;
 mod holdings;
+mod journal;
 mod keys;
 mod payload;
 mod room;
@@ -27,6 +31,7 @@ mod writer;
 pub use error::{NotKept, VaultError};
 pub use frame::Head;
 pub use holdings::{Expired, Holding, Limits};
+pub use journal::{Damage, JournalLimits, Journals, KeptEntries};
 pub use payload::{Bundle, Capture, Kept, Payload};
 pub use vault::{Shown, Vault, heads};
 

@@ -62,9 +62,24 @@ fn open(key: &RandomizedNonceKey, about: &[u8], mut sealed: Vec<u8>) -> Option<Z
     Some(opened)
 }
 
-/// What the key of a task is bound to.
-fn about(task: &TaskId) -> Vec<u8> {
-    format!("the key of {task}").into_bytes()
+/// What a key of a task is for: one cannot stand for the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// The payloads of the task.
+    Payloads,
+    /// The journal of the task.
+    Journal,
+}
+
+impl Use {
+    /// What the key of a task is bound to.
+    fn about(self, task: &TaskId) -> Vec<u8> {
+        match self {
+            Self::Payloads => format!("the key of {task}"),
+            Self::Journal => format!("the key of the journal of {task}"),
+        }
+        .into_bytes()
+    }
 }
 
 impl VaultKey {
@@ -144,10 +159,14 @@ impl VaultKey {
     }
 
     /// A new key for a task, and the same as it is kept.
-    pub(crate) fn new_task_key(&self, task: &TaskId) -> Result<(TaskKey, Vec<u8>), VaultError> {
+    pub(crate) fn new_task_key(
+        &self,
+        task: &TaskId,
+        purpose: Use,
+    ) -> Result<(TaskKey, Vec<u8>), VaultError> {
         let key = random_key()?;
         let mut sealed = MAGIC.to_vec();
-        sealed.extend_from_slice(&seal(&self.0, &about(task), &key[..])?);
+        sealed.extend_from_slice(&seal(&self.0, &purpose.about(task), &key[..])?);
         Ok((TaskKey(cipher(&key[..])?), sealed))
     }
 
@@ -155,11 +174,12 @@ impl VaultKey {
     pub(crate) fn open_task_key(
         &self,
         task: &TaskId,
+        purpose: Use,
         sealed: &[u8],
     ) -> Result<TaskKey, VaultError> {
         let other = || VaultError::OtherKey { task: *task };
         let sealed = sealed.strip_prefix(MAGIC).ok_or_else(other)?;
-        let key = open(&self.0, &about(task), sealed.to_vec()).ok_or_else(other)?;
+        let key = open(&self.0, &purpose.about(task), sealed.to_vec()).ok_or_else(other)?;
         if key.len() != KEY {
             return Err(other());
         }
@@ -202,10 +222,12 @@ mod tests {
         let made = VaultKey::load_or_make(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
-        let (key, sealed) = made.new_task_key(&task(1)).unwrap();
+        let (key, sealed) = made.new_task_key(&task(1), Use::Payloads).unwrap();
         assert_eq!(sealed.len(), SEALED_KEY);
         let loaded = VaultKey::load_or_make(&path).unwrap();
-        let again = loaded.open_task_key(&task(1), &sealed).unwrap();
+        let again = loaded
+            .open_task_key(&task(1), Use::Payloads, &sealed)
+            .unwrap();
         let payload = key.seal(b"head", b"a secret").unwrap();
         assert_eq!(again.open(b"head", payload).unwrap()[..], b"a secret"[..]);
         for mode in [0o640, 0o604, 0o777] {
@@ -226,15 +248,34 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let vault = VaultKey::load_or_make(&home.path().join("a")).unwrap();
         let other = VaultKey::load_or_make(&home.path().join("b")).unwrap();
-        let (key, sealed) = vault.new_task_key(&task(1)).unwrap();
-        assert!(vault.open_task_key(&task(2), &sealed).is_err());
-        assert!(other.open_task_key(&task(1), &sealed).is_err());
+        let (key, sealed) = vault.new_task_key(&task(1), Use::Payloads).unwrap();
+        assert!(
+            vault
+                .open_task_key(&task(2), Use::Payloads, &sealed)
+                .is_err()
+        );
+        let as_journal = vault.open_task_key(&task(1), Use::Journal, &sealed);
+        assert!(as_journal.is_err());
+        assert!(
+            other
+                .open_task_key(&task(1), Use::Payloads, &sealed)
+                .is_err()
+        );
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert!(vault.open_task_key(&task(1), &changed).is_err(), "{at}");
+            assert!(
+                vault
+                    .open_task_key(&task(1), Use::Payloads, &changed)
+                    .is_err(),
+                "{at}"
+            );
         }
-        assert!(vault.open_task_key(&task(1), &sealed[..20]).is_err());
+        assert!(
+            vault
+                .open_task_key(&task(1), Use::Payloads, &sealed[..20])
+                .is_err()
+        );
         let payload = key.seal(b"head", b"a secret").unwrap();
         assert!(!payload.windows(8).any(|part| part == b"a secret"));
         assert!(key.open(b"another", payload.clone()).is_none());

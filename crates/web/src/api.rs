@@ -25,6 +25,10 @@ pub(crate) struct Api {
     /// The longest body that may pass though nobody can look into it; none may if absent.
     pub(crate) opaque_bytes: Option<u64>,
     pub(crate) call_token: Option<CallTokens>,
+    /// Whether agents may ask for parts of answers.
+    pub(crate) ranges: bool,
+    /// Kinds of content that may pass though nobody can look into them.
+    pub(crate) opaque_answers: Vec<String>,
 }
 
 /// How credentials for single requests are made.
@@ -83,6 +87,14 @@ impl Api {
                 }
             }
         });
+        for pattern in &settings.opaque_answers {
+            if !is_kind(pattern) {
+                let pattern = pattern.escape_debug();
+                wrong.push(format!(
+                    "`opaque_answers`: `{pattern}` is no kind of content; write `image/png` or `image/*`"
+                ));
+            }
+        }
         if settings.opaque_bytes.is_some() && !settings.opaque_bodies {
             wrong.push("it has `opaque_bytes` without `opaque_bodies = true`".to_owned());
         }
@@ -96,6 +108,7 @@ impl Api {
                 .map(|why| format!("server `{name}`: {why}"))
                 .collect());
         }
+        let (ranges, opaque_answers) = (settings.ranges, settings.opaque_answers.clone());
         let opaque_bytes = settings.opaque_bodies.then(|| settings.opaque_bytes());
         Ok(Self {
             web,
@@ -104,8 +117,20 @@ impl Api {
             headers,
             opaque_bytes,
             call_token,
+            ranges,
+            opaque_answers,
         })
     }
+}
+
+/// Whether a text is `type/subtype` or `type/*` (RFC 9110 §8.3.1).
+fn is_kind(text: &str) -> bool {
+    let token = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
+        !part.is_empty() && part.bytes().all(allowed)
+    };
+    text.split_once('/')
+        .is_some_and(|(kind, sub)| token(kind) && (sub == "*" || token(sub)))
 }
 
 fn tokens(
@@ -122,7 +147,7 @@ fn tokens(
     })
 }
 
-fn read(file: &Path) -> Result<String, String> {
+pub(crate) fn read(file: &Path) -> Result<String, String> {
     let opened = std::fs::File::open(file).map_err(|error| error.to_string())?;
     let mut text = String::new();
     let length = opened

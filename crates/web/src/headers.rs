@@ -2,8 +2,8 @@
 
 use gateway::named_by_connection;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
-    CONTENT_LANGUAGE, CONTENT_TYPE, COOKIE, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCEPT_RANGES, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
+    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
     SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
     SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
@@ -56,7 +56,7 @@ static NEVER: [HeaderName; 13] = [
     UPGRADE,
     ACCEPT_ENCODING,
     FORWARDED,
-    http::header::CONTENT_LENGTH,
+    CONTENT_LENGTH,
     http::header::EXPECT,
 ];
 /// The same, by name or by the beginning of the name: who may say where a request came from, or that its
@@ -130,6 +130,45 @@ pub(crate) fn onward(from: &HeaderMap, more: &[HeaderName], upgrade: bool) -> He
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     headers
+}
+
+/// Asks for the answer in a form that can be looked at: as a whole, unless parts are allowed, and without
+/// extensions of WebSocket, which compress.
+pub(crate) fn to_be_looked_at(headers: &mut HeaderMap, parts: bool) {
+    if !parts {
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
+    }
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+}
+
+/// Whether the body of an answer is what it is, and not a coding of it: that was not asked for, and would hide
+/// it.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn is_as_it_stands(headers: &HeaderMap) -> Result<(), &'static str> {
+    let only = |name: HeaderName, coding: &str| {
+        let mut all = headers.get_all(name).iter();
+        all.all(|value| value.as_bytes().eq_ignore_ascii_case(coding.as_bytes()))
+    };
+    if !only(CONTENT_ENCODING, "identity") {
+        return Err("the API's answer is compressed, though that was not asked for");
+    }
+    if !only(TRANSFER_ENCODING, "chunked") {
+        return Err("the API's answer is coded on its way, though that was not asked for");
+    }
+    Ok(())
+}
+
+/// Takes out what would not be true of an answer that is not as it was (RFC 9110 §8.6, §8.8.3; RFC 9530).
+pub(crate) fn of_changed(headers: &mut HeaderMap) {
+    for name in [CONTENT_LENGTH, ETAG, ACCEPT_RANGES] {
+        headers.remove(name);
+    }
+    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
+        headers.remove(name);
+    }
 }
 
 /// The headers of an answer as the agent gets them.
@@ -207,6 +246,34 @@ mod tests {
             ]
         );
         assert_eq!(onward["accept-encoding"], "identity");
+    }
+
+    #[test]
+    fn codings_that_were_not_asked_for_are_refused_wherever_they_stand() {
+        let of = |all: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in all {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            is_as_it_stands(&map).is_ok()
+        };
+        assert!(of(&[]) && of(&[("content-encoding", "identity")]));
+        assert!(of(&[("transfer-encoding", "Chunked")]));
+        for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x-gzip", ""] {
+            assert!(!of(&[("content-encoding", coding)]), "{coding}");
+        }
+        assert!(!of(&[("content-encoding", "identity"), ("content-encoding", "gzip")]));
+        assert!(!of(&[("transfer-encoding", "gzip, chunked")]));
+    }
+
+    #[test]
+    fn what_is_to_be_looked_at_is_asked_for_as_a_whole() {
+        let all = [("range", "bytes=0-9"), ("if-range", "\"1\""), ("sec-websocket-extensions", "x"), ("accept", "*/*")];
+        let mut parts = headers(&all);
+        to_be_looked_at(&mut parts, true);
+        assert_eq!(names(&parts), ["accept", "if-range", "range"]);
+        to_be_looked_at(&mut parts, false);
+        assert_eq!(names(&parts), ["accept"]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //! 4. and 5. [`gateway::pipeline`]: the decision and its durable record;
 //! 6. `visit`, `headers`, `upload`, `call_token`: to the API, with nothing of the agent's credentials, and
 //!    with one that is made for this request alone;
-//! 7. `answer`, [`redaction`]: what the agent may see of the answer, while it passes; `upgrade`: both ways
-//!    after an upgrade;
+//! 7. `answer`, `watch`, [`redaction`]: what the agent may see of the answer, looked at as a whole or while
+//!    it passes; `upgrade`: both ways after an upgrade;
 //! 8. `account`: what became of it.
 //!
 //! [`proxy`] is another way to the same APIs, for clients that cannot be told another URL.
@@ -32,6 +32,7 @@ mod answer;
 mod api;
 mod arguments;
 mod call_token;
+mod described;
 mod headers;
 pub mod openapi;
 pub mod path;
@@ -42,6 +43,9 @@ pub mod routes;
 mod upgrade;
 mod upload;
 mod visit;
+mod watch;
+
+pub use described::{Described, described};
 
 use api::Api;
 use proxy::{Hosts, Proxy, Tunnels};

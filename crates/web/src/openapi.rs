@@ -10,11 +10,34 @@ pub(crate) const LONGEST: u64 = 16 << 20;
 /// The methods of a path item (OpenAPI 3.1 §4.8.9) that can be granted.
 const METHODS: [&str; 7] = ["get", "head", "post", "put", "patch", "delete", "options"];
 
-/// Reads a document, in JSON or YAML.
+/// One operation of a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    /// The endpoint.
+    pub route: Route,
+    /// What it is for; may be empty.
+    pub summary: String,
+    /// Its arguments as templates call them, with their schemas: parameters, and the members of a body that is
+    /// a JSON object.
+    pub arguments: Vec<(String, Value)>,
+    /// Whether a request may have more than these.
+    pub open: bool,
+}
+
+/// The endpoints of a document, in JSON or YAML.
 ///
 /// # Errors
 /// Why it cannot be used, in words.
 pub fn routes(text: &str) -> Result<Vec<Route>, String> {
+    let all = operations(text)?.into_iter();
+    Ok(all.map(|operation| operation.route).collect())
+}
+
+/// The operations of a document, in JSON or YAML.
+///
+/// # Errors
+/// Why it cannot be used, in words.
+pub fn operations(text: &str) -> Result<Vec<Operation>, String> {
     let document: Value = if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|error| error.to_string())?
     } else {
@@ -29,35 +52,79 @@ pub fn routes(text: &str) -> Result<Vec<Route>, String> {
         .get("paths")
         .and_then(Value::as_object)
         .unwrap_or(&empty);
-    let mut routes = Vec::new();
+    let mut operations = Vec::new();
     for (path, item) in paths {
         for method in METHODS {
             let Some(operation) = item.get(method) else {
                 continue;
             };
             let written = format!("{} {path}", method.to_uppercase());
-            let mut route = Route::parse(&written).map_err(|error| error.to_string())?;
-            let parameters = [item, operation]
-                .into_iter()
-                .filter_map(|of| of.get("parameters").and_then(Value::as_array))
-                .flatten()
-                .map(|parameter| resolved(&document, parameter));
-            for parameter in parameters {
-                let text = |name: &str| parameter.get(name).and_then(Value::as_str);
-                let schema = parameter
-                    .get("schema")
-                    .map(|schema| resolved(&document, schema));
-                let kind = schema.and_then(|schema| schema.get("type")?.as_str());
-                if let (Some(place @ ("path" | "query")), Some(name)) = (text("in"), text("name"))
-                    && matches!(kind, Some("integer" | "number"))
-                {
-                    route.numbers.push(format!("{place}.{name}"));
-                }
-            }
-            routes.push(route);
+            let route = Route::parse(&written).map_err(|error| error.to_string())?;
+            operations.push(read(&document, route, item, operation));
         }
     }
-    Ok(routes)
+    Ok(operations)
+}
+
+fn read(document: &Value, mut route: Route, item: &Value, operation: &Value) -> Operation {
+    let mut arguments: Vec<(String, Value)> = Vec::new();
+    let parameters = [item, operation]
+        .into_iter()
+        .filter_map(|of| of.get("parameters").and_then(Value::as_array))
+        .flatten()
+        .map(|parameter| resolved(document, parameter));
+    for parameter in parameters {
+        let text = |name: &str| parameter.get(name).and_then(Value::as_str);
+        let (Some(place @ ("path" | "query")), Some(name)) = (text("in"), text("name")) else {
+            continue;
+        };
+        let schema = parameter.get("schema").map(|schema| resolved(document, schema));
+        let kind = schema.and_then(|schema| schema.get("type")?.as_str());
+        let name = format!("{place}.{name}");
+        if matches!(kind, Some("integer" | "number")) {
+            route.numbers.push(name.clone());
+        }
+        // What an operation says of a parameter counts for more than what its path does.
+        arguments.retain(|(known, _)| *known != name);
+        arguments.push((name, schema.cloned().unwrap_or_default()));
+    }
+    let (members, open) = body(document, operation);
+    arguments.extend(members);
+    let said = |name: &str| operation.get(name).and_then(Value::as_str);
+    let summary = said("summary").or_else(|| said("description"));
+    Operation {
+        route,
+        summary: summary.unwrap_or_default().to_owned(),
+        arguments,
+        open,
+    }
+}
+
+/// The members of a body, and whether there may be others.
+fn body(document: &Value, operation: &Value) -> (Vec<(String, Value)>, bool) {
+    let Some(body) = operation.get("requestBody") else {
+        return (Vec::new(), false);
+    };
+    let content = resolved(document, body).get("content").and_then(Value::as_object);
+    let schema = content
+        .into_iter()
+        .flatten()
+        .find(|(kind, _)| kind.starts_with("application/json") || kind.ends_with("+json"))
+        .and_then(|(_, media)| media.get("schema"))
+        .map(|schema| resolved(document, schema));
+    let Some(schema) = schema else {
+        return (Vec::new(), true);
+    };
+    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
+    match schema.get("properties").and_then(Value::as_object) {
+        Some(properties) => {
+            let member = |(name, schema): (&String, &Value)| {
+                (format!("body.{name}"), resolved(document, schema).clone())
+            };
+            (properties.iter().map(member).collect(), !closed)
+        }
+        None => (vec![("body".to_owned(), schema.clone())], true),
+    }
 }
 
 /// What a local reference leads to (one step: references to references are not followed).

@@ -114,6 +114,14 @@ impl Route {
         name
     }
 
+    /// The names of its parameters, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Parameter(name) => Some(name.as_str()),
+            Segment::Literal(_) => None,
+        })
+    }
+
     /// Literals first, from the left: the order in which routes are tried.
     fn rank(&self) -> Vec<bool> {
         let parameter = |segment: &Segment| matches!(segment, Segment::Parameter(_));

@@ -7,8 +7,9 @@ use gateway::caller::Caller;
 use gateway::front::Knock;
 use gateway::problem::{denied, problem};
 use gateway::resource::challenge;
+use gateway::upstream::UpstreamError;
 use gateway::{Body, full};
-use http::header::{CONNECTION, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
@@ -22,23 +23,21 @@ use crate::arguments::{self, Reading, Refusal, Sent};
 use crate::routes::{Found, WEBSOCKET};
 use crate::upgrade::Upgraded;
 use crate::upload::{Bounds, Outcome, Upload};
+use crate::watch::Watch;
 use crate::{Shared, call_token, headers, path};
 
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body> {
     let base_url = &knock.settings.base_url;
-    let caller = shared.pipeline.authenticate(
-        knock.request.method(),
-        &knock.route,
-        &knock.rest,
-        base_url,
-        knock.request.headers(),
-    );
+    let caller =
+        shared
+            .pipeline
+            .authenticate(&knock.request, &knock.route, &knock.rest, base_url);
     let caller = match caller {
         Ok(caller) => caller,
         Err(refused) => return challenge(&refused, &knock.route, base_url),
     };
-    answer_for(shared, &caller, knock, Named::ByGateway).await
+    answer_for(shared, &Arc::new(caller), knock, Named::ByGateway).await
 }
 
 /// How the agent names the API.
@@ -53,7 +52,7 @@ pub(crate) enum Named {
 /// Answers one request of a caller.
 pub(crate) async fn answer_for(
     shared: &Arc<Shared>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
     knock: Knock,
     named: Named,
 ) -> Response<Body> {
@@ -76,7 +75,7 @@ pub(crate) async fn answer_for(
 
 struct Visit<'a> {
     shared: &'a Arc<Shared>,
-    caller: &'a Caller,
+    caller: &'a Arc<Caller>,
     named: Named,
     /// For the record of a refusal.
     knock_path: String,
@@ -191,6 +190,7 @@ impl Visit<'_> {
             ));
         }
         let redaction = api.redactions.get(&endpoint);
+        let target: Arc<str> = endpoint.as_str().into();
         let action = Action::new(
             resource.server.clone(),
             parts.method.as_str(),
@@ -210,7 +210,14 @@ impl Visit<'_> {
                 "send a body that can be looked into",
             ));
         }
-        let mut onward = headers::onward(&parts.headers, &api.headers, upgrade);
+        let watch = Watch::of(
+            pipeline.inspection(),
+            self.caller,
+            &resource.server,
+            target,
+            permit.decision(),
+        );
+        let mut credential = None;
         if let Some(tokens) = &api.call_token {
             let request = call_token::For {
                 caller: self.caller,
@@ -221,7 +228,7 @@ impl Visit<'_> {
                 now: Timestamp::now(),
             };
             match call_token::make(tokens, &self.shared.keys, &request) {
-                Ok(value) => drop(onward.insert(tokens.header.clone(), value)),
+                Ok(value) => credential = Some((&tokens.header, value)),
                 Err(error) => {
                     tracing::error!(error, "a credential for a request cannot be signed");
                     return Ok(problem(
@@ -243,26 +250,55 @@ impl Visit<'_> {
             bytes: api.opaque_bytes.unwrap_or(0),
             silence: Duration::from_secs(limits.request_seconds),
         };
-        let (body, outcome) = match sent {
-            Sent::Whole(bytes) => (full(bytes), Outcome::default()),
+        let outgoing = |body: Body| {
+            let mut onward = headers::onward(&parts.headers, &api.headers, upgrade);
+            if watch.is_some() {
+                headers::to_be_looked_at(&mut onward, api.ranges);
+            }
+            if let Some((name, value)) = &credential {
+                onward.insert((*name).clone(), value.clone());
+            }
+            let mut outgoing = Request::new(body);
+            *outgoing.method_mut() = parts.method.clone();
+            *outgoing.headers_mut() = onward;
+            outgoing
+        };
+        let mut outcome = Outcome::default();
+        let mut again = None;
+        let first = match sent {
+            Sent::Whole(bytes) => {
+                // Whether to do it twice is to do it once (RFC 9110 §9.2.2).
+                again = (parts.method.is_idempotent() && !upgrade).then(|| bytes.clone());
+                outgoing(full(bytes))
+            }
             Sent::Opaque(body) => {
-                let (upload, outcome, guard) = Upload::new(body, bounds, signal.cut());
+                let (upload, broke, guard) = Upload::new(body, bounds, signal.cut());
                 account.upload = Some(guard);
-                (upload.boxed(), outcome)
+                outcome = broke;
+                outgoing(upload.boxed())
             }
         };
-        let mut outgoing = Request::new(body);
-        *outgoing.method_mut() = parts.method;
-        *outgoing.headers_mut() = onward;
         let target = match &query {
             Some(query) => format!("{rest}?{query}"),
             None => rest,
         };
         let expires = self.caller.task.task().expires_at;
+        let sending = async {
+            match (api.web.send(first, &target).await, again) {
+                (Err(UpstreamError::Stale), Some(bytes)) => {
+                    account.permit.note("retried", "the connection had been closed");
+                    api.web.send_afresh(outgoing(full(bytes)), &target).await
+                }
+                (answered, _) => answered,
+            }
+        };
         let answered = tokio::select! {
             biased;
-            () = signal.cut() => return Ok(answer::cut(account)),
-            answered = api.web.send(outgoing, &target) => answered,
+            () = signal.cut() => None,
+            answered = sending => Some(answered),
+        };
+        let Some(answered) = answered else {
+            return Ok(answer::cut(account));
         };
         drop(dispatch);
         let mut response = match answered {
@@ -276,10 +312,18 @@ impl Visit<'_> {
         };
         match (agent, response.status()) {
             (Some(agent), StatusCode::SWITCHING_PROTOCOLS) => {
+                if watch.is_some() && response.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+                    return Ok(answer::failed(
+                        account,
+                        "the API uses an extension of WebSocket, though none was asked for",
+                    ));
+                }
                 let upgraded = Upgraded {
                     agent,
                     api: hyper::upgrade::on(&mut response),
                     account,
+                    watch,
+                    longest: (limits.request_bytes, limits.response_bytes),
                     expires,
                     slot,
                 };
@@ -296,6 +340,7 @@ impl Visit<'_> {
                     settings: &settings,
                     room: &self.shared.room,
                     redaction,
+                    watch,
                     expires,
                     slot,
                 };

@@ -55,9 +55,9 @@ fn nothing_of_the_upstream_but_its_words_is_left() {
     assert_eq!(card.rpc(Dialect::V1), Some("/rpc"));
     assert_eq!(card.rpc(Dialect::V03), None);
     assert_eq!(card.rest(), Some(""));
-    let shown = card
-        .rewritten(&OFFER, |skill| skill == "refund", &keys)
-        .unwrap();
+    let may = |skill: &str| skill == "refund";
+    let card = card.looked_at(may, &mut |_, _| Ok(None)).unwrap();
+    let shown = card.rewritten(&OFFER, &keys).unwrap();
     let text = Value::Object(shown.clone()).to_string();
     for hidden in [
         "internal", "GRPC", "apiKey", "surprise", "secret", "delete", "x/one",
@@ -69,11 +69,45 @@ fn nothing_of_the_upstream_but_its_words_is_left() {
         pushes: true,
         ..OFFER
     };
-    let pushing = card.rewritten(&offer, |_| true, &keys).unwrap();
+    let pushing = card.rewritten(&offer, &keys).unwrap();
     assert_eq!(pushing["capabilities"]["pushNotifications"], true);
     assert_eq!(shown["supportedInterfaces"][0]["url"], "http://gw/a2a/desk");
     assert!(!shown.contains_key("url"), "it does not speak 0.3");
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_a_card_says_is_looked_at_before_it_is_shown() {
+    let denial = || model::Denial {
+        rule: model::Rule::ContentBlocked,
+        reason: "no".to_owned(),
+        remedy: "none".to_owned(),
+    };
+    let mut said = upstream();
+    said["skills"][1]["description"] = "poison".into();
+    said["description"] = "call 555".into();
+    let mut seen = Vec::new();
+    // What is blocked, and what stands in place of what.
+    let mut shown = |card: &Value, blocked: &str, from: &str, to: &str| {
+        let looked_at = read(card, &[]).unwrap().looked_at(|_| true, &mut |target, text| {
+            let text = std::str::from_utf8(text).unwrap();
+            seen.push(target.to_owned());
+            if !blocked.is_empty() && text.contains(blocked) {
+                return Err(denial());
+            }
+            let other = text.replace(from, to);
+            Ok((other != text).then(|| other.into_bytes()))
+        });
+        looked_at.map(|card| Value::Object(card.taken))
+    };
+    let card = shown(&said, "poison", "555", "[redacted: phone]").unwrap();
+    assert_eq!(card["description"], "call [redacted: phone]");
+    assert_eq!(card["skills"].as_array().unwrap().len(), 1);
+    assert_eq!(card["skills"][0]["id"], "refund");
+    assert!(shown(&said, "call", "", "").is_err(), "the card itself");
+    let card = shown(&said, "", "\"delete\"", "\"other\"").unwrap();
+    assert_eq!(card["skills"].as_array().unwrap().len(), 1, "its id went");
+    assert_eq!(seen[..3], ["agent-card", "refund", "delete"]);
 }
 
 #[test]

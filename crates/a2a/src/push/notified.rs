@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::Body;
+use gateway::{Body, single};
 use gateway::caller::Caller;
 use gateway::front::Settings;
+use gateway::inspection::What;
 use gateway::intake;
 use gateway::outbound::Post;
+use gateway::pipeline::Permit;
 use gateway::problem::problem;
 use gateway::resource::Route;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
@@ -20,10 +22,10 @@ use model::{Action, Denial, Operation, Rule, json};
 
 use super::hook::Hook;
 use super::{NotFound, Registration};
-use crate::Shared;
 use crate::owned::Kind;
 use crate::refusal::json_response;
 use crate::watch::{self, Told};
+use crate::{Shared, inspect};
 
 /// Where notifications come to, behind the agent's own path.
 pub(crate) const BEHIND: &str = "/push/";
@@ -178,7 +180,7 @@ impl Shared {
         let action = Action::new(registered.server.clone(), METHOD, Operation::Converse);
         let mut permit = self
             .pipeline
-            .attempt(caller, action)
+            .attempt_expected(caller, action)
             .await
             .map_err(|_| gone())?;
         let hook = &registered.hook;
@@ -203,6 +205,15 @@ impl Shared {
             }
         };
         permit.note("webhook", target.origin.to_string());
+        if told.over {
+            self.close(registered.begun.sub_task);
+        }
+        let Some(text) = self.looked_at(registered, caller, told, text, &mut permit) else {
+            let digest = permit.digest();
+            permit.finish(Ended::UpstreamError, digest);
+            let why = "what it says does not pass here";
+            return Err(Unwelcome::recorded(StatusCode::FORBIDDEN, why));
+        };
         let post = Post {
             method: Method::POST,
             url: hook.url.clone(),
@@ -220,9 +231,6 @@ impl Shared {
             sent = target.outbound.send(post) => Some(sent),
         };
         drop(dispatch);
-        if told.over {
-            self.close(registered.begun.sub_task);
-        }
         match sent {
             None => {
                 permit.finish(Ended::Cut, digest);
@@ -250,16 +258,41 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Step 7: the notification as it passes, if it does; together with those that came before it.
+    fn looked_at(
+        &self,
+        registered: &Registration,
+        caller: &Caller,
+        told: &Told,
+        text: Bytes,
+        permit: &mut Permit,
+    ) -> Option<Bytes> {
+        let inspection = self.pipeline.inspection();
+        let following = self
+            .pushes
+            .following(&registered.address, || inspection.follow())?;
+        let skill = &registered.begun.skill;
+        let about = inspect::about(caller, &registered.server, skill, permit);
+        let looked = inspect::event(&mut following.lock(), &about, told.spot, &text);
+        match looked {
+            Ok(None) => Some(text),
+            Ok(Some(other)) => {
+                permit.note("redacted", 1);
+                Some(other)
+            }
+            Err(_) => {
+                permit.note("blocked", What::AgentAnswer.as_str());
+                None
+            }
+        }
+    }
+}
+
 /// The token that a notification came with, in either header.
 fn token(headers: &HeaderMap) -> Option<&str> {
-    let one = |name: &HeaderName| {
-        let mut values = headers.get_all(name).iter();
-        match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok(),
-            _ => None,
-        }
-    };
-    one(&TOKEN).or_else(|| one(&AUTHORIZATION)?.strip_prefix("Bearer "))
+    single(headers, &TOKEN)
+        .or_else(|| single(headers, AUTHORIZATION)?.strip_prefix("Bearer "))
 }
 
 /// The headers that a webhook expects.

@@ -17,6 +17,7 @@ fn watch(method: Method, dialect: Dialect, about: Option<&str>) -> Watch {
         binding: Binding::JsonRpc(Id::of(&json!("1")).unwrap()),
         principal: principal(1),
         server: ServerName::parse("desk").unwrap(),
+        skill: "refund".to_owned(),
         about: about.map(str::to_owned),
         begun: method.sends().then(|| Begun {
             skill: "refund".to_owned(),

@@ -86,7 +86,8 @@ pub enum Hold {
         /// The segment.
         segment: SegmentName,
     },
-    /// A tool, endpoint, model, skill, resource or prompt.
+    /// A tool, endpoint, model, skill, resource or prompt; a table as `schema.name`, or its name alone in every
+    /// schema; where a tunnel leads as `host:port`, or the host alone at every port.
     Tool {
         /// The server.
         server: ServerName,

@@ -28,7 +28,8 @@ pub enum Hold {
     All,
     /// A segment: its agents may do nothing, and nobody reaches its servers.
     Segment(SegmentName),
-    /// A tool, endpoint, model, skill, resource or prompt of a server.
+    /// A tool, endpoint, model, skill, resource or prompt of a server, a table, or where a tunnel leads: see
+    /// [`Holds::holds_back`].
     Tool(ServerName, String),
 }
 

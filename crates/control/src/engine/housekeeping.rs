@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::setup::rotated;
-use super::{Actor, Engine, EngineError, to_the_end};
+use super::{Actor, Engine, EngineError, svids, to_the_end};
 
 /// How often expired tasks are looked for. They are refused from the moment of their expiry all
 /// the same; this is how long what they are streaming may go on.
@@ -109,6 +109,11 @@ impl Engine {
                 engine
                     .record_or_owe(&rotated(&Actor::Sallyport, now, &kid))
                     .await;
+            }
+            let made = engine.authority.rotate_if_due(now);
+            if made.map_err(|error| EngineError::Keys(error.to_string()))? {
+                let record = svids::made(&Actor::Sallyport, now, &engine.authority);
+                engine.record_or_owe(&record).await;
             }
             Ok(())
         });

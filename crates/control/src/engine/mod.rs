@@ -23,6 +23,7 @@ mod recovery;
 mod restriction;
 mod review;
 mod setup;
+mod svids;
 mod tasks;
 mod tools;
 mod vault;
@@ -37,6 +38,7 @@ use audit::AuditError;
 use gateway::live::Live;
 use gateway::pipeline::Pipeline;
 use identity::KeyRing;
+use identity::svid::Authority;
 use jiff::{SignedDuration, Timestamp};
 use model::config::{Monitor, Redaction, Server};
 use model::record::Record;
@@ -84,6 +86,9 @@ pub struct Settings {
     pub proxy_url: Option<String>,
     /// Where clients of databases connect, once there is a listener for them.
     pub databases: Arc<OnceLock<Databases>>,
+    /// Whether tokens can be bound to certificates (RFC 8705): only where the control listener and the gateway
+    /// have TLS of their own.
+    pub certificates: bool,
     /// What this machine cannot keep the programs from that the gateway starts, for the status.
     pub confinement_lacks: Option<String>,
     /// Limits.
@@ -147,6 +152,8 @@ pub struct EngineParts {
     pub pipeline: Arc<Pipeline>,
     /// The signing keys of the token service.
     pub keys: Arc<KeyRing>,
+    /// The certification authority of the trust domain.
+    pub authority: Arc<Authority>,
     /// The folder of the audit log, read once at the start.
     pub log_dir: PathBuf,
     /// What people wrote.
@@ -188,6 +195,7 @@ pub struct Engine {
     store: Store,
     pipeline: Arc<Pipeline>,
     keys: Arc<KeyRing>,
+    authority: Arc<Authority>,
     settings: Settings,
     servers: arc_swap::ArcSwap<BTreeMap<ServerName, Server>>,
     sweep: Arc<dyn Fn() + Send + Sync>,
@@ -249,7 +257,7 @@ impl Engine {
 
     /// Writes the record of a change that gives; the change may go on only when this succeeds.
     pub(crate) async fn record(&self, record: Record) -> Result<u64, EngineError> {
-        self.live().record(&record).await.map_err(|error| match error {
+        self.live().record(record).await.map_err(|error| match error {
             AuditError::TooLong { bytes } => EngineError::Invalid(format!(
                 "the record of this change would be {bytes} bytes long, and the log takes at most \
                  {}: a template with a smaller grant is needed",

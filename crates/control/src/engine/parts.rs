@@ -108,6 +108,7 @@ fn wider(actor: &Actor, wide: &Grant, narrow: &Grant) -> String {
         permissions,
         budget: narrow.budget,
         proof: narrow.proof,
+        rate: narrow.rate,
         trusted_inputs: narrow.trusted_inputs.clone(),
     };
     if !policy::covers(wide, &alone(Vec::new())) {

@@ -1,13 +1,14 @@
 //! The start: what the store and the log say becomes live again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use gateway::provenance::Before;
 use gateway::redaction::Redactor;
 use jiff::Timestamp;
 use model::record::{Event, Record};
-use model::{TaskId, TaskStatus};
+use model::{DecisionId, TaskId, TaskStatus};
 use policy::Usage;
 use store::OpenTask;
 
@@ -29,6 +30,7 @@ impl Engine {
             store,
             pipeline,
             keys,
+            authority,
             log_dir,
             setup,
             settings,
@@ -55,6 +57,7 @@ impl Engine {
             store,
             pipeline,
             keys,
+            authority,
             settings,
             servers: arc_swap::ArcSwap::default(),
             sweep,
@@ -116,16 +119,20 @@ impl Engine {
             .await
             .map_err(|error| EngineError::Recovery(error.to_string()))??;
         for OpenTask { task, salt, .. } in open {
-            let usage = used
-                .get(&task.id)
-                .map(|counted| counted.usage.clone())
-                .unwrap_or_default();
+            let counted = used.get(&task.id);
+            let usage = counted.map(|counted| counted.usage.clone());
+            let usage = usage.unwrap_or_default();
             debug_assert_eq!(task.status, TaskStatus::Open);
-            let has_acted = usage.calls() > 0;
+            let kept = self.pipeline.contents().vault();
+            let kept = kept.and_then(|vault| vault.holding(&task.id));
+            let before = Before {
+                noted: usage.noted(),
+                has_acted: usage.calls() > 0,
+                has_unfinished: counted.is_some_and(|counted| !counted.unfinished.is_empty()),
+                is_destroyed: kept.is_some_and(|kept| kept.destroyed),
+            };
             let live = self.live().open(task, &salt, usage);
-            if has_acted {
-                live.remember_nothing();
-            }
+            live.recall(before);
             if let Some(ending) = live.ending() {
                 // The process ended between its parent's end and its own.
                 let id = live.task().id;
@@ -134,6 +141,7 @@ impl Engine {
                     .await;
             }
         }
+        self.live().forget_other_ledgers();
         Ok(())
     }
 }
@@ -142,6 +150,8 @@ impl Engine {
 struct Counted {
     usage: Usage,
     from: u64,
+    /// Actions whose end is not on record.
+    unfinished: HashSet<DecisionId>,
 }
 
 impl Counted {
@@ -150,12 +160,14 @@ impl Counted {
             None => Ok(Self {
                 usage: Usage::default(),
                 from: open.log_index,
+                unfinished: HashSet::new(),
             }),
             Some(snapshot) => Ok(Self {
                 usage: serde_json::from_str(&snapshot.usage).map_err(|error| {
                     EngineError::Recovery(format!("the usage of {}: {error}", open.task.id))
                 })?,
                 from: snapshot.log_index,
+                unfinished: HashSet::new(),
             }),
         }
     }
@@ -195,6 +207,7 @@ fn replay(
                     && index >= counted.from
                 {
                     counted.usage.replay(&intent);
+                    counted.unfinished.insert(intent.decision);
                     if !intent.expected.is_nothing() {
                         held.insert((intent.task, intent.decision), intent.expected);
                     }
@@ -208,6 +221,10 @@ fn replay(
                         let expected = held.remove(&(*task, end.decision)).unwrap_or_default();
                         counted.usage.replay_end(&end, expected);
                     }
+                }
+                if let Some(counted) = used.get_mut(&end.task) {
+                    counted.usage.replay_noted(&end);
+                    counted.unfinished.remove(&end.decision);
                 }
             }
             _ => {}

@@ -150,7 +150,7 @@ impl Engine {
 
     /// Records what has happened already; when the log cannot be written, as soon as it can.
     pub(crate) async fn record_or_owe(&self, record: &Record) {
-        if let Err(error) = self.live().record(record).await {
+        if let Err(error) = self.live().record(record.clone()).await {
             tracing::error!(%error, "a change was made, but could not be recorded yet");
             self.owed.push(Debt {
                 unstored: None,
@@ -194,7 +194,7 @@ impl Engine {
 
     /// Writes an owed record into the log and settles it in the store.
     async fn pay(&self, record: &[u8]) -> Result<(), String> {
-        let written = self.live().audit().append(record.to_vec().into()).await;
+        let written = self.live().audit().append(record.to_vec()).await;
         written.map_err(|error| error.to_string())?;
         // Unsettled, it would only be written a second time at the next start.
         if let Err(error) = self.store.settle(record).await {

@@ -307,6 +307,7 @@ impl Engine {
         let tools = Arc::new(tools);
         self.live()
             .change_world(|world| world.with_tools(server.clone(), Arc::clone(&tools)));
+        self.live().tell_tools_changed();
     }
 
     /// Makes live what was approved before, at the start and after each change of the configuration.

@@ -109,6 +109,10 @@ impl Engine {
                 engine.record_or_owe(&failed).await;
                 return Err(error.into());
             }
+            // What an open task has read is kept too, for as long as it is open.
+            if let Some(task) = engine.live().task(&task) {
+                task.destroy_kept_ledger();
+            }
             Ok(holding(&vault).unwrap_or(before))
         })
         .await

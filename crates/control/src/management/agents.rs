@@ -14,7 +14,7 @@ use store::StoreError;
 use super::body::{Body, Part, page};
 use super::caller::Operator;
 use super::problem::Refused;
-use super::{changed, name};
+use super::{changed, name, pace};
 use crate::api::{self, Because};
 use crate::engine::{Actor, EngineError};
 use crate::http_api::Shared;
@@ -39,6 +39,7 @@ fn shown(shared: &Shared, agent: model::Agent) -> api::Agent {
             .trust_domain
             .agent(&agent.name)
             .to_string(),
+        pace: Some(pace(shared.engine.live().agent_pace(&agent.name))),
         name: agent.name,
         sponsor: agent.sponsor,
         segment: agent.segment,

@@ -6,7 +6,7 @@ use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use identity::dpop;
+use identity::{Cnf, dpop};
 use jiff::Timestamp;
 use model::Lifecycle;
 
@@ -90,9 +90,9 @@ fn instance(shared: &Shared, parts: &Parts, token: &str, now: Timestamp) -> Resu
     if !claims.is_for(base) || !claims.scope.split(' ').any(|scope| scope == TASKS_SCOPE) {
         return Err(refused("the token was not made for the control listener"));
     }
-    let bound_to = claims
-        .cnf
-        .ok_or_else(|| refused("the token is not bound to a key"))?;
+    let Some(Cnf::Key { jkt }) = &claims.cnf else {
+        return Err(refused("the token is not bound to a key"));
+    };
     let proof =
         one_proof(&parts.headers).ok_or_else(|| refused("exactly one DPoP header is needed"))?;
     let url = format!("{base}{}", parts.uri.path());
@@ -101,8 +101,11 @@ fn instance(shared: &Shared, parts: &Parts, token: &str, now: Timestamp) -> Resu
         url: &url,
         access_token: Some(token),
     };
-    let proved = shared.proofs.verify_by(proof, &request, &bound_to.jkt, now);
-    proved.map_err(|error| refused(&error.to_string()))?;
+    let proved = shared.proofs.verify_by(proof, &request, jkt, now);
+    proved.map_err(|error| match error {
+        dpop::ProofError::NonceNeeded => Refused::nonce_needed(error.to_string()),
+        error => refused(&error.to_string()),
+    })?;
     let live = shared.engine.live();
     if live.is_revoked(&identity::token_id(token)) {
         return Err(refused("the token was revoked"));
@@ -120,6 +123,11 @@ fn instance(shared: &Shared, parts: &Parts, token: &str, now: Timestamp) -> Resu
     if state != Some(Lifecycle::Active) {
         return Err(Refused::forbidden("the agent is not active"));
     }
+    live.pace_at_control(&claims.agent)
+        .map_err(|(denial, wait)| {
+            shared.engine.pipeline().metrics().too_fast("control");
+            Refused::too_fast(&denial, wait)
+        })?;
     Ok(Actor::Instance {
         id: claims.client_id,
         agent: claims.agent,
@@ -127,9 +135,5 @@ fn instance(shared: &Shared, parts: &Parts, token: &str, now: Timestamp) -> Resu
 }
 
 fn one_proof(headers: &HeaderMap) -> Option<&str> {
-    let mut proofs = headers.get_all("dpop").iter();
-    match (proofs.next(), proofs.next()) {
-        (Some(proof), None) => proof.to_str().ok(),
-        _ => None,
-    }
+    gateway::single(headers, "dpop")
 }

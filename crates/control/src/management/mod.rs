@@ -11,6 +11,7 @@ mod inspection;
 pub(crate) mod problem;
 mod response;
 mod signals;
+mod svids;
 mod system;
 mod tasks;
 mod vault;
@@ -19,14 +20,21 @@ use std::sync::Arc;
 
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use gateway::pace::Going;
 
 use crate::api;
 use crate::engine::{EngineError, Restricted};
 use crate::http_api::Shared;
 use problem::Refused;
 
+/// What anyone may read, from any page.
+pub(crate) fn public_routes() -> Router<Arc<Shared>> {
+    Router::new().route("/spiffe/bundle", get(svids::bundle))
+}
+
 pub(crate) fn routes() -> Router<Arc<Shared>> {
     Router::new()
+        .route("/v1/svids", post(svids::issue))
         .route("/v1/enroll", post(agents::enroll))
         .route("/v1/agents", get(agents::list).post(agents::register))
         .route("/v1/agents/{name}", get(agents::show))
@@ -110,6 +118,14 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
 fn name<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, Refused> {
     text.parse()
         .map_err(|_| EngineError::not_found(what, text.escape_debug()).into())
+}
+
+/// How fast somebody may call, as it is shown.
+fn pace(going: Going) -> api::Pace {
+    api::Pace {
+        rate: going.rate,
+        refused: going.refused,
+    }
 }
 
 /// The answer to a restriction.

@@ -1,8 +1,10 @@
 //! Errors of the management API (RFC 9457).
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use store::StoreError;
 use vault::VaultError;
@@ -17,6 +19,8 @@ pub(crate) struct Refused {
     rule: &'static str,
     detail: String,
     remedy: String,
+    /// How long until the same may pass, where waiting is all that it takes.
+    retry_after: Option<Duration>,
 }
 
 impl Refused {
@@ -31,6 +35,20 @@ impl Refused {
             rule,
             detail: detail.into(),
             remedy: remedy.into(),
+            retry_after: None,
+        }
+    }
+
+    /// It comes too soon after others.
+    pub(crate) fn too_fast(denial: &model::Denial, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                denial.rule.as_str(),
+                &denial.reason,
+                &denial.remedy,
+            )
         }
     }
 
@@ -57,6 +75,16 @@ impl Refused {
         )
     }
 
+    /// Whoever asks must say a nonce in the proof (RFC 9449 §9).
+    pub(crate) fn nonce_needed(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            model::Rule::NonceNeeded.as_str(),
+            detail,
+            "send the same again with a new proof that has the nonce in it",
+        )
+    }
+
     /// The caller is known and may not.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(
@@ -72,6 +100,8 @@ impl Refused {
         model::Denial {
             rule: match self.status {
                 StatusCode::FORBIDDEN => model::Rule::NotGranted,
+                StatusCode::TOO_MANY_REQUESTS => model::Rule::RateLimited,
+                _ if self.rule == model::Rule::NonceNeeded.as_str() => model::Rule::NonceNeeded,
                 _ => model::Rule::Unauthenticated,
             },
             reason: self.detail.clone(),
@@ -113,7 +143,12 @@ impl From<StoreError> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        refusal(self.status, self.rule, &self.detail, &self.remedy)
+        let mut response = refusal(self.status, self.rule, &self.detail, &self.remedy);
+        if let Some(wait) = self.retry_after {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, gateway::pace::retry_after(wait));
+        }
+        response
     }
 }
 
@@ -138,7 +173,12 @@ pub(crate) fn refusal(status: StatusCode, rule: &str, detail: &str, remedy: &str
             WWW_AUTHENTICATE,
             HeaderValue::from_static("Bearer realm=\"sallyport\""),
         );
-        let dpop = "DPoP realm=\"sallyport\", algs=\"ES256 EdDSA\", scope=\"tasks\"";
+        let dpop = match rule == model::Rule::NonceNeeded.as_str() {
+            true => {
+                "DPoP realm=\"sallyport\", algs=\"ES256 EdDSA\", scope=\"tasks\", error=\"use_dpop_nonce\""
+            }
+            false => "DPoP realm=\"sallyport\", algs=\"ES256 EdDSA\", scope=\"tasks\"",
+        };
         headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(dpop));
     }
     response

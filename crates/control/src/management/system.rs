@@ -42,6 +42,7 @@ pub(super) async fn templates(
             ttl_seconds: template.ttl.as_secs(),
             proof: template.grant.proof,
             calls: template.grant.budget.calls,
+            rate: template.grant.rate,
             parameters: template.parameters.clone(),
             servers,
         }

@@ -17,7 +17,7 @@ use store::TaskFilter;
 use super::body::{Body, Part, page};
 use super::caller::{Caller, Operator};
 use super::problem::Refused;
-use super::{changed, name};
+use super::{changed, name, pace};
 use crate::api;
 use crate::engine::{Actor, OpenTask};
 use crate::http_api::Shared;
@@ -56,6 +56,7 @@ fn shown(shared: &Shared, task: model::Task) -> api::Task {
     api::Task {
         calls: used.as_ref().map(policy::Usage::calls),
         spent: used.map(|used| used.spent()),
+        pace: shared.engine.live().task_pace(&task.id).map(pace),
         urls: urls.collect(),
         databases: databases.collect(),
         proxy: proxy.filter(|_| proxied),

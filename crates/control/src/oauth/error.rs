@@ -1,9 +1,12 @@
 //! Errors of the token service (RFC 6749 §5.2, with the codes of RFC 8707, 9396 and 9449).
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, PRAGMA, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use identity::dpop;
 use model::{Denial, Rule};
 use serde_json::json;
 
@@ -17,6 +20,8 @@ pub(super) struct OAuthError {
     /// The reason, in words.
     pub(super) description: String,
     status: StatusCode,
+    /// How long until the same may pass, where waiting is all that it takes.
+    retry_after: Option<Duration>,
 }
 
 impl OAuthError {
@@ -30,6 +35,7 @@ impl OAuthError {
             code,
             description: description.into(),
             status,
+            retry_after: None,
         }
     }
 
@@ -89,6 +95,23 @@ impl OAuthError {
         Self::new("invalid_dpop_proof", description)
     }
 
+    /// The proof must carry a nonce (RFC 9449 §8), which the answer brings.
+    pub(super) fn nonce() -> Self {
+        Self::new(
+            "use_dpop_nonce",
+            dpop::ProofError::NonceNeeded.to_string(),
+        )
+    }
+
+    /// It comes too soon after others. RFC 6749 has no code for it; the status is that of RFC 6585 §4.
+    pub(super) fn too_fast(denial: &Denial, wait: Duration) -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            retry_after: Some(wait),
+            ..Self::new("temporarily_unavailable", &denial.reason)
+        }
+    }
+
     /// Something that the service needs does not work.
     pub(super) fn unavailable(error: &EngineError) -> Self {
         tracing::error!(%error, "the token service cannot answer");
@@ -107,6 +130,8 @@ impl OAuthError {
                 "invalid_grant" => Rule::TaskNotOpen,
                 "invalid_target" => Rule::ServerNotGranted,
                 "invalid_dpop_proof" => Rule::ProofTooWeak,
+                "use_dpop_nonce" => Rule::NonceNeeded,
+                "temporarily_unavailable" if self.retry_after.is_some() => Rule::RateLimited,
                 "temporarily_unavailable" => Rule::AuditUnavailable,
                 _ => Rule::ProtocolViolation,
             },
@@ -132,6 +157,10 @@ impl IntoResponse for OAuthError {
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"sallyport\"");
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(wait) = self.retry_after {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, gateway::pace::retry_after(wait));
         }
         response
     }

@@ -11,13 +11,15 @@ use serde_json::{Value, json};
 
 use super::error::OAuthError;
 use super::{DETAILS_TYPE, TASKS_SCOPE};
+use crate::engine::Settings;
 use crate::http_api::Shared;
 
 /// The signature algorithms of proofs and assertions, as they follow from the keys that can enrol.
 const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 
 /// The metadata of the authorization server. It names what works and nothing else.
-pub(super) fn document(issuer: &str) -> Value {
+pub(super) fn document(settings: &Settings) -> Value {
+    let issuer = settings.control_url.as_str();
     let authentication = ["private_key_jwt"];
     let mut scopes = gateway::resource::scopes().to_vec();
     scopes.push(TASKS_SCOPE);
@@ -42,18 +44,19 @@ pub(super) fn document(issuer: &str) -> Value {
         "introspection_endpoint_auth_methods_supported": authentication,
         "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "dpop_signing_alg_values_supported": ALGORITHMS,
+        "tls_client_certificate_bound_access_tokens": settings.certificates,
         "authorization_details_types_supported": [DETAILS_TYPE],
     })
 }
 
 pub(super) async fn metadata(State(shared): State<Arc<Shared>>) -> Response {
-    public(document(&shared.engine.settings().control_url))
+    public(document(shared.engine.settings()))
 }
 
 /// The same with the members that OpenID Connect Discovery 1.0 §3 requires beside. Some clients
 /// look here first; ID tokens are never issued.
 pub(super) async fn openid(State(shared): State<Arc<Shared>>) -> Response {
-    let mut document = document(&shared.engine.settings().control_url);
+    let mut document = document(shared.engine.settings());
     document["subject_types_supported"] = json!(["public"]);
     document["id_token_signing_alg_values_supported"] = json!(["ES256"]);
     public(document)
@@ -69,7 +72,7 @@ pub(super) async fn jwks(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 /// A document that anyone may read, from pages in browsers too.
-fn public(document: Value) -> Response {
+pub(crate) fn public(document: Value) -> Response {
     let mut response = Json(document).into_response();
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));

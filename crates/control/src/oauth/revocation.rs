@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
-use identity::AccessClaims;
+use identity::{AccessClaims, Cnf};
 use jiff::Timestamp;
 use model::{Lifecycle, TaskStatus};
 use serde_json::{Value, json};
@@ -131,10 +131,9 @@ fn is_active(shared: &Shared, token: &str, claims: &AccessClaims, now: Timestamp
 fn described(claims: &AccessClaims) -> Value {
     let mut answer = json!(claims);
     answer["active"] = true.into();
-    answer["token_type"] = if claims.cnf.is_some() {
-        "DPoP"
-    } else {
-        "Bearer"
+    answer["token_type"] = match claims.cnf {
+        Some(Cnf::Key { .. }) => "DPoP",
+        Some(Cnf::Certificate { .. }) | None => "Bearer",
     }
     .into();
     answer

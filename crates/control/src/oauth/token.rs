@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use gateway::hex;
 use gateway::live::LiveTask;
 use gateway::resource::Route;
 use http::HeaderMap;
+use identity::svid::Svid;
 use identity::{AccessClaims, Cnf, dpop};
 use jiff::Timestamp;
 use model::config::ServerKind;
@@ -34,15 +35,21 @@ const DETAILS: Limits = Limits {
 
 pub(super) async fn token(
     State(shared): State<Arc<Shared>>,
+    certificate: Option<Extension<Arc<Svid>>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let mut client = None;
-    match grant(&shared, &headers, &body, &mut client).await {
+    let certificate = certificate.as_ref().map(|Extension(svid)| &**svid);
+    match grant(&shared, certificate, &headers, &body, &mut client).await {
         Ok(response) => response,
         Err(error) => {
-            let client = client.map(|instance: Instance| instance.id.to_string());
-            shared.refuse("/oauth/token", client, error.denial());
+            match &client {
+                Some(instance) => {
+                    shared.refuse_instance("/oauth/token", instance, error.denial());
+                }
+                None => shared.refuse("/oauth/token", None, error.denial()),
+            }
             error.into_response()
         }
     }
@@ -57,6 +64,7 @@ struct Target {
 
 async fn grant(
     shared: &Shared,
+    certificate: Option<&Svid>,
     headers: &HeaderMap,
     body: &Bytes,
     client: &mut Option<Instance>,
@@ -66,29 +74,41 @@ async fn grant(
     if form.need("grant_type")? != "client_credentials" {
         return Err(OAuthError::grant_type());
     }
+    // Before anything is used up that can be used once, so that the same assertion may come again.
+    let proof = headers.get("dpop").and_then(|proof| proof.to_str().ok());
+    if proof.is_some_and(|proof| shared.proofs.lacks_nonce(proof, now)) {
+        return Err(OAuthError::nonce());
+    }
     let instance = client.insert(client::instance(shared, headers, &form, now).await?);
     client::must_be_active(shared, instance)?;
+    let paced = shared.engine.live().pace_at_control(&instance.agent);
+    paced.map_err(|(denial, wait)| {
+        shared.engine.pipeline().metrics().too_fast("control");
+        OAuthError::too_fast(&denial, wait)
+    })?;
     let target = target(shared, &form, instance, now)?;
     check_scope(&form, target.scope)?;
     let proved = prove(shared, headers, instance, now)?;
-    let weakest = target
-        .task
-        .as_ref()
-        .map_or(Proof::Dpop, |task| task.task().grant.proof);
-    if !proved && weakest == Proof::Dpop {
-        return Err(OAuthError::proof(
-            "a DPoP proof by the instance's key is needed here (RFC 9449 section 5); a template \
-             can allow bearer tokens with proof = bearer",
-        ));
-    }
+    let certificate = own(certificate, instance)?;
+    let weakest = target.task.as_ref().map(|task| task.task().grant.proof);
+    let cnf = binding(shared, weakest, proved, certificate, instance, now)?;
+    let proof = match &cnf {
+        Some(Cnf::Key { .. }) => Proof::Dpop,
+        Some(Cnf::Certificate { .. }) => Proof::Certificate,
+        None => Proof::Bearer,
+    };
     let lifetime = identity::TOKEN_LIFETIME.as_secs();
     let most = now.as_second() + lifetime;
     let expires = target
         .task
         .as_ref()
         .map_or(most, |task| most.min(task.task().expires_at.as_second()));
+    // So that nobody has to look at the certificate's time on each call.
+    let expires = certificate
+        .filter(|_| proof == Proof::Certificate)
+        .map_or(expires, |svid| expires.min(svid.expires_at.as_second()));
     if expires <= now.as_second() {
-        return Err(OAuthError::grant("the task is expired"));
+        return Err(OAuthError::grant("the task or the certificate is expired"));
     }
     let task = target.task.as_ref().map(|task| task.task().id);
     let details = task.map(|task| json!([{ "type": DETAILS_TYPE, "task": task }]));
@@ -104,9 +124,7 @@ async fn grant(
         agent: instance.agent.clone(),
         task,
         scope: target.scope.to_owned(),
-        cnf: proved.then(|| Cnf {
-            jkt: instance.thumbprint.clone(),
-        }),
+        cnf,
         authorization_details: details.clone(),
     };
     let issued = shared.engine.keys().issue(&claims);
@@ -121,15 +139,12 @@ async fn grant(
     .with("agent", instance.agent.as_str())
     .with("task", task.map(|task| task.to_string()))
     .with("resource", claims.aud.as_str())
-    .with(
-        "proof",
-        if proved { Proof::Dpop } else { Proof::Bearer }.as_str(),
-    )
+    .with("proof", proof.as_str())
     .with("expires", claims.exp);
     shared.engine.record(record).await?;
     let mut answer = json!({
         "access_token": token,
-        "token_type": if proved { "DPoP" } else { "Bearer" },
+        "token_type": if proof == Proof::Dpop { "DPoP" } else { "Bearer" },
         "expires_in": expires - now.as_second(),
         "scope": claims.scope,
     });
@@ -137,6 +152,63 @@ async fn grant(
         answer["authorization_details"] = details;
     }
     Ok(no_store(Json(answer).into_response()))
+}
+
+/// The SVID of the connection, which is the instance's own: a certificate of somebody else is in the wrong
+/// hands, whatever else is shown.
+fn own<'a>(
+    certificate: Option<&'a Svid>,
+    instance: &Instance,
+) -> Result<Option<&'a Svid>, OAuthError> {
+    match certificate {
+        Some(svid) if svid.instance != instance.id || svid.agent != instance.agent => {
+            Err(OAuthError::client(
+                "the certificate of this connection was issued to another instance",
+            ))
+        }
+        certificate => Ok(certificate),
+    }
+}
+
+/// What a token is bound to: to the key where that is proved (RFC 9449 §6), else to the connection's certificate
+/// (RFC 8705 §3), and to that alone where the template demands it. `weakest` is what the task demands, if there
+/// is one; tokens for the control listener are always bound to the key.
+fn binding(
+    shared: &Shared,
+    weakest: Option<Proof>,
+    proved: bool,
+    certificate: Option<&Svid>,
+    instance: &Instance,
+    now: Timestamp,
+) -> Result<Option<Cnf>, OAuthError> {
+    let by_key = || {
+        Some(Cnf::Key {
+            jkt: instance.thumbprint.clone(),
+        })
+    };
+    match (weakest, certificate) {
+        (Some(Proof::Certificate), None) => Err(OAuthError::request(
+            "the template demands a certificate: connect with the agent's SVID over TLS (RFC 8705 section 3)",
+        )),
+        (None | Some(Proof::Bearer | Proof::Dpop), _) if proved => Ok(by_key()),
+        (Some(_), Some(svid)) => {
+            let live = shared.engine.live();
+            let revoked = live.refuses_issued(&svid.agent, svid.issued_at.as_second());
+            if revoked || svid.is_expired(now) {
+                return Err(OAuthError::client(
+                    "the certificate of this connection has expired or was revoked: get a new one",
+                ));
+            }
+            Ok(Some(Cnf::Certificate {
+                x5t: svid.thumbprint,
+            }))
+        }
+        (Some(Proof::Bearer), None) => Ok(None),
+        (None | Some(Proof::Dpop), _) => Err(OAuthError::proof(
+            "a DPoP proof by the instance's key is needed here (RFC 9449 section 5); a template can allow bearer \
+             tokens with proof = bearer",
+        )),
+    }
 }
 
 /// The resource (RFC 8707) and the task that a token is for.
@@ -320,6 +392,7 @@ fn prove(
         Err(dpop::ProofError::OtherKey) => Err(OAuthError::proof(
             "the proof must be made with the key that the instance enrolled",
         )),
+        Err(dpop::ProofError::NonceNeeded) => Err(OAuthError::nonce()),
         Err(error) => Err(OAuthError::proof(error.to_string())),
     }
 }

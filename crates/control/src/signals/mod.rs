@@ -10,16 +10,21 @@
 //! least once, also after a crash. Who is told, where, and whose word is taken stands in the configuration.
 
 mod delivery;
+mod events;
+mod keys;
+mod known;
+mod places;
 pub(crate) mod streams;
 mod taking;
 mod telling;
+mod tokens;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use gateway::upstream::Web;
-use identity::{DocumentType, ForeignKeys};
+use identity::DocumentType;
 use jiff::Timestamp;
 use model::ServerName;
 use model::config::{Limits, Server, SignalReceiver, SignalTransmitter, Signals as Configured};
@@ -31,6 +36,9 @@ use store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::keys::Keys;
+use self::places::Places;
+use self::tokens::Tokens;
 use crate::api;
 use crate::engine::Engine;
 
@@ -83,8 +91,11 @@ struct Transmitter {
     config: SignalTransmitter,
     /// The hash of the token that it shows when it pushes.
     token: Option<[u8; 32]>,
-    web: Arc<Web>,
-    keys: tokio::sync::Mutex<Option<(ForeignKeys, Timestamp)>>,
+    /// The server where it is asked for events.
+    web: Option<Arc<Web>>,
+    keys: Keys,
+    /// How the gateway shows there who it is, if not by the server's own credential.
+    tokens: Option<Tokens>,
 }
 
 impl Peers {
@@ -141,22 +152,26 @@ impl Peers {
                 }
             }
         }
-        for (name, transmitter) in &config.transmitters {
-            let token = transmitter.token.as_ref().map(secret).transpose();
-            match (web(&transmitter.server), token) {
-                (Ok(web), Ok(token)) => {
-                    let made = Arc::new(Transmitter {
-                        name: name.clone(),
-                        config: transmitter.clone(),
-                        token,
-                        web,
-                        keys: tokio::sync::Mutex::default(),
-                    });
-                    peers.transmitters.insert(name.clone(), made);
+        for (name, config) in &config.transmitters {
+            let made = || -> Result<Transmitter, String> {
+                let web = config.server.as_ref().map(web).transpose()?;
+                let places = Arc::new(Places::of(config)?);
+                let tokens = config.oauth.as_ref();
+                Ok(Transmitter {
+                    name: name.clone(),
+                    token: config.token.as_ref().map(secret).transpose()?,
+                    keys: Keys::of(config, web.as_ref(), &places)?,
+                    tokens: tokens.map(|it| Tokens::of(it, &places)).transpose()?,
+                    config: config.clone(),
+                    web,
+                })
+            };
+            match made() {
+                Ok(made) => {
+                    peers.transmitters.insert(name.clone(), Arc::new(made));
                 }
-                (web, token) => {
-                    let why = web.err().into_iter().chain(token.err());
-                    wrong.extend(why.map(|why| format!("signals.transmitters.{name}: {why}")));
+                Err(why) => {
+                    wrong.push(format!("signals.transmitters.{name}: {why}"));
                 }
             }
         }

@@ -1,35 +1,23 @@
-//! What receivers ask for: the transmitter's metadata, their stream, and events that are polled (SSF 1.0
-//! §7 and §8, RFC 8936); and where others push events to (RFC 8935).
+//! What receivers ask for: the transmitter's metadata, and their stream (SSF 1.0 §7 and §8).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Query, State};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 use jiff::Timestamp;
-use model::record::Record;
-use response::signals::stream::{METHODS, Method, Status, VERIFY_EVERY};
-use response::signals::{Event, EventKind, MEDIA_TYPE, Stream, StreamRequest, Subject};
+use response::signals::stream::{METHODS, Status, VERIFY_EVERY};
+use response::signals::{EventKind, Stream, StreamRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{StoreError, WaitingSignal};
 
-use super::{Peers, Receiver, Signals};
+use super::events::{poll, pushed};
+use super::known::{AboutStream, Known, Refused, no_store, object};
 use crate::http_api::Shared;
-use crate::operator::bearer;
 
-/// Most events in one answer to a poll.
-const AT_ONCE: u32 = 50;
-/// Most identifiers that one poll acknowledges.
-const ACKNOWLEDGED: usize = 1_000;
-/// How long a poll waits for an event; less than a request may take.
-const LONG_POLL: Duration = Duration::from_secs(20);
 /// Longest state that a verification repeats, in bytes.
 const STATE_BYTES: usize = 1_024;
 
@@ -55,173 +43,6 @@ pub(crate) fn routes() -> Router<Arc<Shared>> {
         .route("/ssf/v1/events/{transmitter}", post(pushed))
 }
 
-/// Why a request is refused.
-enum Refused {
-    /// Signals are not configured.
-    Unknown,
-    /// No receiver has the token.
-    Token,
-    /// No stream of the receiver has the identifier.
-    NoStream,
-    /// There is one already.
-    Exists,
-    Malformed(String),
-    TooOften,
-    Failed(String),
-}
-
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "signals cannot be kept");
-        Self::Failed("the store cannot be used; try again later".to_owned())
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let (status, err, why) = match self {
-            Self::Unknown => (StatusCode::NOT_FOUND, "not_found", "there are no such signals here".to_owned()),
-            Self::Token => (
-                StatusCode::UNAUTHORIZED,
-                "authentication_failed",
-                "show the bearer token of a receiver or transmitter that the configuration knows (`[signals]`)"
-                    .to_owned(),
-            ),
-            Self::NoStream => (StatusCode::NOT_FOUND, "not_found", "you have no such stream; create it first".to_owned()),
-            Self::Exists => (
-                StatusCode::CONFLICT,
-                "conflict",
-                "a receiver has one stream: read, change or delete the one that there is".to_owned(),
-            ),
-            Self::Malformed(why) => (StatusCode::BAD_REQUEST, "invalid_request", why),
-            Self::TooOften => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many_requests",
-                format!("a stream is verified once in {VERIFY_EVERY} seconds"),
-            ),
-            Self::Failed(why) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", why),
-        };
-        let mut response =
-            (status, Json(json!({ "err": err, "description": why }))).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"ssf\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        }
-        response
-    }
-}
-
-/// A receiver that has shown its token.
-struct Known {
-    signals: Arc<Signals>,
-    peers: Arc<Peers>,
-    name: String,
-}
-
-impl Known {
-    fn of(shared: &Shared, headers: &HeaderMap) -> Result<Self, Refused> {
-        let signals = shared.signals.clone().ok_or(Refused::Unknown)?;
-        let peers = signals.peers.load_full();
-        let shown = bearer(headers).ok_or(Refused::Token)?;
-        // All are compared, so that the time says nothing about which it is.
-        let mut found = None;
-        for (name, receiver) in &peers.receivers {
-            if identity::secret::matches(shown, &receiver.token) {
-                found = Some(name.clone());
-            }
-        }
-        let name = found.ok_or(Refused::Token)?;
-        Ok(Self {
-            signals,
-            peers,
-            name,
-        })
-    }
-
-    fn receiver(&self) -> &Receiver {
-        &self.peers.receivers[&self.name]
-    }
-
-    fn stream(&self, id: Option<&str>) -> Result<Stream, Refused> {
-        let streams = self.signals.streams.lock();
-        let stream = streams.get(&self.name).ok_or(Refused::NoStream)?;
-        match id {
-            Some(id) if id != stream.id => Err(Refused::NoStream),
-            _ => Ok(stream.clone()),
-        }
-    }
-
-    fn shown(&self, stream: &Stream) -> Value {
-        let issuer = self.signals.issuer();
-        let endpoint = match stream.method {
-            Method::Push => self.receiver().place().unwrap_or_default(),
-            Method::Poll => format!("{issuer}/ssf/v1/poll/{}", stream.id),
-        };
-        stream.to_json(issuer, &self.receiver().config.audience, &endpoint)
-    }
-
-    /// Keeps a stream, with a record of what was done to it.
-    async fn keep(&self, stream: &Stream, change: &str) -> Result<(), Refused> {
-        let body =
-            serde_json::to_string(stream).map_err(|error| Refused::Failed(error.to_string()))?;
-        self.record(change, &stream.id).await?;
-        self.signals
-            .store()
-            .put_signal_stream(&self.name, &body)
-            .await?;
-        self.signals
-            .streams
-            .lock()
-            .insert(self.name.clone(), stream.clone());
-        self.signals.tell_news();
-        Ok(())
-    }
-
-    async fn record(&self, change: &str, stream: &str) -> Result<(), Refused> {
-        let actor = format!("receiver:{}", self.name);
-        let record = Record::change(Timestamp::now(), actor, change, stream);
-        match self.signals.engine.record(record).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Refused::Failed(
-                "the audit log cannot be written".to_owned(),
-            )),
-        }
-    }
-
-    /// Puts an event about the stream itself into it.
-    async fn tell(&self, stream: &Stream, kind: EventKind) -> Result<(), Refused> {
-        let event = Event {
-            kind,
-            subject: Subject::stream(&stream.id),
-            at: None,
-            reason: stream.reason.clone(),
-        };
-        let jti = super::unique();
-        let signal = WaitingSignal {
-            receiver: self.name.clone(),
-            claims: self
-                .signals
-                .claims(self.receiver(), &event, &jti)
-                .to_string(),
-            jti,
-        };
-        self.signals.store().add_signal(&signal).await?;
-        self.signals.tell_news();
-        Ok(())
-    }
-}
-
-fn no_store(answer: impl IntoResponse) -> Response {
-    let mut response = answer.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn object(body: &Bytes) -> Result<Value, Refused> {
-    serde_json::from_slice(body).map_err(|_| Refused::Malformed("the body must be JSON".to_owned()))
-}
-
 async fn metadata(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Refused> {
     let signals = shared.signals.clone().ok_or(Refused::Unknown)?;
     let issuer = signals.issuer();
@@ -244,11 +65,9 @@ struct Named {
 }
 
 async fn read(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     Query(named): Query<Named>,
 ) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
     match named.stream_id {
         Some(id) => Ok(no_store(Json(known.shown(&known.stream(Some(&id))?)))),
         None => {
@@ -263,11 +82,9 @@ async fn read(
 }
 
 async fn create(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
     let body = if body.is_empty() {
         json!({})
     } else {
@@ -293,13 +110,11 @@ fn wanted(known: &Known, body: &Value) -> Result<StreamRequest, Refused> {
 }
 
 async fn change(
-    shared: &Shared,
-    headers: &HeaderMap,
+    known: &Known,
     body: &Bytes,
     how: impl FnOnce(StreamRequest, &mut Stream),
 ) -> Result<Response, Refused> {
-    let known = Known::of(shared, headers)?;
-    let request = wanted(&known, &object(body)?)?;
+    let request = wanted(known, &object(body)?)?;
     let id = request.id.clone();
     let id = id.ok_or_else(|| Refused::Malformed("`stream_id` must be there".to_owned()))?;
     let _alone = known.signals.changing.lock().await;
@@ -310,27 +125,23 @@ async fn change(
 }
 
 async fn update(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    change(&shared, &headers, &body, StreamRequest::update).await
+    change(&known, &body, StreamRequest::update).await
 }
 
 async fn replace(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    change(&shared, &headers, &body, StreamRequest::replace).await
+    change(&known, &body, StreamRequest::replace).await
 }
 
 async fn remove(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     Query(named): Query<Named>,
 ) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
     let id = named.stream_id.ok_or(Refused::NoStream)?;
     let _alone = known.signals.changing.lock().await;
     let stream = known.stream(Some(&id))?;
@@ -353,11 +164,9 @@ fn status_of(stream: &Stream) -> Value {
 }
 
 async fn status(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     Query(named): Query<Named>,
 ) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
     let id = named.stream_id.ok_or(Refused::NoStream)?;
     Ok(no_store(Json(status_of(&known.stream(Some(&id))?))))
 }
@@ -369,17 +178,20 @@ struct SetStatus {
     reason: Option<String>,
 }
 
+impl AboutStream for SetStatus {
+    const SAYS: &'static str = "give `stream_id`, and `status`: enabled, paused or disabled";
+
+    fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+}
+
 async fn set_status(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
-    let wanted: SetStatus = serde_json::from_value(object(&body)?).map_err(|_| {
-        Refused::Malformed("give `stream_id`, and `status`: enabled, paused or disabled".to_owned())
-    })?;
     let _alone = known.signals.changing.lock().await;
-    let mut stream = known.stream(Some(&wanted.stream_id))?;
+    let (wanted, mut stream): (SetStatus, _) = known.about(&body)?;
     stream.status = wanted.status;
     let reason = wanted.reason.unwrap_or_default();
     stream.reason = reason
@@ -397,15 +209,19 @@ struct Verify {
     state: Option<String>,
 }
 
+impl AboutStream for Verify {
+    const SAYS: &'static str = "give `stream_id`, and a text as `state` if any";
+
+    fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+}
+
 async fn verify(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
+    known: Known,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
-    let wanted: Verify = serde_json::from_value(object(&body)?).map_err(|_| {
-        Refused::Malformed("give `stream_id`, and a text as `state` if any".to_owned())
-    })?;
+    let (wanted, stream): (Verify, _) = known.about(&body)?;
     if wanted
         .state
         .as_ref()
@@ -415,7 +231,6 @@ async fn verify(
             "`state` is longer than {STATE_BYTES} bytes"
         )));
     }
-    let stream = known.stream(Some(&wanted.stream_id))?;
     let now = Timestamp::now();
     {
         let mut verified = known.signals.verified.lock();
@@ -432,127 +247,4 @@ async fn verify(
         known.tell(&stream, kind).await?;
     }
     Ok(no_store(StatusCode::NO_CONTENT))
-}
-
-/// A poll (RFC 8936 §2.4).
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Poll {
-    max_events: Option<u32>,
-    return_immediately: bool,
-    ack: Vec<String>,
-    set_errs: BTreeMap<String, Value>,
-}
-
-async fn poll(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(id): Path<String>,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let known = Known::of(&shared, &headers)?;
-    let body = if body.is_empty() {
-        json!({})
-    } else {
-        object(&body)?
-    };
-    let asked: Poll = serde_json::from_value(body)
-        .map_err(|_| Refused::Malformed("this is no poll (RFC 8936 §2.4)".to_owned()))?;
-    let stream = known.stream(Some(&id))?;
-    if stream.method != Method::Poll {
-        return Err(Refused::Malformed(
-            "events of this stream are pushed".to_owned(),
-        ));
-    }
-    if asked.ack.len() + asked.set_errs.len() > ACKNOWLEDGED {
-        return Err(Refused::Malformed(format!(
-            "at most {ACKNOWLEDGED} events are acknowledged at once"
-        )));
-    }
-    let errors = asked.set_errs.into_keys().inspect(|jti| {
-        tracing::error!(receiver = known.name, jti = %jti.escape_debug(), "a receiver could not use a signal");
-    });
-    let done: Vec<String> = asked.ack.into_iter().chain(errors).collect();
-    if !done.is_empty() {
-        known
-            .signals
-            .store()
-            .signals_delivered(&known.name, &done)
-            .await?;
-    }
-    let most = asked.max_events.unwrap_or(AT_ONCE).min(AT_ONCE);
-    let mut sets = serde_json::Map::new();
-    let mut more = false;
-    if most > 0 && stream.status == Status::Enabled {
-        let wait = if asked.return_immediately {
-            Duration::ZERO
-        } else {
-            LONG_POLL
-        };
-        let mut waiting = known.signals.waiting(&known.name, most + 1, wait).await?;
-        more = waiting.len() > most as usize;
-        waiting.truncate(most as usize);
-        for signal in waiting {
-            if let Some(token) = known.signals.sign(&signal.claims) {
-                sets.insert(signal.jti, json!(token));
-            }
-        }
-    }
-    let mut answer = json!({ "sets": sets });
-    if more {
-        answer["moreAvailable"] = json!(true);
-    }
-    Ok(no_store(Json(answer)))
-}
-
-impl Signals {
-    /// What waits for a receiver, as soon as something does.
-    async fn waiting(
-        &self,
-        receiver: &str,
-        most: u32,
-        wait: Duration,
-    ) -> Result<Vec<WaitingSignal>, StoreError> {
-        let until = tokio::time::Instant::now() + wait;
-        let mut news = self.news.subscribe();
-        loop {
-            let waiting = self.store().waiting_signals(receiver, most).await?;
-            if !waiting.is_empty() {
-                return Ok(waiting);
-            }
-            match tokio::time::timeout_at(until, news.changed()).await {
-                Ok(Ok(())) => {}
-                _ => return Ok(Vec::new()),
-            }
-        }
-    }
-}
-
-/// A transmitter pushes a token (RFC 8935 §2).
-async fn pushed(
-    State(shared): State<Arc<Shared>>,
-    headers: HeaderMap,
-    Path(name): Path<String>,
-    body: Bytes,
-) -> Result<Response, Refused> {
-    let signals = shared.signals.clone().ok_or(Refused::Unknown)?;
-    let shown = bearer(&headers).ok_or(Refused::Token)?;
-    let transmitter = signals.transmitter(&name, shown).ok_or(Refused::Token)?;
-    let media = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    if !media.is_some_and(|media| media.trim().eq_ignore_ascii_case(MEDIA_TYPE)) {
-        return Err(Refused::Malformed(format!(
-            "the body must be `{MEDIA_TYPE}`"
-        )));
-    }
-    let text = std::str::from_utf8(&body).unwrap_or_default();
-    match signals.take(&transmitter, text.trim_end()).await {
-        Ok(()) => Ok(StatusCode::ACCEPTED.into_response()),
-        Err(problem) if problem.may_pass() => Err(Refused::Failed(problem.to_string())),
-        Err(problem) => {
-            let told = json!({ "err": problem.code(), "description": problem.to_string() });
-            Ok((StatusCode::BAD_REQUEST, Json(told)).into_response())
-        }
-    }
 }

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::Body;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
-use identity::{ForeignKeys, NotSigned};
+use identity::NotSigned;
 use jiff::{SignedDuration, Timestamp};
 use model::config::Reaction;
 use model::record::Record;
 use model::{AgentName, TaskId};
 use response::signals::received::OLDEST;
 use response::signals::subject::SubjectId;
-use response::signals::{self, Event, EventKind, Level, Received, Unacceptable};
+use response::signals::{Event, EventKind, Level, Received, Unacceptable};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -23,12 +23,6 @@ use super::delivery::read;
 use super::{Signals, Transmitter};
 use crate::engine::{Actor, EngineError};
 
-/// How long keys are used before they are fetched again, in seconds.
-const KEYS_FRESH: i64 = 600;
-/// How soon keys are fetched again when one is not among them, in seconds.
-const KEYS_AGAIN: i64 = 30;
-/// Longest set of keys, in bytes.
-const KEYS_BYTES: usize = 256 << 10;
 /// Longest answer to a poll, in bytes.
 const POLLED_BYTES: usize = 4 << 20;
 /// How long one request to a transmitter may take; polls wait there for events.
@@ -105,7 +99,7 @@ impl Signals {
     /// # Errors
     /// [`NotTaken`]; then nothing was done, or it may be done again.
     pub(super) async fn take(&self, from: &Transmitter, text: &str) -> Result<(), NotTaken> {
-        let claims = self.verified(from, text).await?;
+        let claims = from.keys.claims(text).await?;
         let now = Timestamp::now();
         let config = &from.config;
         let received = Received::read(&claims, &config.issuer, &config.audience, now)?;
@@ -124,30 +118,6 @@ impl Signals {
             .store()
             .signal_taken(&from.name, &received.jti, now, oldest);
         Ok(taken.await?)
-    }
-
-    async fn verified(&self, from: &Transmitter, text: &str) -> Result<Value, NotTaken> {
-        let mut keys = from.keys.lock().await;
-        let now = Timestamp::now();
-        let age = |keys: &Option<(ForeignKeys, Timestamp)>| {
-            keys.as_ref()
-                .map_or(i64::MAX, |(_, at)| now.as_second() - at.as_second())
-        };
-        if age(&keys) > KEYS_FRESH {
-            *keys = Some((fetch_keys(from).await?, now));
-        }
-        let claims = |keys: &Option<(ForeignKeys, Timestamp)>| match keys {
-            Some((keys, _)) => keys.claims(text, signals::TYPE),
-            None => Err(NotSigned::UnknownKey),
-        };
-        match claims(&keys) {
-            // The transmitter may have a new key.
-            Err(NotSigned::UnknownKey) if age(&keys) > KEYS_AGAIN => {
-                *keys = Some((fetch_keys(from).await?, now));
-                Ok(claims(&keys)?)
-            }
-            read => Ok(read?),
-        }
     }
 
     async fn act(&self, from: &Transmitter, jti: &str, event: &Event) -> Result<(), NotTaken> {
@@ -327,21 +297,6 @@ fn ignore_ended<T>(done: Result<T, EngineError>) -> Result<(), EngineError> {
     }
 }
 
-async fn fetch_keys(from: &Transmitter) -> Result<ForeignKeys, NotTaken> {
-    let mut request = Request::new(gateway::full(""));
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(ACCEPT, json);
-    let fetched = read(&from.web, request, &from.config.keys, KEYS_BYTES);
-    let fetched = tokio::time::timeout(ANSWER, fetched).await;
-    let (status, body) = fetched
-        .unwrap_or_else(|_| Err("no answer within a minute".to_owned()))
-        .map_err(NotTaken::Keys)?;
-    if status != StatusCode::OK {
-        return Err(NotTaken::Keys(format!("it answered with {status}")));
-    }
-    ForeignKeys::read(&body).map_err(|error| NotTaken::Keys(error.to_string()))
-}
-
 /// What the next poll tells of the events of the one before.
 #[derive(Default)]
 struct Acknowledged {
@@ -372,10 +327,21 @@ async fn poll_once(
     headers.insert(CONTENT_TYPE, json.clone());
     headers.insert(ACCEPT, json);
     headers.insert(CONTENT_LENGTH, body.len().into());
+    if let Some(tokens) = &from.tokens {
+        headers.insert(AUTHORIZATION, tokens.header().await?);
+    }
     let request: Request<Body> = request.map(|()| gateway::full(body));
     let path = from.config.poll.as_deref().unwrap_or_default();
-    let polled = tokio::time::timeout(ANSWER, read(&from.web, request, path, POLLED_BYTES)).await;
+    let web = from.web.as_ref();
+    let web = web.ok_or_else(|| "no server says where to ask".to_owned())?;
+    let polled = tokio::time::timeout(ANSWER, read(web, request, path, POLLED_BYTES)).await;
     let (status, body) = polled.map_err(|_| "no answer within a minute".to_owned())??;
+    if status == StatusCode::UNAUTHORIZED
+        && let Some(tokens) = &from.tokens
+    {
+        // It may have been taken back before its time.
+        tokens.forget().await;
+    }
     if status != StatusCode::OK {
         return Err(format!("it answered with {status}"));
     }

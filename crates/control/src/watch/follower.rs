@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use audit::Tap;
-use bytes::Bytes;
+use audit::{Tap, Tapped};
 use gateway::inspection::{Observed, What as Looked};
 use jiff::Timestamp;
 use model::config::Monitor;
@@ -244,8 +243,13 @@ impl Follower {
     }
 
     /// Follows records as they come. Those that found no room before them are read from the disk.
-    fn follow_all(&mut self, records: Vec<(u64, Bytes)>) {
-        for (index, bytes) in records {
+    fn follow_all(&mut self, records: Vec<Tapped>) {
+        for Tapped {
+            index,
+            bytes,
+            companion,
+        } in records
+        {
             if index < self.position {
                 continue;
             }
@@ -255,9 +259,12 @@ impl Follower {
                     follower.observe(index, record);
                 });
             }
-            match serde_json::from_slice::<Record>(&bytes) {
-                Ok(record) => self.observe(index, &record),
-                Err(error) => self.unreadable(index, &error),
+            match companion.as_ref().and_then(|of| of.downcast_ref()) {
+                Some(record) => self.observe(index, record),
+                None => match serde_json::from_slice::<Record>(&bytes) {
+                    Ok(record) => self.observe(index, &record),
+                    Err(error) => self.unreadable(index, &error),
+                },
             }
             self.at(index + 1);
         }

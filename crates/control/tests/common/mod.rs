@@ -16,8 +16,9 @@ use gateway::live::Live;
 use gateway::metrics::Metrics;
 use gateway::pipeline::Pipeline;
 use gateway::redaction::Redactor;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
+use identity::svid::{Authority, LIFETIME, Svid};
 use identity::{InstanceKey, KeyRing, dpop};
 use jiff::Timestamp;
 use model::config::{Redaction, Server, ServerKind};
@@ -66,6 +67,16 @@ const WEB: &str = r#"
     endpoints = ["GET /invoices/{id}"]
 "#;
 
+const CERTIFIED: &str = r#"
+    description = "Anything at the files, with a certificate"
+    agents = ["support-*"]
+    ttl = "30m"
+    proof = "certificate"
+    [[allow]]
+    server = "files"
+    tools = ["*"]
+"#;
+
 const BRIEF: &str = r#"
     description = "A moment"
     agents = ["support-*"]
@@ -108,7 +119,7 @@ impl Answer {
     }
 }
 
-/// A setup with four templates and three servers.
+/// A setup with five templates and three servers.
 pub(crate) fn setup(policy: &str) -> Setup {
     let sources = [(PathBuf::from("policies/baseline.cedar"), policy.to_owned())];
     let texts = [
@@ -116,6 +127,7 @@ pub(crate) fn setup(policy: &str) -> Setup {
         ("open", OPEN),
         ("web", WEB),
         ("brief", BRIEF),
+        ("certified", CERTIFIED),
     ];
     let templates = texts.map(|(name, text)| {
         let name = TemplateName::parse(name).unwrap();
@@ -170,10 +182,17 @@ impl Plane {
         let redactor = Redactor::new(&setup.redaction).unwrap();
         let metrics = Arc::new(Metrics::default());
         let pipeline = Arc::new(Pipeline::new(live, authenticator, redactor, metrics));
+        let authority = Authority::open(
+            &dir.path().join("authority"),
+            TrustDomain::parse("example.org").unwrap(),
+            LIFETIME,
+            Timestamp::now(),
+        );
         let engine = Engine::start(EngineParts {
             store: Store::open(dir.path()).await.unwrap(),
             pipeline,
             keys,
+            authority: Arc::new(authority.unwrap()),
             log_dir,
             setup,
             settings: Settings {
@@ -182,6 +201,7 @@ impl Plane {
                 gateway_url: GATEWAY.to_owned(),
                 proxy_url: Some(PROXY.to_owned()),
                 databases: Arc::default(),
+                certificates: true,
                 confinement_lacks: None,
                 limits,
             },
@@ -233,7 +253,22 @@ impl Plane {
         headers: &[(&str, &str)],
         body: impl Into<Body>,
     ) -> Answer {
+        self.call_over(None, method, path, headers, body).await
+    }
+
+    /// One request on a connection that was made with a certificate, as the listener passes it on.
+    pub(crate) async fn call_over(
+        &self,
+        certificate: Option<&Arc<Svid>>,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
+        if let Some(certificate) = certificate {
+            request = request.extension(Arc::clone(certificate));
+        }
         if !headers.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", "127.0.0.1:8600");
         }
@@ -496,16 +531,14 @@ impl Instance {
             task: Some(task),
         };
         let url = resource(task, "files");
-        let mut headers = HeaderMap::new();
-        let proof = self.proof("POST", &url, Some(token));
-        headers.insert(
-            "authorization",
-            HeaderValue::try_from(format!("DPoP {token}")).unwrap(),
-        );
-        headers.insert("dpop", HeaderValue::try_from(proof).unwrap());
+        let request = Request::post(&url)
+            .header("authorization", format!("DPoP {token}"))
+            .header("dpop", self.proof("POST", &url, Some(token)))
+            .body(())
+            .unwrap();
         let pipeline = plane.engine.pipeline();
         let caller = pipeline
-            .authenticate(&http::Method::POST, &route, "", GATEWAY, &headers)
+            .authenticate(&request, &route, "", GATEWAY)
             .map_err(|refused| refused.reason)?;
         let action = model::Action {
             server: route.server,

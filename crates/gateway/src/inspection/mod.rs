@@ -33,14 +33,22 @@ use monitor::{Finding, Subject, text::escaped};
 use crate::caller::Caller;
 
 mod arguments;
+mod body;
+mod document;
+mod encoded;
+mod fields;
 mod follow;
+mod parts;
 mod sink;
 mod text;
 mod tools;
 
-pub use follow::Following;
+pub use body::{Media, Passing, Terms};
+pub use encoded::is_binary;
+pub use follow::{Following, Spot};
 pub use sink::{Observed, Sink, WAITING};
 use text::Texts;
+pub use text::{Role, Sort};
 pub(crate) use tools::Standings;
 pub use tools::{Listed, PinBook};
 
@@ -179,6 +187,8 @@ pub struct Rules {
     scanner: Arc<Scanner>,
     everywhere: Policy,
     servers: BTreeMap<ServerName, Policy>,
+    /// Whether there are servers where nothing is looked for.
+    idle: bool,
     templates: BTreeMap<TemplateName, model::inspection::Inspection>,
 }
 
@@ -192,14 +202,16 @@ impl Rules {
     ) -> Self {
         let policy =
             |server: &config::Server| Policy::of(&server.inspection.within(&config.inspection));
+        let servers: BTreeMap<_, _> = config
+            .servers
+            .iter()
+            .map(|(name, server)| (name.clone(), policy(server)))
+            .collect();
         Self {
             scanner,
             everywhere: Policy::of(&config.inspection),
-            servers: config
-                .servers
-                .iter()
-                .map(|(name, server)| (name.clone(), policy(server)))
-                .collect(),
+            idle: servers.values().any(Policy::is_idle),
+            servers,
             templates,
         }
     }
@@ -210,8 +222,17 @@ impl Rules {
         &self.scanner
     }
 
+    /// Whether nothing is looked for in this.
+    fn is_idle(&self, about: &About<'_>) -> bool {
+        self.idle && self.policy(about).is_idle()
+    }
+
+    fn at_server(&self, server: &ServerName) -> &Policy {
+        self.servers.get(server).unwrap_or(&self.everywhere)
+    }
+
     fn policy(&self, about: &About<'_>) -> Cow<'_, Policy> {
-        let at_server = self.servers.get(about.server).unwrap_or(&self.everywhere);
+        let at_server = self.at_server(about.server);
         let policy = match self.templates.get(&about.caller.task.task().template) {
             Some(template) => Cow::Owned(at_server.strengthened(template)),
             None => Cow::Borrowed(at_server),
@@ -231,6 +252,7 @@ impl Default for Rules {
             scanner: Scanner::shared(),
             everywhere: Policy::default(),
             servers: BTreeMap::new(),
+            idle: false,
             templates: BTreeMap::new(),
         }
     }
@@ -314,6 +336,9 @@ impl Inspection {
         about: &About<'_>,
         documents: &[&[u8]],
     ) -> Verdict<Vec<Option<Vec<u8>>>> {
+        if self.rules.load().is_idle(about) {
+            return Verdict::Pass;
+        }
         let texts = Texts::of(documents);
         let scan = self.scan(about, &texts.joined);
         self.judge(about, scan, |scan| {
@@ -347,12 +372,22 @@ impl Inspection {
     }
 
     fn scan(&self, about: &About<'_>, text: &str) -> Scan {
+        self.scan_by(about.what, text, |rules| rules.policy(about))
+    }
+
+    fn scan_by(
+        &self,
+        what: What,
+        text: &str,
+        policy: impl FnOnce(&Rules) -> Cow<'_, Policy>,
+    ) -> Scan {
         let look = || {
             let rules = self.rules.load();
-            let policy = rules.policy(about);
-            rules
-                .scanner
-                .scan(text, about.what.place(), &self.canaries.load(), &policy)
+            let policy = policy(&rules);
+            let canaries = self.canaries.load();
+            parts::scanned(text, |part| {
+                rules.scanner.scan(part, what.place(), &canaries, &policy)
+            })
         };
         let may_block = || {
             let runtime = tokio::runtime::Handle::try_current();
@@ -373,28 +408,50 @@ impl Inspection {
         scan: Scan,
         redacted: impl FnOnce(&Scan) -> T,
     ) -> Verdict<T> {
-        let verdict = match scan.response {
-            Response::Block => Verdict::Blocked(blocked(about, &scan)),
-            _ if !scan.redactions.is_empty() => Verdict::Redacted(redacted(&scan)),
-            _ => Verdict::Pass,
-        };
+        self.judged(about, scan, |_| true, redacted)
+    }
+
+    /// The same, reporting only what is new.
+    fn judged<T>(
+        &self,
+        about: &About<'_>,
+        scan: Scan,
+        mut is_new: impl FnMut(&Finding) -> bool,
+        redacted: impl FnOnce(&Scan) -> T,
+    ) -> Verdict<T> {
+        let verdict = verdict(about.what, about.server, &scan, redacted);
         for finding in scan.findings {
-            self.report(about, finding, scan.response);
+            if is_new(&finding) {
+                self.report(about, finding, scan.response);
+            }
         }
         verdict
     }
 }
 
+/// What follows from a look.
+fn verdict<T>(
+    what: What,
+    server: &ServerName,
+    scan: &Scan,
+    redacted: impl FnOnce(&Scan) -> T,
+) -> Verdict<T> {
+    match scan.response {
+        Response::Block => Verdict::Blocked(blocked(what, server, scan)),
+        _ if !scan.redactions.is_empty() => Verdict::Redacted(redacted(scan)),
+        _ => Verdict::Pass,
+    }
+}
+
 /// What an agent is told. It names the rule and quotes nothing.
-fn blocked(about: &About<'_>, scan: &Scan) -> Denial {
+fn blocked(what: What, server: &ServerName, scan: &Scan) -> Denial {
     let rule = scan.blocked_by.as_deref().unwrap_or("inspection");
     Denial {
         rule: Rule::ContentBlocked,
-        reason: format!("{} does not pass: rule `{rule}`", about.what.called()),
+        reason: format!("{} does not pass: rule `{rule}`", what.called()),
         remedy: format!(
-            "leave it out; an operator sees what was found (rule `{rule}`, server `{}`), and `[inspection]` \
-             says what is blocked",
-            about.server
+            "leave it out; an operator sees what was found (rule `{rule}`, server `{server}`), and `[inspection]` \
+             says what is blocked"
         ),
     }
 }

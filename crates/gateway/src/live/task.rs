@@ -13,7 +13,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::agents::OfAgent;
 use crate::approvals::Book;
+use crate::pace::Pace;
 use crate::provenance::Memory;
 use crate::risk::Level;
 
@@ -34,8 +36,10 @@ pub struct LiveTask {
     memory: Memory,
     /// How bad it looks.
     own_risk: Level,
-    /// How bad its agent looks.
-    agent_risk: Arc<Level>,
+    /// How fast it goes.
+    pub(super) pace: Pace,
+    /// What it shares with the other tasks of its agent.
+    pub(super) of_agent: Arc<OfAgent>,
     state: Mutex<State>,
 }
 
@@ -69,7 +73,7 @@ impl LiveTask {
     pub(crate) fn new(
         task: Task,
         parent: Option<Arc<LiveTask>>,
-        agent_risk: Arc<Level>,
+        of_agent: Arc<OfAgent>,
         salt: &[u8],
         usage: Usage,
     ) -> Self {
@@ -87,7 +91,8 @@ impl LiveTask {
             salt: hmac::Key::new(hmac::HMAC_SHA256, salt),
             memory: Memory::default(),
             own_risk: Level::default(),
-            agent_risk,
+            pace: Pace::default(),
+            of_agent,
             state: Mutex::new(State {
                 usage,
                 book: Book::default(),
@@ -139,7 +144,7 @@ impl LiveTask {
     /// How bad it and its agent look right now, whichever is more: 0 to 100. Two loads, no lock.
     #[must_use]
     pub fn risk(&self) -> u8 {
-        self.own_risk.get().max(self.agent_risk.get())
+        self.own_risk.get().max(self.of_agent.risk.get())
     }
 
     pub(super) fn set_risk(&self, score: u8) {
@@ -237,7 +242,8 @@ impl LiveTask {
             because: because.to_owned(),
         });
         state.book = Book::default();
-        self.memory.clear();
+        drop(state);
+        self.memory.end(self.task.id);
         true
     }
 

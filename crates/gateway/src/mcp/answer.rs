@@ -29,7 +29,7 @@ impl Exchange {
     /// # Errors
     /// A [`Refusal`] to answer with; what became of the calls is recorded.
     pub(super) async fn carry_out(
-        mut self,
+        mut self: Box<Self>,
         outgoing: Outgoing,
         first: Vec<Bytes>,
     ) -> Result<Response<Body>, Refusal> {
@@ -73,7 +73,7 @@ impl Exchange {
             UpstreamError::TooMany(_) | UpstreamError::Disabled => {
                 (StatusCode::SERVICE_UNAVAILABLE, UPSTREAM_FAILED)
             }
-            UpstreamError::Unreachable(_) | UpstreamError::Protocol(_) => {
+            UpstreamError::Unreachable(_) | UpstreamError::Stale | UpstreamError::Protocol(_) => {
                 (StatusCode::BAD_GATEWAY, UPSTREAM_FAILED)
             }
         };
@@ -88,7 +88,7 @@ impl Exchange {
     }
 
     async fn answer(
-        mut self,
+        mut self: Box<Self>,
         response: Response<Body>,
         first: Vec<Bytes>,
     ) -> Result<Response<Body>, Refusal> {
@@ -99,7 +99,8 @@ impl Exchange {
             .and_then(|kind| kind.to_str().ok());
         let kind = kind.unwrap_or_default();
         if !parts.status.is_success() {
-            return self.http_error(parts.status, body).await;
+            // Rare, and it would make room for itself in every other answer.
+            return Box::pin(self.http_error(parts.status, body)).await;
         }
         let mut head = Head::default();
         if self
@@ -133,7 +134,7 @@ impl Exchange {
 
     /// A notification or an answer of the agent has arrived; or a stream was asked for, and this is
     /// none.
-    fn accepted(mut self, body: Body) -> Result<Response<Body>, Refusal> {
+    fn accepted(mut self: Box<Self>, body: Body) -> Result<Response<Body>, Refusal> {
         drop(body);
         if self.opens_stream {
             return Err(self.fail("the server's answer is no stream of events"));
@@ -167,7 +168,7 @@ impl Exchange {
     /// An HTTP error of the upstream. One that is an answer of the protocol passes with its status:
     /// clients tell the revisions of servers by it (`basic/versioning`).
     async fn http_error(
-        mut self,
+        mut self: Box<Self>,
         status: StatusCode,
         body: Body,
     ) -> Result<Response<Body>, Refusal> {

@@ -109,7 +109,7 @@ impl Visit {
 
     async fn one_of_batch(
         &self,
-        session: &super::sessions::Session,
+        session: &std::sync::Arc<super::sessions::Session>,
         revision: Revision,
         message: Message,
         sorted: &mut Sorted<'_>,
@@ -132,6 +132,9 @@ impl Visit {
                         INVALID_REQUEST,
                         "`initialize` is never part of a batch",
                     )));
+                }
+                if ready.method == Method::CallTool {
+                    self.recheck(&ready.id, revision, Some(session)).await?;
                 }
                 sorted.calls.push(self.decide(ready).await?);
             }

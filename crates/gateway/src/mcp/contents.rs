@@ -30,6 +30,8 @@ const OPAQUE: [&str; 7] = [
 pub(super) struct Whose {
     pub(super) target: String,
     pub(super) decision: Option<DecisionId>,
+    /// For a listing of the tools from their beginning: up to which announcement it is good.
+    pub(super) listing_since: Option<u64>,
 }
 
 impl Whose {
@@ -38,6 +40,7 @@ impl Whose {
         Self {
             target: call.target.clone(),
             decision: call.permits.first().map(Permit::decision),
+            listing_since: call.listing_since,
         }
     }
 }
@@ -91,6 +94,7 @@ impl Exchange {
                         decision,
                         denial,
                         requested: None,
+                        retry_after: None,
                     },
                     None,
                 ),
@@ -165,6 +169,7 @@ impl Exchange {
                             decision,
                             denial,
                             requested: None,
+                            retry_after: None,
                         },
                         Some(id),
                     ),

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::Shared;
 use super::message::Id;
+use super::recheck::Learnt;
 use super::refusal::Refusal;
 use super::revision::{Method, Revision};
 use super::sessions::Session;
@@ -28,6 +29,10 @@ pub(super) struct Call {
     pub(super) target: String,
     /// The leave for each of its operations; mostly one.
     pub(super) permits: Vec<Permit>,
+    /// For a listing of the tools from their beginning: up to which announcement of the server it is good.
+    pub(super) listing_since: Option<u64>,
+    /// Whether it asks to be told when the tools change.
+    pub(super) hears_of_tools: bool,
 }
 
 impl Call {
@@ -76,6 +81,8 @@ pub(super) struct Exchange {
     pub(super) opens_stream: bool,
     /// Counts as an open stream of the task while it lasts.
     pub(super) slot: Option<Slot>,
+    /// Where the gateway learns how the listing goes on that it asked for itself.
+    pub(super) learns: Option<Learnt>,
     /// Answered by what is about to be delivered.
     pub(super) answered: Vec<(Call, Ended)>,
     pub(super) digest: Digest,
@@ -135,7 +142,10 @@ impl Exchange {
         operation: Operation,
     ) -> Result<Permit, Denied> {
         let action = Action::new(self.server.clone(), method.to_owned(), operation);
-        self.shared.pipeline.attempt(&self.caller, action).await
+        self.shared
+            .pipeline
+            .attempt_expected(&self.caller, action)
+            .await
     }
 
     /// Whether the task may ever use an item.

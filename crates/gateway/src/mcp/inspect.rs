@@ -14,6 +14,7 @@ use super::raw::{self, Members};
 use super::refusal::Refusal;
 use super::results::Looked;
 use super::revision::{Method, Revision, is_server_notification};
+use crate::upstream::freshness::TOOLS_CHANGED;
 
 /// `URLElicitationRequiredError` of 2025-11-25: an error that asks the user to open a page.
 const URL_ELICITATION_REQUIRED: f64 = -32_042.0;
@@ -221,6 +222,10 @@ impl Exchange {
                     Looked::Changed(new) => Seen::Changed(message.with(&[("params", &new)])),
                     Looked::Refused(_) => Seen::Withheld,
                 })
+            }
+            TOOLS_CHANGED => {
+                self.tools_announced();
+                Ok(self.said(message))
             }
             _ => Ok(self.said(message)),
         }

@@ -41,9 +41,11 @@ mod intake;
 mod legacy;
 mod listing;
 pub mod message;
+mod news;
 mod operations;
 mod post;
 pub mod raw;
+mod recheck;
 mod refusal;
 mod relay;
 mod results;
@@ -163,13 +165,10 @@ impl Shared {
             settings,
             ..
         } = knock;
-        let caller = match self.pipeline.authenticate(
-            request.method(),
-            &route,
-            "",
-            &settings.base_url,
-            request.headers(),
-        ) {
+        let authenticated = self
+            .pipeline
+            .authenticate(&request, &route, "", &settings.base_url);
+        let caller = match authenticated {
             Ok(caller) => Arc::new(caller),
             Err(refused) => return resource::challenge(&refused, &route, &settings.base_url),
         };
@@ -181,8 +180,8 @@ impl Shared {
         };
         let answered = match *request.method() {
             HttpMethod::POST => visit.post(request).await,
-            HttpMethod::GET => visit.listen(request.headers()).await,
-            HttpMethod::DELETE => visit.end_session(request.headers()).await,
+            HttpMethod::GET => Box::pin(visit.listen(request.headers())).await,
+            HttpMethod::DELETE => Box::pin(visit.end_session(request.headers())).await,
             _ => return front::method_not_allowed("POST, GET, DELETE, OPTIONS"),
         };
         answered.unwrap_or_else(|refused| visit.refuse(&refused))

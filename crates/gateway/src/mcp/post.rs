@@ -15,7 +15,7 @@ use super::operations::{self, Attempted};
 use super::refusal::Refusal;
 use super::revision::{Method, Revision, is_client_notification};
 use super::sessions::{Asked, Session};
-use super::visit::{Ready, Visit};
+use super::visit::{self, Ready, Visit};
 use super::{Refused, forward, intake};
 use crate::{Body, full};
 
@@ -52,11 +52,14 @@ impl Visit {
         })?;
         match posted {
             Posted::One(Message::Request(request)) => self.request(&headers, body, request).await,
+            // These have rooms of their own, so that they take none up in every request.
             Posted::One(Message::Notification(notification)) => {
-                self.notification(&headers, body, notification).await
+                Box::pin(self.notification(&headers, body, notification)).await
             }
-            Posted::One(Message::Response(answer)) => self.response(&headers, body, &answer).await,
-            Posted::Batch(messages) => self.batch(&headers, &body, messages).await,
+            Posted::One(Message::Response(answer)) => {
+                Box::pin(self.response(&headers, body, &answer)).await
+            }
+            Posted::Batch(messages) => Box::pin(self.batch(&headers, &body, messages)).await,
         }
     }
 
@@ -77,7 +80,7 @@ impl Visit {
             return self.modern(headers, body, id, name, params).await;
         }
         if name == "initialize" {
-            return self.initialize(headers, body, id).await;
+            return Box::pin(self.initialize(headers, body, id)).await;
         }
         let session = match self.session(headers, Some(&id)) {
             Ok(session) => session,
@@ -94,6 +97,9 @@ impl Visit {
         let revision = self.settled(&session, Some(&id))?;
         let ready = self.ready(revision, id, name, params)?;
         let slot = self.slot(Some(&ready.id))?;
+        if ready.method == Method::CallTool {
+            self.recheck(&ready.id, revision, Some(&session)).await?;
+        }
         let call = self.decide(ready).await?;
         let principal = self.caller.principal();
         let outgoing = forward::legacy(headers, body, principal, Some(&session));
@@ -115,6 +121,8 @@ impl Visit {
         let method =
             agreement::check_modern(headers, &id, &name, &params).map_err(Refused::Protocol)?;
         let has_tasks = has_tasks(&params);
+        let begins_listing = visit::begins_listing(method, &params);
+        let hears_of_tools = method == Method::Listen && hears_of_tools(&params);
         let Attempted {
             operations,
             handles,
@@ -131,12 +139,17 @@ impl Visit {
             Method::Listen => Some(self.slot(Some(&id))?),
             _ => None,
         };
+        if method == Method::CallTool {
+            self.recheck(&id, NEWEST, None).await?;
+        }
         let call = self
             .decide(Ready {
                 id,
                 method,
                 name,
                 operations,
+                begins_listing,
+                hears_of_tools,
             })
             .await?;
         let outgoing = forward::modern(headers, method, body, self.caller.principal());
@@ -167,6 +180,8 @@ impl Visit {
             method: Method::Initialize,
             name: "initialize".to_owned(),
             operations: vec![Operation::Converse],
+            begins_listing: false,
+            hears_of_tools: false,
         };
         let call = self.decide(ready).await?;
         let outgoing = forward::legacy(headers, body, principal, None);
@@ -280,6 +295,12 @@ fn has_tasks(params: &Map<String, Value>) -> bool {
                 .get(TASKS_EXTENSION)
         })
         .is_some_and(Value::is_object)
+}
+
+/// Whether a subscription asks to be told when the tools change (2026-07-28 `basic/patterns/subscriptions`).
+fn hears_of_tools(params: &Map<String, Value>) -> bool {
+    let filter = params.get("notifications");
+    filter.and_then(|filter| filter.get("toolsListChanged")) == Some(&Value::Bool(true))
 }
 
 pub(super) fn unknown_notification(revision: Revision) -> Refused {

@@ -1,11 +1,14 @@
 //! Answers of the gateway itself, as JSON-RPC errors.
 
-use http::header::CONTENT_TYPE;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use model::{Denial, Rule};
 use serde_json::{Value, json};
 
 use super::message::Id;
+use crate::pace::retry_after;
 use crate::pipeline::Denied;
 use crate::{Body, full};
 
@@ -15,7 +18,7 @@ pub(crate) const UPSTREAM_FAILED: i64 = 502;
 pub(crate) const UPSTREAM_TIMEOUT: i64 = 504;
 
 /// A refusal in the protocol's form. Codes of the gateway's own lie outside of the range that
-/// JSON-RPC reserves, and are those of HTTP: 403 denied, 429 out of budget, 503 no audit log.
+/// JSON-RPC reserves, and are those of HTTP: 403 denied, 429 out of budget or too fast, 503 no audit log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// The HTTP status.
@@ -53,7 +56,7 @@ impl Refusal {
     #[must_use]
     pub(crate) fn denied(denied: &Denied, id: Option<&Id>) -> Self {
         let code = match denied.denial.rule {
-            Rule::BudgetExhausted => 429,
+            Rule::BudgetExhausted | Rule::RateLimited => 429,
             Rule::AuditUnavailable => 503,
             _ => 403,
         };
@@ -66,10 +69,13 @@ impl Refusal {
         if let Some(requested) = &denied.requested {
             data["access_request"] = requested.to_json();
         }
-        let status = if id.is_some() {
-            StatusCode::OK
-        } else {
-            StatusCode::FORBIDDEN
+        if let Some(wait) = denied.retry_after {
+            data["retry_after"] = wait.as_secs_f64().into();
+        }
+        let status = match (id, denied.retry_after) {
+            (Some(_), _) => StatusCode::OK,
+            (None, Some(_)) => StatusCode::TOO_MANY_REQUESTS,
+            (None, None) => StatusCode::FORBIDDEN,
         };
         Self {
             status,
@@ -105,7 +111,13 @@ impl Refusal {
     /// The HTTP answer.
     #[must_use]
     pub(crate) fn response(&self) -> Response<Body> {
-        json_response(self.status, self.to_bytes())
+        let mut response = json_response(self.status, self.to_bytes());
+        let wait = self.data.as_ref().and_then(|data| data["retry_after"].as_f64());
+        if let Some(wait) = wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok()) {
+            let headers = response.headers_mut();
+            headers.insert(RETRY_AFTER, retry_after(wait));
+        }
+        response
     }
 
     /// What is recorded of a message that did not become an action.

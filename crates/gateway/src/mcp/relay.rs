@@ -14,6 +14,7 @@ use super::agreement::SESSION;
 use super::delivery::{Feed, delivery};
 use super::exchange::{Call, Exchange};
 use super::inspect::{NoMessage, Seen};
+use super::news::{self, News};
 use super::refusal::{Refusal, json_response};
 use super::revision::Method;
 use super::sse::{self, Cutter, Piece};
@@ -37,7 +38,7 @@ enum Stop {
 impl Exchange {
     /// Passes on a JSON body: looked at, and taken in whole first.
     pub(super) async fn json(
-        mut self,
+        mut self: Box<Self>,
         mut head: Head,
         body: Body,
     ) -> Result<Response<Body>, Refusal> {
@@ -102,10 +103,11 @@ impl Exchange {
 
     /// Passes on a stream of events. It runs on by itself, so that each event is looked at, and
     /// recorded, whether or not the client reads.
-    pub(super) fn stream(self, head: Head, first: Vec<Bytes>, body: Body) -> Response<Body> {
+    pub(super) fn stream(self: Box<Self>, head: Head, first: Vec<Bytes>, body: Body) -> Response<Body> {
         let (feed, delivered) = delivery(self.caller.signal());
         let pump = Pump {
             cutter: Cutter::new(self.limits.response_bytes),
+            news: News::of(&self),
             exchange: self,
             client: Some(feed),
             resumable: false,
@@ -154,8 +156,10 @@ impl Head {
 
 /// Moves a stream from the upstream to the client.
 struct Pump {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     cutter: Cutter,
+    /// What the gateway itself has to say to a client that listens.
+    news: Option<News>,
     /// None once the client is gone.
     client: Option<Feed>,
     /// Whether an event had an id, so that the client may resume the stream.
@@ -176,6 +180,12 @@ impl Pump {
                 stop = ends.next() => return self.stop(stop),
                 () = gone(self.client.as_ref()) => {
                     if let Err(stop) = self.client_gone(&mut ends) {
+                        return self.stop(stop);
+                    }
+                    continue;
+                }
+                () = news::changed(self.news.as_mut()) => {
+                    if let Err(stop) = self.tell_news(&mut ends).await {
                         return self.stop(stop);
                     }
                     continue;
@@ -241,6 +251,24 @@ impl Pump {
         };
         self.exchange.deliver(&bytes);
         self.send(bytes, ends).await
+    }
+
+    /// Tells a client that listens that the tools which it may see are others now.
+    async fn tell_news(&mut self, ends: &mut Ends) -> Result<(), Stop> {
+        let is_new = self
+            .news
+            .as_mut()
+            .is_some_and(|news| news.is_new(&self.exchange));
+        if !is_new {
+            return Ok(());
+        }
+        let messages = news::messages(&self.exchange);
+        for message in messages {
+            let event = sse::event(None, message.as_bytes());
+            self.exchange.deliver(&event);
+            self.send(event, ends).await?;
+        }
+        Ok(())
     }
 
     /// Hands bytes to the client, who may be slow; a cut does not wait for it.

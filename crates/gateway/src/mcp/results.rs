@@ -13,6 +13,7 @@ use super::exchange::Exchange;
 use super::handles::Kind;
 use super::listing::Listing;
 use super::raw::{self, Members};
+use super::recheck::Page;
 use super::refusal::Refusal;
 use super::revision::{Method, Revision};
 use crate::inspection::{About, Standings, What};
@@ -83,7 +84,18 @@ impl Exchange {
         };
         let pipeline = &self.shared.pipeline;
         let inspection = pipeline.inspection();
-        inspection.standings(pipeline.live(), &about, &result).await
+        let standings = inspection
+            .standings(pipeline.live(), &about, &result)
+            .await;
+        let next = result.text("nextCursor");
+        match (&self.learns, next, whose.listing_since) {
+            (Some(learns), next, _) => {
+                *learns.lock() = Some(next.map_or(Page::Last, |next| Page::More(next.into())));
+            }
+            (None, None, Some(since)) => self.tools_listed(since),
+            (None, _, _) => {}
+        }
+        standings
     }
 
     /// A listing: only what the task may ever use, and of tools only those whose definition was approved.

@@ -22,6 +22,7 @@ use super::exchange::Call;
 use super::message::Id;
 use super::revision::{Method, Revision};
 use crate::caller::Principal;
+use crate::upstream::freshness::Compared;
 
 /// Most requests of one server that wait for the agent's answer, in one session.
 const ASKED_LIMIT: usize = 256;
@@ -48,6 +49,8 @@ pub(super) struct Session {
     pub(super) server: ServerName,
     /// The id that the upstream knows; none when the upstream keeps no sessions.
     pub(super) upstream_id: Option<HeaderValue>,
+    /// Up to when the tools that it lists were compared with the pins.
+    pub(super) compared: Arc<Compared>,
     revision: OnceLock<Revision>,
     used: Mutex<Instant>,
     traffic: Mutex<Traffic>,
@@ -111,6 +114,7 @@ impl Sessions {
             principal,
             server: server.clone(),
             upstream_id,
+            compared: Arc::default(),
             revision: OnceLock::new(),
             used: Mutex::new(Instant::now()),
             traffic: Mutex::default(),

@@ -39,6 +39,10 @@ pub(super) struct Ready {
     pub(super) method: Method,
     pub(super) name: String,
     pub(super) operations: Vec<Operation>,
+    /// Whether it asks for the tools from their beginning.
+    pub(super) begins_listing: bool,
+    /// Whether it asks to be told when the tools change.
+    pub(super) hears_of_tools: bool,
 }
 
 impl Visit {
@@ -52,6 +56,7 @@ impl Visit {
     ) -> Result<Ready, Refused> {
         let method = Method::of(revision, &name)
             .ok_or_else(|| Refused::Protocol(agreement::method_not_found(revision, &id)))?;
+        let begins_listing = begins_listing(method, &params);
         let Attempted {
             operations,
             handles,
@@ -62,6 +67,8 @@ impl Visit {
             method,
             name,
             operations,
+            begins_listing,
+            hears_of_tools: false,
         })
     }
 
@@ -72,7 +79,13 @@ impl Visit {
             method,
             name,
             operations,
+            begins_listing,
+            hears_of_tools,
         } = ready;
+        let listing_since = begins_listing.then(|| {
+            let upstream = self.shared.upstreams.get(&self.route.server);
+            upstream.map_or(0, |upstream| upstream.freshness().announced())
+        });
         let target = operations.first().map(|first| first.target().into_owned());
         let mut permits = Vec::with_capacity(operations.len());
         let mut operations = operations.into_iter().peekable();
@@ -92,6 +105,8 @@ impl Visit {
             method,
             target: target.unwrap_or_default(),
             permits,
+            listing_since,
+            hears_of_tools,
         })
     }
 
@@ -206,14 +221,14 @@ impl Visit {
         calls: Vec<Call>,
         other: Option<Permit>,
         slot: Option<Slot>,
-    ) -> Exchange {
+    ) -> Box<Exchange> {
         // They are all at the same server.
         let first = calls
             .iter()
             .flat_map(|call| &call.permits)
             .chain(&other)
             .next();
-        Exchange {
+        Box::new(Exchange {
             digest: match first {
                 Some(permit) => permit.digest(),
                 None => Digest::new(&self.caller.task),
@@ -228,9 +243,10 @@ impl Visit {
             others: other.into_iter().collect(),
             slot,
             opens_stream: false,
+            learns: None,
             answered: Vec::new(),
             warned: AtomicU32::new(0),
-        }
+        })
     }
 
     /// The answer to a request that was refused; recorded, unless its decision already is.
@@ -246,4 +262,9 @@ impl Visit {
             Refused::Known(refusal) => refusal.response(),
         }
     }
+}
+
+/// Whether a request asks for the tools from their beginning.
+pub(super) fn begins_listing(method: Method, params: &Map<String, Value>) -> bool {
+    method == Method::ListTools && !params.contains_key("cursor")
 }

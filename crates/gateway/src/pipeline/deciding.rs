@@ -53,6 +53,26 @@ impl Pipeline {
         annotations.is_none_or(|annotations| annotations.is_content(target, argument))
     }
 
+    /// Whether somebody says of a server what in its calls decides who or what is affected.
+    #[must_use]
+    pub fn is_annotated(&self, server: &ServerName) -> bool {
+        self.live.annotated().contains_key(server)
+    }
+
+    /// Why a statement may not be carried out that touches no table but hands values to functions, if a
+    /// value is not derivable. People cannot be asked about it.
+    #[must_use]
+    pub fn refuses_values(
+        &self,
+        caller: &Caller,
+        server: &ServerName,
+        steered: &[model::Steered],
+    ) -> Option<Denial> {
+        let annotated = self.live.annotated();
+        let shown = |text: &str| self.shown(text);
+        provenance::refuses(&annotated, &caller.task, server, steered, shown)
+    }
+
     /// The decision on what is true right now, charging the budget in the same breath; then what it
     /// needs of people, durably.
     pub(super) async fn decided(

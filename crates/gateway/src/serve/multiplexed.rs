@@ -43,7 +43,7 @@ const UNTOUCHED: usize = 8;
 /// Serves one connection until it ends, or `ending` says so and all of its requests are done.
 pub(super) async fn serve<S, H>(
     stream: S,
-    peer: SocketAddr,
+    (peer, svid): super::Origin,
     handler: Arc<H>,
     requests: Arc<Semaphore>,
     idle: Duration,
@@ -56,8 +56,9 @@ where
     let requests = Arc::new(Requests::new(requests, idle));
     let service = hyper::service::service_fn({
         let requests = Arc::clone(&requests);
-        move |request| {
+        move |mut request: Request<Incoming>| {
             let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
+            super::told(&mut request, svid.as_ref());
             async move { Ok::<_, Infallible>(answer(&*handler, &requests, request, peer).await) }
         }
     });

@@ -17,7 +17,7 @@ use crate::problem::problem;
 ///
 /// # Errors
 /// The answer that refuses it.
-pub(super) fn plain<B>(mut request: Request<B>) -> Result<Request<B>, Box<Response<Body>>> {
+pub fn plain<B>(mut request: Request<B>) -> Result<Request<B>, Box<Response<Body>>> {
     let refuse = |status, detail, remedy| Err(Box::new(problem(status, detail, remedy)));
     let bad = |detail, remedy| refuse(StatusCode::BAD_REQUEST, detail, remedy);
     if request.method() == Method::CONNECT {

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,7 @@ pub(super) struct Connections {
     connector: Connector,
     server: Uri,
     unused: Arc<Unused>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Connections {
@@ -59,6 +61,7 @@ impl Connections {
             connector,
             server,
             unused: Arc::default(),
+            open: Arc::default(),
         }
     }
 
@@ -105,9 +108,13 @@ impl Connections {
             .handshake(stream)
             .await
             .map_err(Failed::Exchange)?;
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let open = Arc::clone(&self.open);
         tokio::spawn(async move {
+            let ended = connection.await;
+            open.fetch_sub(1, Ordering::Relaxed);
             // Whoever waits for the answer is told of the error.
-            if let Err(error) = connection.await {
+            if let Err(error) = ended {
                 tracing::debug!(target: "upstream", %error, "a connection ended early");
             }
         });
@@ -125,6 +132,11 @@ impl Connections {
             }
             answer
         })
+    }
+
+    /// Whether any connection is open, in use or not.
+    pub(super) fn are_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
     }
 
     /// Closes what was not used for a while.

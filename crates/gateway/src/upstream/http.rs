@@ -30,6 +30,7 @@ use tokio::net::TcpStream;
 use super::allowance::Allowance;
 use super::connections::{self, Answer, CONNECT, Connections, Failed, HEAD, HEADERS, IDLE, KEPT};
 use super::credential::Resolved;
+use super::passed::{Counted, Passed};
 use super::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID, Outgoing, Shared};
 use super::{UpstreamConfigError, UpstreamError};
 use crate::{Body, BodyError};
@@ -119,10 +120,19 @@ where
     B: http_body::Body + Send,
     B::Data: Send,
 {
-    Ok(legacy::Client::builder(TokioExecutor::new())
+    Ok(pool(Connector(connector(authorities, http2)?), http2, KEPT))
+}
+
+/// Makes a pool of connections that keeps so many unused ones.
+pub(super) fn pool<B>(connector: Connector, http2: Http2, kept: usize) -> Client<B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
-        .pool_max_idle_per_host(KEPT)
+        .pool_max_idle_per_host(kept)
         .http1_max_headers(HEADERS)
         .http1_max_buf_size(HEAD)
         .http2_only(http2 == Http2::Always)
@@ -133,7 +143,7 @@ where
         .http2_max_send_buf_size(WAITING)
         .http2_keep_alive_interval(ASKED)
         .http2_keep_alive_timeout(TO_ANSWER)
-        .build(Connector(connector(authorities, http2)?)))
+        .build(connector)
 }
 
 /// The certification authorities in a PEM file.
@@ -157,9 +167,9 @@ pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, String> {
 /// Connects, and gives up in time: a server that accepts and then says nothing would hold the
 /// handshake forever.
 #[derive(Clone)]
-pub(super) struct Connector(connections::Connector);
+pub(super) struct Connector(pub(super) connections::Connector);
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Stream = TokioIo<Counted<MaybeHttpsStream<TokioIo<TcpStream>>>>;
 type ConnectError = Box<dyn std::error::Error + Send + Sync>;
 
 impl tower::Service<Uri> for Connector {
@@ -177,6 +187,7 @@ impl tower::Service<Uri> for Connector {
             connecting
                 .await
                 .unwrap_or_else(|_| Err("no connection within 5 seconds".into()))
+                .map(Counted::of)
         })
     }
 }
@@ -204,6 +215,16 @@ pub(super) fn target(url: &str) -> Result<(Uri, HeaderValue), &'static str> {
     Ok((uri, host))
 }
 
+/// Whether a connection of HTTP/1.1 that was kept was closed before anything of an answer came.
+fn is_stale(error: &legacy::Error) -> bool {
+    let Some(connection) = error.connect_info().filter(|it| !it.is_negotiated_h2()) else {
+        return false;
+    };
+    let mut extras = http::Extensions::new();
+    connection.get_extras(&mut extras);
+    extras.get::<Passed>().is_some_and(Passed::is_unanswered)
+}
+
 /// What went wrong, for the operator and for the agent.
 pub(super) fn story(error: &legacy::Error) -> (String, UpstreamError) {
     let mut cause = error.source();
@@ -214,6 +235,7 @@ pub(super) fn story(error: &legacy::Error) -> (String, UpstreamError) {
     }
     let told = match exchange {
         _ if error.is_connect() => unreachable(),
+        _ if is_stale(error) => UpstreamError::Stale,
         Some(error) => broken(error),
         None => UpstreamError::Unreachable("the connection broke before the answer".to_owned()),
     };
@@ -294,6 +316,11 @@ impl Http {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.connections.close();
+    }
+
+    /// Whether there is a connection to the server.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connections.are_open()
     }
 
     /// Closes connections that were not used for a while.

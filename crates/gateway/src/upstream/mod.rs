@@ -26,13 +26,16 @@ mod allowance;
 mod connections;
 mod credential;
 mod findings;
+pub(crate) mod freshness;
 mod http;
+mod passed;
 mod places;
 mod stdio;
 mod web;
 
 use credential::Resolved;
 use findings::Findings;
+use freshness::{Compared, Freshness};
 use places::Places;
 use stdio::Confinement;
 
@@ -70,6 +73,10 @@ pub enum UpstreamError {
     /// taken effect if the request was under way.
     #[error("the server cannot be reached: {0}")]
     Unreachable(String),
+    /// A connection that was kept for this request was closed before anything of the answer came. The request
+    /// may have been heard: only one that can be repeated without harm may be sent again.
+    #[error("the server cannot be reached: the connection broke before the answer")]
+    Stale,
     /// No answer began within `limits.upstream_seconds`, or the server takes no input any more.
     #[error("the server did not answer in time; try again later, or ask for less")]
     Timeout,
@@ -157,6 +164,7 @@ pub struct Upstream {
     server: Server,
     resolved: Arc<Resolved>,
     confinement: Option<Arc<Confinement>>,
+    freshness: Arc<Freshness>,
     kind: Kind,
 }
 
@@ -190,6 +198,7 @@ impl Upstream {
     ) -> Result<Self, UpstreamConfigError> {
         let confinement = confinement.map(Arc::new);
         let resolved = Arc::new(resolved);
+        let freshness = Arc::<Freshness>::default();
         let kind = match (&server.url, server.command.as_slice()) {
             (Some(url), []) => Kind::Http(Box::new(http::Http::new(
                 name,
@@ -203,6 +212,7 @@ impl Upstream {
                 server,
                 &resolved,
                 confinement.as_ref(),
+                &freshness,
                 shared,
             )),
             _ => {
@@ -215,6 +225,7 @@ impl Upstream {
             server: server.clone(),
             resolved,
             confinement,
+            freshness,
             kind,
         })
     }
@@ -245,6 +256,30 @@ impl Upstream {
         match &self.kind {
             Kind::Http(http) => http.send(out).await,
             Kind::Stdio(stdio) => stdio.send(out).await,
+        }
+    }
+
+    /// What the server has announced of its tools.
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// An agent's stream has brought the announcement that the tools changed. What programs say over pipes
+    /// was counted when it was read.
+    pub(crate) fn heard_announcement(&self) {
+        if let Kind::Http(_) = &self.kind {
+            self.freshness.announce();
+        }
+    }
+
+    /// Up to when the tools were compared that requests without a session reach (2026-07-28); `None` while
+    /// a request would need a new connection, or a program that does not run yet.
+    pub(crate) fn compared(&self, principal: &Principal) -> Option<Arc<Compared>> {
+        match &self.kind {
+            Kind::Http(http) => http
+                .is_connected()
+                .then(|| Arc::clone(self.freshness.shared())),
+            Kind::Stdio(stdio) => stdio.compared(principal),
         }
     }
 

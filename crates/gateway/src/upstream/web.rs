@@ -11,9 +11,9 @@ use hyper::body::Incoming;
 use model::config::{Http2, Limits, Server};
 use model::name::ServerName;
 
-use super::connections::HEADERS;
+use super::connections::{HEADERS, KEPT};
 use super::credential::Resolved;
-use super::http::{Client, authorities, client, story};
+use super::http::{Client, Connector, authorities, client, connector, pool, story};
 use super::{UpstreamConfigError, UpstreamError};
 use crate::Body;
 
@@ -30,6 +30,8 @@ pub struct Web {
     client: Client<Body>,
     /// For what only HTTP/1.1 can do; the same where nothing else is spoken.
     upgrades: Client<Body>,
+    /// A connection for each request.
+    fresh: Client<Body>,
     longest: Duration,
 }
 
@@ -62,7 +64,9 @@ impl Web {
                 server: name.clone(),
                 because,
             })?;
-        let upgrades = client(trusted.clone(), Http2::Never)?;
+        let connector = Connector(connector(trusted.clone(), Http2::Never)?);
+        let fresh = pool(connector.clone(), Http2::Never, 0);
+        let upgrades = pool(connector, Http2::Never, KEPT);
         let client = match server.http2 {
             Http2::Never => upgrades.clone(),
             http2 => client(trusted, http2)?,
@@ -79,6 +83,7 @@ impl Web {
             resolved: Resolved::read(name, server)?,
             client,
             upgrades,
+            fresh,
             longest: Duration::from_secs(limits.upstream_seconds),
         })
     }
@@ -119,6 +124,33 @@ impl Web {
     /// [`UpstreamError`] when there is no answer.
     pub async fn send(
         &self,
+        request: Request<Body>,
+        path: &str,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let client = if request.headers().contains_key(UPGRADE) {
+            &self.upgrades
+        } else {
+            &self.client
+        };
+        self.send_by(client, request, path).await
+    }
+
+    /// The same over a connection of its own: for what [`UpstreamError::Stale`] was the answer to, if it can
+    /// be repeated without harm.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when there is no answer.
+    pub async fn send_afresh(
+        &self,
+        request: Request<Body>,
+        path: &str,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        self.send_by(&self.fresh, request, path).await
+    }
+
+    async fn send_by(
+        &self,
+        client: &Client<Body>,
         mut request: Request<Body>,
         path: &str,
     ) -> Result<Response<Incoming>, UpstreamError> {
@@ -132,11 +164,6 @@ impl Web {
             .build()
             .map_err(|_| UpstreamError::Protocol("the path cannot be sent".to_owned()))?;
         let headers = request.headers_mut();
-        let client = if headers.contains_key(UPGRADE) {
-            &self.upgrades
-        } else {
-            &self.client
-        };
         // Over HTTP/2 `:authority` says it, once; the client sets the header where HTTP/1.1 is spoken
         // after all.
         if self.server.http2 == Http2::Never {

@@ -13,5 +13,7 @@ mod ending;
 mod hostile;
 mod legacy;
 mod modern;
+mod nonces;
 mod provenance;
+mod rates;
 mod support;

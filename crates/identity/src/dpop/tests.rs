@@ -472,3 +472,71 @@ fn a_restart_makes_no_proof_good_again() {
     );
     assert!(restarted.verify(&new, &request(), at(2)).is_ok());
 }
+
+#[test]
+fn where_nonces_are_demanded_a_proof_carries_a_good_one() {
+    use crate::nonce::{Demand, Nonces};
+    let demand = Demand::default();
+    let nonces = |secret: u8| Nonces::new(&[secret; 32], demand.clone());
+    let (proofs, key) = (
+        Proofs::new(0).with_nonces(nonces(1)),
+        InstanceKey::generate().unwrap(),
+    );
+    let mut number = 0;
+    let mut make = |nonce: Option<&str>, second: i64| {
+        number += 1;
+        let jti = number.to_string();
+        key.sign_dpop("POST", URL, Some(TOKEN), nonce, at(second), &jti)
+            .unwrap()
+    };
+    let proof = make(None, 0);
+    assert!(!proofs.lacks_nonce(&proof, at(0)));
+    assert!(proofs.verify(&proof, &request(), at(0)).is_ok(), "none is demanded");
+    demand.set(true);
+    let present = proofs.nonce(at(0)).unwrap();
+    let elsewhere = nonces(2).present(at(0)).unwrap();
+    let later = nonces(1).present(at(60)).unwrap();
+    for wrong in [None, Some(""), Some("x"), Some(&*elsewhere), Some(&*later)] {
+        let proof = make(wrong, 0);
+        assert!(proofs.lacks_nonce(&proof, at(0)));
+        let refused = proofs.verify(&proof, &request(), at(0));
+        assert_eq!(refused, Err(ProofError::NonceNeeded), "{wrong:?}");
+    }
+    let good = make(Some(&present), 0);
+    assert!(proofs.verify(&good, &request(), at(0)).is_ok());
+    assert_eq!(
+        proofs.verify(&good, &request(), at(0)),
+        Err(ProofError::Replayed)
+    );
+    assert!(
+        proofs
+            .verify(&make(Some(&present), 60), &request(), at(60))
+            .is_ok(),
+        "a nonce is no ticket for one proof"
+    );
+    // A proof that was made in advance, for a time that has come: its nonce has gone.
+    assert_eq!(
+        proofs.verify(&make(Some(&present), 120), &request(), at(120)),
+        Err(ProofError::NonceNeeded)
+    );
+    // What is wrong besides is told first, and a stranger is not asked for a nonce.
+    let other = request_of("GET");
+    assert_eq!(
+        proofs.verify(&make(None, 0), &other, at(0)),
+        Err(ProofError::WrongMethod)
+    );
+    let mut forged = make(None, 0);
+    let end = forged.pop();
+    forged.push(if end == Some('A') { 'Q' } else { 'A' });
+    assert!(matches!(
+        proofs.verify(&forged, &request(), at(0)),
+        Err(ProofError::BadSignature | ProofError::Malformed(_))
+    ));
+}
+
+fn request_of(method: &'static str) -> Request<'static> {
+    Request {
+        method,
+        ..request()
+    }
+}

@@ -33,7 +33,7 @@ fn claims(now: i64) -> AccessClaims {
         agent: AgentName::parse("triage").unwrap(),
         task: Some(TaskId::new(at(0), [2; 10])),
         scope: "mcp".to_owned(),
-        cnf: Some(Cnf {
+        cnf: Some(Cnf::Key {
             jkt: "x".repeat(43),
         }),
         authorization_details: Some(json!([{ "type": "sallyport_task" }])),
@@ -375,4 +375,15 @@ proptest! {
         let mutated = String::from_utf8(bytes).unwrap();
         prop_assert!(ring.verify(&mutated, ISSUER, at(0)).is_err());
     }
+}
+
+#[test]
+fn secrets_are_for_one_purpose_and_hold_over_a_restart() {
+    let (home, ring) = ring();
+    let (_other_home, other) = self::ring();
+    let one = ring.secret("one").unwrap();
+    assert_ne!(one, ring.secret("two").unwrap());
+    assert_ne!(one, other.secret("one").unwrap());
+    let again = KeyRing::open(&home.path().join("keys"), at(1)).unwrap();
+    assert_eq!(one, again.secret("one").unwrap());
 }

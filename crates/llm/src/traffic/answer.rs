@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::events::is_label;
 use super::{array, text};
 use crate::surface::Api;
 
@@ -79,9 +80,29 @@ impl Calls {
                     self.chat(index.unwrap_or(0), delta);
                 }
             }
-            (Api::Responses, Some("response.output_item.done")) => {
+            (Api::Responses, Some("response.output_item.added" | "response.output_item.done")) => {
                 let item = event.get("item").unwrap_or(&Value::Null);
                 self.item((0, at("output_index")), item);
+            }
+            (
+                Api::Responses,
+                Some(
+                    "response.function_call_arguments.delta"
+                    | "response.mcp_call_arguments.delta"
+                    | "response.custom_tool_call_input.delta",
+                ),
+            ) => {
+                let piece = text(event, "delta").unwrap_or_default();
+                self.add((0, at("output_index")), None, None, piece);
+            }
+            // All items once more, at the end; of some providers they are nowhere else.
+            (
+                Api::Responses,
+                Some("response.completed" | "response.incomplete" | "response.failed"),
+            ) => {
+                if let Some(response) = event.get("response") {
+                    self.answer(api, response);
+                }
             }
             (Api::Messages, Some("content_block_start")) => {
                 let block = event.get("content_block").unwrap_or(&Value::Null);
@@ -116,8 +137,13 @@ impl Calls {
         }
     }
 
+    /// An item as it stands. What it says of a call takes the place of what came of it before.
     fn item(&mut self, place: Place, item: &Value) {
         if text(item, "type").is_some_and(|kind| kind.ends_with("_call")) {
+            if let Some((_, call)) = self.calls.iter_mut().find(|(at, _)| *at == place) {
+                self.bytes -= call.id.len() + call.name.len() + call.arguments.len();
+                *call = ToolCall::default();
+            }
             let name = text(item, "name").or_else(|| text(item, "type"));
             let arguments = text(item, "arguments").or_else(|| text(item, "input"));
             let id = text(item, "call_id").or_else(|| text(item, "id"));
@@ -163,73 +189,34 @@ impl Calls {
     }
 }
 
-/// Bytes of what a model wrote in an answer, or in one event of a stream.
+/// Bytes of what a model wrote in a whole answer.
 #[must_use]
-pub fn written(api: Api, part: &Value) -> usize {
-    let mut bytes = 0;
-    spoken(api, part, &mut |text| bytes += text.len());
-    bytes
-}
-
-/// What a model wrote in an answer, or in one event of a stream: each text, but for those that are labels.
-pub fn spoken<'a>(api: Api, part: &'a Value, hear: &mut dyn FnMut(&'a str)) {
+pub fn written(api: Api, answer: &Value) -> usize {
     match api {
         Api::Chat | Api::Completions => {
-            for choice in array(part.get("choices")) {
-                let said = choice.get("delta").or_else(|| choice.get("message"));
-                if let Some(said) = said {
-                    texts(said, hear);
-                }
-                if let Some(text) = text(choice, "text") {
-                    hear(text);
-                }
-            }
-        }
-        Api::Responses => {
-            let said = match text(part, "type") {
-                // The parts come once more when an item, a part or all of it is done.
-                Some(kind) if kind.ends_with(".delta") => part.get("delta"),
-                Some(_) => None,
-                None => part.get("output"),
+            let choices = array(answer.get("choices")).iter();
+            let of_choice = |choice: &Value| {
+                let text = text(choice, "text").map_or(0, str::len);
+                text + choice.get("message").map_or(0, texts)
             };
-            if let Some(said) = said {
-                texts(said, hear);
-            }
+            choices.map(of_choice).sum()
         }
-        Api::Messages => {
-            let said = part.get("delta").or_else(|| part.get("content_block"));
-            if let Some(said) = said.or_else(|| part.get("content")) {
-                texts(said, hear);
-            }
-        }
-        Api::Embeddings | Api::CountTokens | Api::Models => {}
+        Api::Responses => answer.get("output").map_or(0, texts),
+        Api::Messages => answer.get("content").map_or(0, texts),
+        Api::Embeddings | Api::CountTokens | Api::Models => 0,
     }
 }
 
-/// Members that say what something is, and not what the model wrote.
-const LABELS: [&str; 10] = [
-    "type",
-    "role",
-    "id",
-    "call_id",
-    "status",
-    "object",
-    "stop_reason",
-    "stop_sequence",
-    "signature",
-    "encrypted_content",
-];
-
-/// All texts in a value, but for those that are labels.
-fn texts<'a>(value: &'a Value, hear: &mut dyn FnMut(&'a str)) {
+/// Bytes of all texts in a value, but for those that are labels.
+fn texts(value: &Value) -> usize {
     match value {
-        Value::String(text) => hear(text),
-        Value::Array(items) => items.iter().for_each(|item| texts(item, hear)),
-        Value::Object(members) => members
-            .iter()
-            .filter(|(name, _)| !LABELS.contains(&name.as_str()))
-            .for_each(|(_, value)| texts(value, hear)),
-        _ => {}
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(texts).sum(),
+        Value::Object(members) => {
+            let members = members.iter().filter(|(name, _)| !is_label(name));
+            members.map(|(_, value)| texts(value)).sum()
+        }
+        _ => 0,
     }
 }
 
@@ -284,12 +271,25 @@ mod tests {
         );
         let item = json!({"type": "function_call", "id": "fc_1", "call_id": "c1",
             "name": "look_up", "arguments": "{}"});
-        let responses =
-            [json!({"type": "response.output_item.done", "output_index": 0, "item": item})];
-        assert_eq!(
-            gathered(Api::Responses, &responses),
-            [call("c1", "look_up", "{}")]
-        );
+        let mut begun = item.clone();
+        begun["arguments"] = "".into();
+        let added = json!({"type": "response.output_item.added", "output_index": 0, "item": begun});
+        let delta = json!({"type": "response.function_call_arguments.delta", "output_index": 0,
+            "delta": "{}"});
+        let done = json!({"type": "response.output_item.done", "output_index": 0, "item": item});
+        let all = json!({"type": "response.completed", "response": {"output": [item]}});
+        for responses in [
+            vec![&added, &delta],
+            vec![&done],
+            vec![&all],
+            vec![&added, &delta, &done, &all],
+        ] {
+            let responses: Vec<Value> = responses.into_iter().cloned().collect();
+            assert_eq!(
+                gathered(Api::Responses, &responses),
+                [call("c1", "look_up", "{}")]
+            );
+        }
     }
 
     #[test]
@@ -309,23 +309,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_counted_once_and_labels_are_not() {
-        let chat =
-            json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": "four"}}]});
-        assert_eq!(written(Api::Chat, &chat), 4);
-        let reasoning = json!({"choices": [{"delta": {"reasoning_content": "hm"}}]});
-        assert_eq!(written(Api::Chat, &reasoning), 2);
-        assert_eq!(
-            written(Api::Completions, &json!({"choices": [{"text": "abc"}]})),
-            3
-        );
-        let delta = json!({"type": "response.output_text.delta", "delta": "ab"});
-        assert_eq!(written(Api::Responses, &delta), 2);
-        let done = json!({"type": "response.output_text.done", "text": "ab"});
-        assert_eq!(written(Api::Responses, &done), 0);
-        let block =
-            json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "abc"}});
-        assert_eq!(written(Api::Messages, &block), 3);
+    fn what_was_written_is_counted_and_labels_are_not() {
+        let chat = json!({"choices": [{"index": 0,
+            "message": {"role": "assistant", "content": "four", "reasoning_content": "hm"}}]});
+        assert_eq!(written(Api::Chat, &chat), 6);
+        let completion = json!({"choices": [{"text": "abc"}]});
+        assert_eq!(written(Api::Completions, &completion), 3);
+        let response = json!({"instructions": "not its own", "output": [
+            {"type": "message", "id": "m", "content": [{"type": "output_text", "text": "ab"}]}]});
+        assert_eq!(written(Api::Responses, &response), 2);
         let whole = json!({"content": [{"type": "text", "text": "abc"}], "role": "assistant"});
         assert_eq!(written(Api::Messages, &whole), 3);
     }

@@ -22,6 +22,11 @@ pub struct Http {
     pub opaque_bytes: Option<u64>,
     /// What is taken out of answers, by endpoint: JSONPath expressions (RFC 9535), such as `$..ssn`.
     pub redact: BTreeMap<String, Vec<String>>,
+    /// Whether agents may ask for parts of answers (`Range`). Nobody sees what is spread over several parts.
+    pub ranges: bool,
+    /// Kinds of content of answers that may pass though nobody can look into them, such as `image/*` or
+    /// `application/pdf`; what is done about others, `unscanned` of `[inspection]` says.
+    pub opaque_answers: Vec<String>,
     /// A credential that is made for each request, in place of `credential`.
     pub call_token: Option<CallToken>,
     /// Whether tunnels to it through the forward proxy are looked into; as `[proxy]` says when absent.

@@ -1,6 +1,7 @@
 //! Signals to and from other security systems: `[signals]` (OpenID Shared Signals Framework 1.0).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,11 +42,29 @@ pub struct SignalTransmitter {
     pub issuer: String,
     /// The `aud` that its tokens must have.
     pub audience: String,
-    /// The server of the kind `http` where its keys are, and where events are polled.
-    pub server: ServerName,
-    /// The path of its keys (JWKS, RFC 7517) there.
-    #[serde(default = "SignalTransmitter::default_keys")]
-    pub keys: String,
+    /// The server of the kind `http` where its keys are, and where events are polled. Not needed by one that
+    /// pushes and whose keys are found elsewhere.
+    #[serde(default)]
+    pub server: Option<ServerName>,
+    /// The path of its keys (JWKS, RFC 7517) there; `/jwks.json` if neither this nor another way to its keys
+    /// is named.
+    #[serde(default)]
+    pub keys: Option<String>,
+    /// The URL of its keys, if they are not at the server.
+    #[serde(default)]
+    pub jwks_uri: Option<String>,
+    /// Whether the URL of its keys is taken from its own metadata (SSF 1.0 §7.1), below its `issuer`.
+    #[serde(default)]
+    pub discover: bool,
+    /// Whether its metadata, keys and tokens may be at `http` URLs and in private networks.
+    #[serde(default)]
+    pub private: bool,
+    /// The certification authorities of those places, as a PEM file; the public ones by default.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// How to get the tokens that are shown where events are polled; the server's own `credential` without.
+    #[serde(default)]
+    pub oauth: Option<ClientCredentials>,
     /// The path where events are polled (RFC 8936).
     #[serde(default)]
     pub poll: Option<String>,
@@ -63,10 +82,36 @@ pub struct SignalTransmitter {
     pub risk_level_change: Reaction,
 }
 
-impl SignalTransmitter {
-    fn default_keys() -> String {
-        "/jwks.json".to_owned()
-    }
+/// Access tokens for the gateway itself, by client credentials (RFC 6749 §4.4).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCredentials {
+    /// The URL of the token endpoint.
+    pub token_endpoint: String,
+    /// The client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// What is asked for, with spaces between.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// For whom the tokens are (RFC 8707).
+    #[serde(default)]
+    pub resource: Option<String>,
+    /// Where the secret stands.
+    #[serde(default)]
+    pub method: SecretMethod,
+}
+
+/// Where a client's secret stands in a request for a token (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretMethod {
+    /// In the header `Authorization`.
+    #[default]
+    ClientSecretBasic,
+    /// In the body.
+    ClientSecretPost,
 }
 
 /// What is done about a signal, to the agents that it is about: those that it names, and those whose
@@ -112,6 +157,10 @@ impl Signals {
         self.receivers
             .values_mut()
             .map(|receiver| &mut receiver.token)
-            .chain(shown.filter_map(|transmitter| transmitter.token.as_mut()))
+            .chain(shown.flat_map(|transmitter| {
+                let oauth = transmitter.oauth.as_mut();
+                let oauth = oauth.map(|oauth| &mut oauth.client_secret);
+                transmitter.token.as_mut().into_iter().chain(oauth)
+            }))
     }
 }

@@ -18,6 +18,7 @@ use crate::mistake::Mistake;
 use crate::money::Usd;
 use crate::name::{SegmentName, ServerName, TemplateName};
 use crate::pattern::Pattern;
+use crate::rate::Rate;
 use crate::statement::TableOperation;
 
 /// Longest purpose, in characters.
@@ -34,6 +35,8 @@ struct Written {
     ttl: String,
     #[serde(default)]
     proof: Option<Proof>,
+    #[serde(default)]
+    rate: Option<Rate>,
     #[serde(default)]
     budget: WrittenBudget,
     #[serde(default)]
@@ -165,6 +168,7 @@ pub(super) fn parse(name: TemplateName, file: &Path, text: &str) -> Result<Templ
             permissions,
             budget,
             proof: written.proof.unwrap_or(DEFAULT_PROOF),
+            rate: written.rate,
             // What they are is known when a task opens: it depends on who opens it.
             trusted_inputs: TrustedInputs::default(),
         },

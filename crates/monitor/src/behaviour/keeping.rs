@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baseline::Target;
 use super::flows::Read;
-use super::observe::{Behaviour, Settings};
+use super::observe::{Behaviour, Settings, no_pressure};
 use super::pressure::Pressure;
 use crate::Capped;
 use crate::capped::Entry;
@@ -93,6 +93,7 @@ struct RestOut<'a> {
     denials: &'a Capped<AgentName, Pressure>,
     approvals: &'a Capped<AgentName, Pressure>,
     refusals: &'a Capped<String, Pressure>,
+    too_fast: &'a Capped<AgentName, Pressure>,
     spreading: &'a Capped<Target, Vec<(AgentName, Timestamp)>>,
     reads: &'a Capped<AgentName, Read>,
 }
@@ -102,6 +103,8 @@ struct RestIn {
     denials: Capped<AgentName, Pressure>,
     approvals: Capped<AgentName, Pressure>,
     refusals: Capped<String, Pressure>,
+    #[serde(default = "no_pressure")]
+    too_fast: Capped<AgentName, Pressure>,
     spreading: Capped<Target, Vec<(AgentName, Timestamp)>>,
     reads: Capped<AgentName, Read>,
 }
@@ -134,6 +137,7 @@ impl Behaviour {
                 denials: &self.denials,
                 approvals: &self.approvals,
                 refusals: &self.refusals,
+                too_fast: &self.too_fast,
                 spreading: &self.spreading,
                 reads: &self.reads,
             }),
@@ -188,6 +192,7 @@ impl Behaviour {
                 self.denials = rest.denials;
                 self.approvals = rest.approvals;
                 self.refusals = rest.refusals;
+                self.too_fast = rest.too_fast;
                 self.spreading = rest.spreading;
                 self.reads = rest.reads;
             }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use model::config::Monitor;
-use model::record::{ActionResult, Change, Event, Record};
-use model::{AgentName, DecisionId, ServerName, TaskId};
+use model::record::{ActionResult, Change, Event, Record, Refusal};
+use model::{AgentName, DecisionId, Rule, ServerName, TaskId};
 use serde::{Deserialize, Serialize};
 
 use super::baseline::{Baseline, Target};
@@ -79,6 +79,8 @@ pub struct Behaviour {
     #[serde(default = "no_pressure")]
     pub(super) approvals: Capped<AgentName, Pressure>,
     pub(super) refusals: Capped<String, Pressure>,
+    #[serde(default = "no_pressure")]
+    pub(super) too_fast: Capped<AgentName, Pressure>,
     pub(super) spreading: Capped<Target, Vec<(AgentName, Timestamp)>>,
     #[serde(default = "no_reads")]
     pub(super) reads: Capped<AgentName, Read>,
@@ -86,7 +88,7 @@ pub struct Behaviour {
     pub(super) changed: Changed,
 }
 
-fn no_pressure() -> Capped<AgentName, Pressure> {
+pub(super) fn no_pressure() -> Capped<AgentName, Pressure> {
     Capped::new(AGENTS)
 }
 
@@ -106,6 +108,7 @@ impl Behaviour {
             denials: Capped::new(AGENTS),
             approvals: no_pressure(),
             refusals: Capped::new(AGENTS),
+            too_fast: no_pressure(),
             spreading: Capped::new(SPREADING),
             reads: no_reads(),
             changed: Changed::default(),
@@ -147,7 +150,7 @@ impl Behaviour {
         match &record.event {
             Event::Intent(intent) => self.intent(intent, record.time, &mut findings),
             Event::Result(result) => self.result(result, record.time, &mut findings),
-            Event::Refusal(refusal) => self.refusal(&refusal.endpoint, record.time, &mut findings),
+            Event::Refusal(refusal) => self.refused(refusal, record.time, &mut findings),
             Event::Change(change) => self.change(change, record.time, &mut findings),
             Event::Finding(_) | Event::Incident(_) => {}
         }
@@ -245,11 +248,59 @@ impl Behaviour {
         }
     }
 
-    fn refusal(&mut self, endpoint: &str, time: Timestamp, findings: &mut Vec<Finding>) {
+    /// A request that was refused, or as many as its record says.
+    fn refused(&mut self, refusal: &Refusal, time: Timestamp, findings: &mut Vec<Finding>) {
         self.changed.rest = true;
+        match (&refusal.agent, refusal.denial.rule) {
+            (Some(agent), Rule::RateLimited) => {
+                self.too_fast(agent, refusal, time, findings);
+            }
+            // The first request of a client that is who it says: the next one has what it lacks.
+            (_, Rule::NonceNeeded) => {}
+            _ => self.refusal(&refusal.endpoint, refusal.times, time, findings),
+        }
+    }
+
+    /// An agent calls faster than it may, again and again: something in it does not stop.
+    fn too_fast(
+        &mut self,
+        agent: &AgentName,
+        refusal: &Refusal,
+        time: Timestamp,
+        findings: &mut Vec<Finding>,
+    ) {
+        let pressure = self.too_fast.at(agent.clone(), || Pressure::new(time));
+        pressure.add_many(refusal.times, time);
+        if pressure.is_over(self.settings.refusals, 0.0) {
+            let who = Who {
+                agent,
+                task: refusal.task,
+                server: None,
+                target: &refusal.endpoint,
+            };
+            findings.push(who.finding(
+                "rate-pressure",
+                Severity::Medium,
+                (Asi::Asi08, Atlas::DENIAL_OF_SERVICE),
+                format!(
+                    "About {:.0} calls of agent {agent} were refused within minutes because they came faster \
+                     than they may: it does not slow down",
+                    pressure.count
+                ),
+            ));
+        }
+    }
+
+    fn refusal(
+        &mut self,
+        endpoint: &str,
+        times: u64,
+        time: Timestamp,
+        findings: &mut Vec<Finding>,
+    ) {
         let endpoint: String = endpoint.chars().take(TARGET_CHARS).collect();
         let pressure = self.refusals.at(endpoint.clone(), || Pressure::new(time));
-        pressure.add(true, time);
+        pressure.add_many(times, time);
         if pressure.is_over(self.settings.refusals, 0.0) {
             findings.push(Finding {
                 rule: "refusal-pressure".to_owned(),

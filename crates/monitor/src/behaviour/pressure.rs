@@ -29,10 +29,24 @@ impl Pressure {
     }
 
     pub(super) fn add(&mut self, counts: bool, at: Timestamp) {
+        self.fade(at);
+        self.count += f64::from(u8::from(counts));
+        self.all += 1.0;
+    }
+
+    /// Adds so many at once, all of which count.
+    pub(super) fn add_many(&mut self, times: u64, at: Timestamp) {
+        self.fade(at);
+        let times = times as f64;
+        self.count += times;
+        self.all += times;
+    }
+
+    fn fade(&mut self, at: Timestamp) {
         let seconds = seconds_between(self.at, at);
         let left = 0.5f64.powf(seconds / MEMORY);
-        self.count = self.count * left + f64::from(u8::from(counts));
-        self.all = self.all * left + 1.0;
+        self.count *= left;
+        self.all *= left;
         self.at = self.at.max(at);
     }
 

@@ -1,17 +1,22 @@
 //! Rules compiled for reading texts: a gate, one automaton for each form of phrases, and the expressions.
 
+use std::collections::HashSet;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::condition::NEAR_HITS;
-use super::gate::{Beginnings, Builder, Gate, Means, Possible};
+use super::gate::{Beginnings, Builder, Gate, Means, Possible, beginning};
 use super::long_phrases::{Collected, LongPhrases};
-use super::phrase::disguises;
+use super::phrase::Disguise;
 use super::rules::{Place, Rule, RuleError, RuleSet, Term};
 use super::{secrets, survey::Survey};
 use crate::text::{self, Folded, Squeezed};
 
 /// Phrases with fewer letters are looked for as words, longer ones in any disguise.
 const LONG_PHRASE: usize = 12;
+/// How much of a phrase is turned into a disguise to see how it begins there, in characters. Where that is not
+/// enough, because hardly anything is left of it squeezed, the whole phrase is.
+const TURNED: usize = 24;
 
 /// Rules ready for reading.
 #[derive(Debug)]
@@ -19,6 +24,9 @@ pub(super) struct Compiled {
     pub(super) rules: Vec<Rule>,
     /// For each rule, the number of its first term among all terms.
     first_terms: Vec<usize>,
+    /// All rules, and those that may hold for a text in which the gate noticed nothing.
+    all: Vec<usize>,
+    always: Vec<usize>,
     gate: Gate,
     words: Automaton,
     letters: LongPhrases<Meaning>,
@@ -58,12 +66,11 @@ struct Automaton {
     means: Vec<Meaning>,
 }
 
-/// What finding a phrase means: a term of a rule, in a disguise.
+/// What finding a phrase means: a term of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Meaning {
     rule: usize,
     term: usize,
-    disguise: &'static str,
 }
 
 /// What was found of one rule: for each term, where in the original.
@@ -117,17 +124,14 @@ impl Compiled {
         let mut gate = Builder::default();
         let mut words: Vec<(String, Meaning)> = Vec::new();
         let mut letters = Collected::new();
+        let mut long = LongBeginnings::default();
         let mut first_terms = Vec::with_capacity(rules.len());
         let mut terms = 0;
         for (rule, of) in rules.iter_mut().enumerate() {
             first_terms.push(terms);
             for (term, what) in of.terms.iter_mut().enumerate() {
                 let number = terms + term;
-                let meaning = Meaning {
-                    rule,
-                    term,
-                    disguise: "",
-                };
+                let meaning = Meaning { rule, term };
                 match what {
                     Term::Phrases(phrases) => {
                         // They stand in the automata from here on.
@@ -139,13 +143,7 @@ impl Compiled {
                                 continue;
                             }
                             letters.push(&squeezed, meaning);
-                            for (disguise, other) in disguises(&phrase) {
-                                let meaning = Meaning {
-                                    disguise,
-                                    ..meaning
-                                };
-                                letters.push(&text::squeeze_phrase(&other), meaning);
-                            }
+                            long.add(&phrase, &mut gate);
                         }
                     }
                     Term::Folded(regex) => gate.folded(regex.as_str(), number),
@@ -154,10 +152,16 @@ impl Compiled {
             }
             terms += of.terms.len();
         }
-        let (letters, beginnings) = letters.sorted();
-        gate.beginnings(beginnings);
+        let letters = letters.sorted(gate.beginnings());
+        let gate = gate.build(terms, &secrets::keywords())?;
+        let may_hold = |(rule, of): (usize, &Rule)| {
+            let always = &gate.always()[first_terms[rule]..][..of.terms.len()];
+            of.condition.may_hold(always).then_some(rule)
+        };
         Ok(Self {
-            gate: gate.build(terms, &secrets::keywords())?,
+            all: (0..rules.len()).collect(),
+            always: rules.iter().enumerate().filter_map(may_hold).collect(),
+            gate,
             words: Automaton::new(words)?,
             letters,
             first_terms,
@@ -187,25 +191,21 @@ impl Compiled {
         mut possible: Possible,
         place: Place,
     ) -> Vec<(usize, Hits)> {
+        let candidates = if possible.noticed {
+            &self.all
+        } else {
+            &self.always
+        };
         let mut hits: Vec<Option<Hits>> = vec![None; self.rules.len()];
-        if possible.long_phrase {
-            let (_, squeezed) = forms.both();
-            let text = squeezed.as_str();
-            let seen = self.gate.beginnings_in(text);
-            self.letters.each(text, seen, |start, end, meaning| {
-                let of = &self.rules[meaning.rule];
-                if of.applies.contains(&place) {
-                    let span = squeezed.span(start, end);
-                    hits[meaning.rule]
-                        .get_or_insert_with(|| Hits::of(of.terms.len()))
-                        .note(meaning.term, span, meaning.disguise);
-                    possible.terms[self.first_terms[meaning.rule] + meaning.term] = true;
-                }
-            });
+        for disguise in Disguise::ALL {
+            if possible.long_phrases[disguise as usize] {
+                self.letters_in(forms, disguise, place, &mut hits, &mut possible);
+            }
         }
         let mut found = Vec::new();
         let mut words_read = false;
-        for (rule, of) in self.rules.iter().enumerate() {
+        for rule in candidates.iter().copied() {
+            let of = &self.rules[rule];
             let first = self.first_terms[rule];
             let possible_of = &mut possible.terms[first..first + of.terms.len()];
             if !of.applies.contains(&place)
@@ -227,6 +227,43 @@ impl Compiled {
             }
         }
         found
+    }
+
+    /// Finds all long phrases that are written in a disguise.
+    fn letters_in(
+        &self,
+        forms: &mut Forms<'_>,
+        disguise: Disguise,
+        place: Place,
+        hits: &mut [Option<Hits>],
+        possible: &mut Possible,
+    ) {
+        let (folded, squeezed) = forms.both();
+        let turned;
+        let squeezed = match disguise {
+            Disguise::None => squeezed,
+            _ => {
+                turned = text::squeeze_turned(disguise.turn(folded.as_str()).into_owned());
+                &turned
+            }
+        };
+        let length = folded.as_str().len();
+        let text = squeezed.as_str();
+        let seen = self.gate.beginnings_in(text);
+        self.letters.each(text, seen, |start, end, meaning| {
+            let of = &self.rules[meaning.rule];
+            if of.applies.contains(&place) {
+                let mut span = squeezed.span(start, end);
+                if disguise != Disguise::None {
+                    let (start, end) = disguise.span_before(length, span);
+                    span = folded.span(start, end);
+                }
+                hits[meaning.rule]
+                    .get_or_insert_with(|| Hits::of(of.terms.len()))
+                    .note(meaning.term, span, disguise.as_str());
+                possible.terms[self.first_terms[meaning.rule] + meaning.term] = true;
+            }
+        });
     }
 
     /// Finds all short phrases.
@@ -283,6 +320,49 @@ impl Compiled {
         }
         !hits.is_empty() && of.condition.holds(&hits.terms)
     }
+}
+
+/// Tells the gate how long phrases begin. Many begin alike, and each beginning is turned once.
+#[derive(Default)]
+struct LongBeginnings {
+    heads: HashSet<String>,
+    tails: HashSet<String>,
+}
+
+impl LongBeginnings {
+    fn add(&mut self, phrase: &str, gate: &mut Builder) {
+        let to = phrase.char_indices().nth(TURNED).map(|(at, _)| at);
+        let head = &phrase[..to.unwrap_or(phrase.len())];
+        if !self.heads.contains(head) {
+            let mut enough = true;
+            for disguise in [Disguise::None, Disguise::Rot13, Disguise::Atbash] {
+                enough &= tell(head, phrase, disguise, gate);
+            }
+            if enough {
+                self.heads.insert(head.to_owned());
+            }
+        }
+        let from = phrase.char_indices().rev().nth(TURNED).map(|(at, _)| at);
+        let tail = &phrase[from.unwrap_or(0)..];
+        if !self.tails.contains(tail) && tell(tail, phrase, Disguise::Reversed, gate) {
+            self.tails.insert(tail.to_owned());
+        }
+    }
+}
+
+/// Tells the gate how a phrase begins in a disguise. Whether the part of it that is turned says enough: that
+/// is so for all phrases with this part.
+fn tell(part: &str, phrase: &str, disguise: Disguise, gate: &mut Builder) -> bool {
+    let begins = text::squeeze_phrase(&disguise.turn(part));
+    // What stands beside the cut is not read as it is in the whole phrase.
+    let enough = beginning(&begins).len() + 4 < begins.len();
+    if enough || part.len() == phrase.len() {
+        gate.beginning(beginning(&begins), disguise);
+    } else {
+        let whole = text::squeeze_phrase(&disguise.turn(phrase));
+        gate.beginning(beginning(&whole), disguise);
+    }
+    enough
 }
 
 impl Automaton {

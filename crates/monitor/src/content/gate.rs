@@ -13,6 +13,7 @@ use aho_corasick::dfa::DFA;
 use aho_corasick::{Anchored, MatchKind};
 
 use super::anchors;
+use super::phrase::Disguise;
 use super::rules::RuleError;
 use crate::text::{Folded, Squeezed, squeezed_byte};
 
@@ -33,8 +34,8 @@ pub(super) fn beginning(phrase: &str) -> &str {
 pub(super) enum Means {
     /// A term of a rule may have a hit, by its number among all terms.
     Term(usize),
-    /// A long phrase may be there.
-    LongPhrase,
+    /// A long phrase may be there, written so.
+    LongPhrase(Disguise),
     /// A form of a credential may be there, by its number.
     Secret(usize),
 }
@@ -44,12 +45,14 @@ pub(super) enum Means {
 pub(super) struct Possible {
     /// For each term of all rules, whether it can have hits.
     pub(super) terms: Vec<bool>,
-    /// Whether there may be a long phrase.
-    pub(super) long_phrase: bool,
+    /// For each [`Disguise`], whether there may be a long phrase in it.
+    pub(super) long_phrases: [bool; Disguise::ALL.len()],
     /// For each form of credentials, whether there may be one.
     pub(super) secrets: Vec<bool>,
     /// Whether there may be a canary token.
     pub(super) canary: bool,
+    /// Whether there may be a hit of a term that could be excluded beforehand.
+    pub(super) noticed: bool,
 }
 
 /// The gate of a set of rules.
@@ -78,10 +81,21 @@ impl Builder {
         self.words.entry(phrase.to_owned()).or_default().push(means);
     }
 
-    /// The [`beginning`]s of long phrases, squeezed.
-    pub(super) fn beginnings(&mut self, beginnings: Vec<String>) {
-        let beginnings = beginnings.into_iter();
-        self.letters = beginnings.map(|it| (it, vec![Means::LongPhrase])).collect();
+    /// The [`beginning`] of a long phrase in a disguise, squeezed.
+    pub(super) fn beginning(&mut self, beginning: &str, disguise: Disguise) {
+        let means = Means::LongPhrase(disguise);
+        match self.letters.get_mut(beginning) {
+            Some(known) if known.contains(&means) => {}
+            Some(known) => known.push(means),
+            None => {
+                self.letters.insert(beginning.to_owned(), vec![means]);
+            }
+        }
+    }
+
+    /// All of them, in order: the number of each is the one that [`Gate::beginnings_in`] tells.
+    pub(super) fn beginnings(&self) -> impl Iterator<Item = &str> {
+        self.letters.keys().map(String::as_str)
     }
 
     /// An expression over the folded text.
@@ -228,10 +242,16 @@ impl Gate {
     fn possible(&self) -> Possible {
         Possible {
             terms: self.always.clone(),
-            long_phrase: false,
+            long_phrases: [false; Disguise::ALL.len()],
             secrets: vec![false; self.secrets],
             canary: false,
+            noticed: false,
         }
+    }
+
+    /// For each term, whether every text could hold it.
+    pub(super) fn always(&self) -> &[bool] {
+        &self.always
     }
 }
 
@@ -268,11 +288,12 @@ impl Automatic {
 
     #[cold]
     fn note(&self, finds: &DFA, state: State, possible: &mut Possible) {
+        possible.noticed = true;
         for hit in 0..finds.match_len(state.0) {
             for means in &self.means[finds.match_pattern(state.0, hit).as_usize()] {
                 match means {
                     Means::Term(term) => possible.terms[*term] = true,
-                    Means::LongPhrase => possible.long_phrase = true,
+                    Means::LongPhrase(disguise) => possible.long_phrases[*disguise as usize] = true,
                     Means::Secret(form) => possible.secrets[*form] = true,
                 }
             }

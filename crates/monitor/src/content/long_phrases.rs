@@ -1,12 +1,10 @@
-//! Long phrases: some hundred thousand, with their disguises. They stand sorted in one text. Where the gate
-//! has seen the beginning of some, those that go on like the text are found by halving.
+//! Long phrases: some ten thousand. They stand sorted in one text. Where the gate has seen the beginning of
+//! some, those that go on like the text are found by halving.
 //!
-//! An automaton over whole phrases would find them too, but takes seventy megabytes and half a second to
+//! An automaton over whole phrases would find them too, but takes tens of megabytes and a tenth of a second to
 //! make, each time the process starts.
 
 use std::collections::BTreeMap;
-
-use super::gate::beginning;
 
 /// Sorted phrases, squeezed, and what each of them means.
 #[derive(Debug)]
@@ -17,7 +15,7 @@ pub(super) struct LongPhrases<M> {
     /// For each phrase the numbers of its meanings, in the order in which they were given.
     means: Vec<u32>,
     meanings: Vec<M>,
-    /// For each beginning, in order, the phrases that begin so.
+    /// For each beginning that is looked for, in order, the phrases that begin so.
     ranges: Vec<(u32, u32)>,
 }
 
@@ -64,9 +62,8 @@ impl<M: Copy + Ord> Collected<M> {
         self.given.push((at, number(self.text.len()), means));
     }
 
-    /// Sorts them. Returns them with their beginnings, sorted: the number of each there is how
-    /// [`LongPhrases::each`] is told of it.
-    pub(super) fn sorted(self) -> (LongPhrases<M>, Vec<String>) {
+    /// Sorts them. [`LongPhrases::each`] is told of beginnings by their numbers in these.
+    pub(super) fn sorted<'a>(self, beginnings: impl Iterator<Item = &'a str>) -> LongPhrases<M> {
         let Self {
             text: all,
             mut given,
@@ -79,7 +76,6 @@ impl<M: Copy + Ord> Collected<M> {
         let mut text = String::with_capacity(all.len());
         let mut phrases: Vec<Phrase> = Vec::new();
         let mut means = Vec::with_capacity(given.len());
-        let mut beginnings: Vec<String> = Vec::new();
         for one in given {
             let phrase = text_of(one);
             let last = phrases.last();
@@ -102,15 +98,9 @@ impl<M: Copy + Ord> Collected<M> {
                     within: within.unwrap_or(this),
                     means: number(means.len()),
                 });
-                let beginning = beginning(phrase);
-                if beginnings.last().is_none_or(|last| last != beginning) {
-                    beginnings.push(beginning.to_owned());
-                }
             }
             means.push(one.2);
         }
-        beginnings.sort_unstable();
-        beginnings.dedup();
         let mut of = LongPhrases {
             text: text.into_boxed_str(),
             phrases,
@@ -118,11 +108,8 @@ impl<M: Copy + Ord> Collected<M> {
             meanings,
             ranges: Vec::new(),
         };
-        of.ranges = beginnings
-            .iter()
-            .map(|beginning| of.range(beginning))
-            .collect();
-        (of, beginnings)
+        of.ranges = beginnings.map(|beginning| of.range(beginning)).collect();
+        of
     }
 }
 
@@ -196,6 +183,7 @@ mod tests {
     use aho_corasick::{AhoCorasick, MatchKind};
     use proptest::prelude::*;
 
+    use super::super::gate::beginning;
     use super::*;
 
     /// Every place at which a beginning stands, as the gate sees it.
@@ -217,10 +205,15 @@ mod tests {
 
     fn by_halving(phrases: &[(String, u8)], text: &str) -> Vec<(usize, usize, u8)> {
         let mut collected = Collected::new();
+        // Some beginnings are looked for that no phrase has.
+        let mut beginnings = vec!["aab".to_owned(), "éé".to_owned()];
         for (phrase, meaning) in phrases {
             collected.push(phrase, *meaning);
+            beginnings.push(beginning(phrase).to_owned());
         }
-        let (long, beginnings) = collected.sorted();
+        beginnings.sort_unstable();
+        beginnings.dedup();
+        let long = collected.sorted(beginnings.iter().map(String::as_str));
         let mut all = Vec::new();
         long.each(text, seen(text, &beginnings), |start, end, meaning| {
             all.push((start, end, meaning));

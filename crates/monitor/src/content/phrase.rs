@@ -1,5 +1,7 @@
 //! Phrases of rules: `ignore {all,any,} {previous,prior} {instructions,rules}`.
 
+use std::borrow::Cow;
+
 /// Most phrases that one pattern may stand for.
 pub(super) const EXPANSIONS: usize = 8_192;
 
@@ -37,22 +39,52 @@ pub(super) fn expand(pattern: &str) -> Option<Vec<String>> {
     }
 }
 
-/// Ways to write a phrase that need no decoding, only another phrase: the name and the phrase.
-pub(super) fn disguises(phrase: &str) -> [(&'static str, String); 3] {
-    let letters = |change: fn(u8) -> u8| {
-        phrase
-            .chars()
-            .map(|c| match u8::try_from(c) {
+/// A way to write a phrase: as it is, or such that only a reader who knows how would see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Disguise {
+    None,
+    Rot13,
+    Atbash,
+    Reversed,
+}
+
+impl Disguise {
+    pub(super) const ALL: [Self; 4] = [Self::None, Self::Rot13, Self::Atbash, Self::Reversed];
+
+    /// The word in findings; empty when there is no disguise.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Rot13 => "rot13",
+            Self::Atbash => "atbash",
+            Self::Reversed => "reversed",
+        }
+    }
+
+    /// Puts it on a folded text, or takes it off again. The text stays as long as it is, in bytes.
+    pub(super) fn turn(self, folded: &str) -> Cow<'_, str> {
+        let letters = |change: fn(u8) -> u8| {
+            let changed = folded.chars().map(|c| match u8::try_from(c) {
                 Ok(byte) if byte.is_ascii_lowercase() => char::from(change(byte)),
                 _ => c,
-            })
-            .collect::<String>()
-    };
-    [
-        ("rot13", letters(|byte| (byte - b'a' + 13) % 26 + b'a')),
-        ("atbash", letters(|byte| b'z' - (byte - b'a'))),
-        ("reversed", phrase.chars().rev().collect()),
-    ]
+            });
+            Cow::Owned(changed.collect())
+        };
+        match self {
+            Self::None => Cow::Borrowed(folded),
+            Self::Rot13 => letters(|byte| (byte - b'a' + 13) % 26 + b'a'),
+            Self::Atbash => letters(|byte| b'z' - (byte - b'a')),
+            Self::Reversed => Cow::Owned(folded.chars().rev().collect()),
+        }
+    }
+
+    /// Where bytes of a turned text of this length were before.
+    pub(super) fn span_before(self, length: usize, (start, end): (usize, usize)) -> (usize, usize) {
+        match self {
+            Self::None | Self::Rot13 | Self::Atbash => (start, end),
+            Self::Reversed => (length.saturating_sub(end), length.saturating_sub(start)),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,9 +111,16 @@ mod tests {
 
     #[test]
     fn disguises_are_what_they_are_called() {
-        let [rot, atbash, reversed] = disguises("abc xyz");
-        assert_eq!(rot.1, "nop klm");
-        assert_eq!(atbash.1, "zyx cba");
-        assert_eq!(reversed.1, "zyx cba");
+        let turned = |disguise: Disguise| disguise.turn("abc xyz").into_owned();
+        assert_eq!(
+            Disguise::ALL.map(turned),
+            ["abc xyz", "nop klm", "zyx cba", "zyx cba"]
+        );
+        for disguise in Disguise::ALL {
+            let text = "né abc";
+            assert_eq!(disguise.turn(&disguise.turn(text)), text);
+            assert_eq!(disguise.turn(text).len(), text.len());
+        }
+        assert_eq!(Disguise::Reversed.span_before(7, (0, 3)), (4, 7));
     }
 }

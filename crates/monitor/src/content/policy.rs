@@ -10,6 +10,8 @@ use crate::finding::Severity;
 /// What an operator wants done, with nothing left open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    /// Whether texts are read by the rules at all, and for characters that nobody sees; by default they are.
+    pub rules: bool,
     /// Texts with a finding of a rule of at least this severity do not pass; by default all pass.
     pub block_from: Option<Severity>,
     /// What is done about credentials; by default they are taken out.
@@ -33,6 +35,7 @@ impl Policy {
     #[must_use]
     pub fn of(written: &Inspection) -> Self {
         Self {
+            rules: written.rules.unwrap_or(true),
             block_from: written.block_from,
             secrets: written.secrets.unwrap_or(Response::Redact),
             canaries: written.canaries.unwrap_or(Response::Block),
@@ -55,6 +58,7 @@ impl Policy {
         };
         let stronger = |one: Response, other: Option<Response>| other.map_or(one, |o| o.max(one));
         Self {
+            rules: self.rules || other.rules == Some(true),
             block_from,
             secrets: stronger(self.secrets, other.secrets),
             canaries: stronger(self.canaries, other.canaries),
@@ -72,6 +76,7 @@ impl Policy {
             other => other,
         };
         Self {
+            rules: self.rules,
             block_from: self.block_from,
             secrets: unaltered(self.secrets),
             canaries: match self.canaries {
@@ -83,10 +88,20 @@ impl Policy {
         }
     }
 
+    /// Whether nothing that could be seen in a text would change anything, so that nobody need look at it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let mut all = self.personal.values().copied();
+        !self.rules
+            && all.all(|response| response == Response::Ignore)
+            && [self.secrets, self.canaries, self.unscanned] == [Response::Ignore; 3]
+    }
+
     /// What is done about a finding of a rule.
     #[must_use]
     pub fn for_rule(&self, severity: Severity) -> Response {
         match self.block_from {
+            _ if !self.rules => Response::Ignore,
             Some(from) if severity >= from => Response::Block,
             _ => Response::Report,
         }
@@ -109,12 +124,14 @@ mod tests {
     #[test]
     fn strengthening_never_weakens() {
         let strong = Policy::of(&Inspection {
+            rules: Some(true),
             block_from: Some(Severity::High),
             secrets: Some(Response::Block),
             personal: BTreeMap::from([(PersonalData::Iban, Response::Redact)]),
             ..Inspection::default()
         });
         let weak = Inspection {
+            rules: Some(false),
             block_from: Some(Severity::Critical),
             secrets: Some(Response::Ignore),
             canaries: Some(Response::Report),
@@ -125,6 +142,7 @@ mod tests {
             unscanned: Some(Response::Block),
         };
         let both = strong.strengthened(&weak);
+        assert!(both.rules && !Policy::of(&weak).rules);
         assert_eq!(both.block_from, Some(Severity::High));
         assert_eq!(
             (both.secrets, both.canaries, both.unscanned),
@@ -132,6 +150,48 @@ mod tests {
         );
         assert_eq!(both.for_personal(PersonalData::Iban), Response::Redact);
         assert_eq!(both.for_personal(PersonalData::Email), Response::Report);
+    }
+
+    #[test]
+    fn only_a_policy_that_ignores_everything_is_idle() {
+        let ignored = Some(Response::Ignore);
+        let nothing = Inspection {
+            rules: Some(false),
+            secrets: ignored,
+            canaries: ignored,
+            unscanned: ignored,
+            personal: BTreeMap::from([(PersonalData::Email, Response::Ignore)]),
+            ..Inspection::default()
+        };
+        let idle = Policy::of(&nothing);
+        assert!(idle.is_idle() && idle.for_what_agents_say().is_idle());
+        assert_eq!(idle.for_rule(Severity::Critical), Response::Ignore);
+        let more = [
+            Inspection {
+                rules: Some(true),
+                ..Inspection::default()
+            },
+            Inspection {
+                secrets: Some(Response::Report),
+                ..Inspection::default()
+            },
+            Inspection {
+                canaries: Some(Response::Block),
+                ..Inspection::default()
+            },
+            Inspection {
+                unscanned: Some(Response::Report),
+                ..Inspection::default()
+            },
+            Inspection {
+                personal: BTreeMap::from([(PersonalData::Iban, Response::Redact)]),
+                ..Inspection::default()
+            },
+        ];
+        for one in more {
+            assert!(!idle.strengthened(&one).is_idle(), "{one:?}");
+            assert!(!Policy::of(&one.within(&nothing)).is_idle(), "{one:?}");
+        }
     }
 
     #[test]

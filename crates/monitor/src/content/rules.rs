@@ -244,11 +244,11 @@ impl RuleSet {
             }
             new.push(rule);
         }
-        let mut rules = self.rules.clone();
-        rules.retain(|rule| new.iter().all(|other| other.id != rule.id));
-        rules.extend(new);
-        check_limits(&rules)?;
-        self.rules = rules;
+        let stays = |rule: &Rule| new.iter().all(|other| other.id != rule.id);
+        let staying = self.rules.iter().filter(|rule| stays(rule));
+        check_limits(&staying.chain(&new).collect::<Vec<_>>())?;
+        self.rules.retain(stays);
+        self.rules.extend(new);
         Ok(())
     }
 
@@ -259,7 +259,7 @@ impl RuleSet {
     }
 }
 
-fn check_limits(rules: &[Rule]) -> Result<(), RuleError> {
+fn check_limits(rules: &[&Rule]) -> Result<(), RuleError> {
     let phrases = |term: &Term| match term {
         Term::Phrases(all) => all.len(),
         Term::Folded(_) | Term::Raw(_) => 0,
@@ -346,15 +346,14 @@ fn phrases(patterns: &[String]) -> Result<Term, String> {
             )
         })?;
         for one in expanded {
-            let folded = crate::text::fold(one.trim());
-            let folded = folded.as_str().trim();
+            let folded = crate::text::fold_phrase(one);
             if folded.chars().filter(|c| c.is_alphanumeric()).count() < 3 {
                 return Err(format!(
                     "`{}` is shorter than three letters",
-                    one.escape_debug()
+                    folded.escape_debug()
                 ));
             }
-            all.push(folded.to_owned());
+            all.push(folded);
         }
     }
     all.sort_unstable();

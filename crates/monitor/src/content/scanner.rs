@@ -1,20 +1,17 @@
 //! One text, looked at with everything there is.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use super::canary::Canaries;
 use super::compiled::{Compiled, Forms};
 use super::policy::{Policy, Response};
 use super::rules::{Place, Rule, RuleError, RuleSet};
+use super::scan::Scan;
 use super::survey::Survey;
 use super::unwrap::{self, Bounds, Layer};
 use super::{invisible, personal, secrets};
 use crate::finding::{Asi, Atlas, Evidence, Finding, Severity, Subject};
 use crate::text;
-
-/// Most findings of one text.
-const FINDINGS: usize = 64;
 
 /// How much of a text is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,40 +37,6 @@ impl Default for Limits {
 pub struct Scanner {
     compiled: Compiled,
     limits: Limits,
-}
-
-/// What was seen in a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scan {
-    /// What was seen, the worst first; at most [`FINDINGS`].
-    pub findings: Vec<Finding>,
-    /// What is to be done: the strongest response to anything seen.
-    pub response: Response,
-    /// The bytes to take out, in order and without overlap, with what stands there afterwards.
-    pub redactions: Vec<(usize, usize, String)>,
-    /// Whether all of it was looked at.
-    pub complete: bool,
-    /// The first rule that does not let it pass, when the response is to block it.
-    pub blocked_by: Option<String>,
-}
-
-impl Scan {
-    /// The text without what is to be taken out.
-    #[must_use]
-    pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if self.redactions.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let mut out = String::with_capacity(text.len());
-        let mut at = 0;
-        for (start, end, instead) in &self.redactions {
-            out.push_str(text.get(at..*start).unwrap_or_default());
-            out.push_str(instead);
-            at = *end;
-        }
-        out.push_str(text.get(at..).unwrap_or_default());
-        Cow::Owned(out)
-    }
 }
 
 impl Scanner {
@@ -142,14 +105,11 @@ impl Scanner {
             place,
             canaries,
             policy,
-            scan: Scan {
-                findings: Vec::new(),
-                response: Response::Ignore,
-                redactions: Vec::new(),
-                complete: true,
-                blocked_by: None,
-            },
+            scan: Scan::clear(),
         };
+        if policy.is_idle() {
+            return seen.done();
+        }
         if text.len() <= self.limits.bytes {
             seen.part(text, 0);
         } else {
@@ -191,11 +151,50 @@ struct Seen<'a> {
     scan: Scan,
 }
 
+/// Says where bytes of a layer are in the whole text.
+type Outer<'a> = dyn Fn((usize, usize)) -> (usize, usize) + 'a;
+
+/// One layer that is read.
+struct Read<'a> {
+    text: &'a str,
+    path: &'a str,
+    outer: Option<&'a Outer<'a>>,
+}
+
+impl Read<'_> {
+    /// Where a part of it is in the whole text, if it is to be taken out of that.
+    fn outer(&self, span: (usize, usize)) -> Option<(usize, usize)> {
+        self.outer.map(|outer| outer(span))
+    }
+
+    /// Evidence that says where and how much, and quotes nothing (R6).
+    fn withheld(&self, span: (usize, usize), what: &str) -> Evidence {
+        let (start, end) = self.outer(span).unwrap_or(span);
+        Evidence {
+            place: self.path.to_owned(),
+            start,
+            end,
+            quote: format!("[{what}, {} bytes]", end - start),
+        }
+    }
+}
+
+/// A part of a text that begins at a byte of it, without what is taken out of it.
+fn reduced(text: &str, begin: usize, taken: Vec<(usize, usize, String)>) -> String {
+    let mut scan = Scan::clear();
+    let own = taken
+        .into_iter()
+        .map(|(start, end, instead)| (start - begin, end - begin, instead));
+    scan.redactions = own.collect();
+    scan.settle();
+    scan.redact(text).into_owned()
+}
+
 impl Seen<'_> {
     /// Looks at a part of the text that begins at a byte of it.
     fn part(&mut self, text: &str, begin: usize) {
         let survey = Survey::of(text);
-        if !survey.plain {
+        if !survey.plain && self.policy.rules {
             for finding in invisible::scan(self.place.as_str(), text) {
                 let response = self.policy.for_rule(finding.severity);
                 self.add(finding, response);
@@ -203,19 +202,25 @@ impl Seen<'_> {
         }
         let shift = |(start, end): (usize, usize)| (start + begin, end + begin);
         let whole = |span| shift(span);
-        self.layer(text, survey, self.place.as_str(), false, &whole);
+        let before = self.scan.redactions.len();
+        self.layer(text, survey, self.place.as_str(), false, Some(&whole));
+        let taken = self.scan.redactions[before..].to_vec();
         let layers = unwrap::unwrap_surveyed(text, survey, self.scanner.limits.unwrap);
-        for Layer {
-            path,
-            text,
-            outer,
-            concealed,
-        } in &layers.layers
-        {
-            let path = format!("{} > {path}", self.place.as_str());
-            self.layer(text, Survey::of(text), &path, *concealed, &|_| {
-                shift(*outer)
-            });
+        let all = (0, text.len());
+        for layer in &layers.layers {
+            let outer: &Outer<'_> = &|_| shift(layer.outer);
+            // A layer that is all of the text but for its markup would take the whole with it, though what
+            // is in it may be taken out already.
+            let takes = taken.is_empty() || layer.outer != all;
+            self.inner(layer, takes.then_some(outer));
+        }
+        if !taken.is_empty() && layers.layers.iter().any(|layer| layer.outer == all) {
+            let reduced = reduced(text, begin, taken);
+            let layers = unwrap::unwrap(&reduced, self.scanner.limits.unwrap);
+            let covering = |layer: &&Layer| layer.outer == (0, reduced.len());
+            for layer in layers.layers.iter().filter(covering) {
+                self.inner(layer, Some(&|_| shift(all)));
+            }
         }
         if layers.cut {
             self.incomplete(
@@ -225,14 +230,21 @@ impl Seen<'_> {
         }
     }
 
-    /// Looks at one layer. `outer` says where bytes of it are in the whole text.
+    fn inner(&mut self, layer: &Layer, outer: Option<&Outer<'_>>) {
+        let path = format!("{} > {}", self.place.as_str(), layer.path);
+        let survey = Survey::of(&layer.text);
+        self.layer(&layer.text, survey, &path, layer.concealed, outer);
+    }
+
+    /// Looks at one layer. `outer` says where bytes of it are in the whole text; without, nothing is taken
+    /// out for it.
     fn layer(
         &mut self,
         text: &str,
         survey: Survey,
         path: &str,
         concealed: bool,
-        outer: &dyn Fn((usize, usize)) -> (usize, usize),
+        outer: Option<&Outer<'_>>,
     ) {
         let compiled = &self.scanner.compiled;
         let mut forms = Forms::of(text);
@@ -240,7 +252,11 @@ impl Seen<'_> {
         let possible = compiled.possible(&mut forms, survey, beginnings);
         let canary = possible.canary;
         let secrets = possible.secrets.clone();
-        for (rule, hits) in compiled.find(&mut forms, possible, self.place) {
+        let found = self
+            .policy
+            .rules
+            .then(|| compiled.find(&mut forms, possible, self.place));
+        for (rule, hits) in found.into_iter().flatten() {
             let rule = &compiled.rules[rule];
             let (start, end) = hits.span();
             let disguised = concealed || !hits.disguise.is_empty();
@@ -268,53 +284,43 @@ impl Seen<'_> {
             };
             self.add(finding, self.policy.for_rule(severity));
         }
+        let layer = Read { text, path, outer };
         if canary {
-            self.canaries(&mut forms, path, outer);
+            self.canaries(&mut forms, &layer);
         }
-        self.secrets(text, &secrets, path, outer);
-        self.personal(text, path, outer);
+        self.secrets(&layer, &secrets);
+        self.personal(&layer);
     }
 
-    fn canaries(
-        &mut self,
-        forms: &mut Forms<'_>,
-        path: &str,
-        outer: &dyn Fn((usize, usize)) -> (usize, usize),
-    ) {
+    fn canaries(&mut self, forms: &mut Forms<'_>, layer: &Read<'_>) {
         let (_, squeezed) = forms.both();
         for (canary, start, end) in self.canaries.find(squeezed.as_str()) {
-            let span = outer(squeezed.span(start, end));
+            let span = squeezed.span(start, end);
             let finding = Finding {
                 rule: "canary".to_owned(),
                 severity: Severity::Critical,
                 asi: Some(Asi::Asi03),
                 atlas: Atlas::known(Atlas::EXFILTRATION),
                 subject: Subject::default(),
-                evidence: Some(withheld(path, span, "a planted token")),
+                evidence: Some(layer.withheld(span, "a planted token")),
                 explanation: format!(
                     "A token that nobody has a reason to use turned up; it was planted for: {}",
                     text::escaped(&canary.label, 120)
                 ),
             };
-            self.take_out(self.policy.canaries, span, "canary");
+            self.take_out(self.policy.canaries, layer.outer(span), "canary");
             self.add(finding, self.policy.canaries);
         }
     }
 
-    fn secrets(
-        &mut self,
-        text: &str,
-        possible: &[bool],
-        path: &str,
-        outer: &dyn Fn((usize, usize)) -> (usize, usize),
-    ) {
+    fn secrets(&mut self, layer: &Read<'_>, possible: &[bool]) {
         let response = self.policy.secrets;
         if response == Response::Ignore {
             return;
         }
-        for secret in secrets::find_of(text, possible) {
-            let span = outer((secret.start, secret.end));
-            self.take_out(response, span, secret.kind);
+        for secret in secrets::find_of(layer.text, possible) {
+            let span = (secret.start, secret.end);
+            self.take_out(response, layer.outer(span), secret.kind);
             let finding = Finding {
                 rule: format!("secret-{}", secret.kind),
                 severity: match secret.kind {
@@ -324,37 +330,32 @@ impl Seen<'_> {
                 asi: Some(Asi::Asi03),
                 atlas: Atlas::known(Atlas::UNSECURED_CREDENTIALS),
                 subject: Subject::default(),
-                evidence: Some(withheld(path, span, secret.kind)),
+                evidence: Some(layer.withheld(span, secret.kind)),
                 explanation: format!("The text holds a credential: {}", secret.kind),
             };
             self.add(finding, response);
         }
     }
 
-    fn personal(
-        &mut self,
-        text: &str,
-        path: &str,
-        outer: &dyn Fn((usize, usize)) -> (usize, usize),
-    ) {
+    fn personal(&mut self, layer: &Read<'_>) {
         let policy = self.policy;
         if policy.personal.is_empty() {
             return;
         }
-        for one in personal::find(text) {
+        for one in personal::find(layer.text) {
             let response = policy.for_personal(one.kind);
             if response == Response::Ignore {
                 continue;
             }
-            let span = outer((one.start, one.end));
-            self.take_out(response, span, one.kind.as_str());
+            let span = (one.start, one.end);
+            self.take_out(response, layer.outer(span), one.kind.as_str());
             let finding = Finding {
                 rule: format!("personal-{}", one.kind.as_str()),
                 severity: Severity::Low,
                 asi: Some(Asi::Asi02),
                 atlas: Atlas::known(Atlas::LEAKAGE),
                 subject: Subject::default(),
-                evidence: Some(withheld(path, span, one.kind.as_str())),
+                evidence: Some(layer.withheld(span, one.kind.as_str())),
                 explanation: format!("The text holds personal data: {}", one.kind.as_str()),
             };
             self.add(finding, response);
@@ -362,74 +363,22 @@ impl Seen<'_> {
     }
 
     fn incomplete(&mut self, explanation: String) {
-        self.scan.complete = false;
-        let response = self.policy.unscanned;
-        let finding = Finding {
-            rule: "not-all-scanned".to_owned(),
-            severity: Severity::Low,
-            asi: Some(Asi::Asi01),
-            atlas: Atlas::known(Atlas::OBFUSCATION),
-            subject: Subject::default(),
-            evidence: None,
-            explanation,
-        };
-        self.add(finding, response);
+        self.scan.not_all(self.policy, explanation);
     }
 
-    /// Adds a finding, once for each rule; the worse one stays. The response always counts.
     fn add(&mut self, finding: Finding, response: Response) {
-        if response == Response::Ignore {
-            return;
-        }
-        if response == Response::Block && self.scan.blocked_by.is_none() {
-            self.scan.blocked_by = Some(finding.rule.clone());
-        }
-        self.scan.response = self.scan.response.max(response);
-        let findings = &mut self.scan.findings;
-        match findings.iter().position(|known| known.rule == finding.rule) {
-            Some(at) if findings[at].severity < finding.severity => findings[at] = finding,
-            Some(_) => {}
-            None if findings.len() < FINDINGS => findings.push(finding),
-            None => self.scan.complete = false,
-        }
+        self.scan.add(finding, response);
     }
 
-    fn take_out(&mut self, response: Response, span: (usize, usize), what: &str) {
-        if response == Response::Redact {
+    fn take_out(&mut self, response: Response, span: Option<(usize, usize)>, what: &str) {
+        if let Some((start, end)) = span.filter(|_| response == Response::Redact) {
             let instead = format!("[redacted: {what}]");
-            self.scan.redactions.push((span.0, span.1, instead));
+            self.scan.redactions.push((start, end, instead));
         }
     }
 
     fn done(mut self) -> Scan {
-        let findings = &mut self.scan.findings;
-        findings.sort_by(|a, b| {
-            b.severity
-                .cmp(&a.severity)
-                .then_with(|| a.rule.cmp(&b.rule))
-        });
-        let redactions = &mut self.scan.redactions;
-        redactions.sort();
-        redactions.dedup();
-        // Overlapping ones become one, so that nothing between them is left.
-        let mut merged: Vec<(usize, usize, String)> = Vec::with_capacity(redactions.len());
-        for (start, end, instead) in redactions.drain(..) {
-            match merged.last_mut() {
-                Some(last) if start < last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end, instead)),
-            }
-        }
-        *redactions = merged;
+        self.scan.settle();
         self.scan
-    }
-}
-
-/// Evidence that says where and how much, and quotes nothing (R6).
-fn withheld(path: &str, (start, end): (usize, usize), what: &str) -> Evidence {
-    Evidence {
-        place: path.to_owned(),
-        start,
-        end,
-        quote: format!("[{what}, {} bytes]", end - start),
     }
 }

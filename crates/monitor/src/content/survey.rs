@@ -17,6 +17,10 @@ const DIGIT: u8 = 4;
 const ODD: u8 = 8;
 /// A byte is not of ASCII.
 const HIGH: u8 = 16;
+/// A byte begins an escape.
+const ESCAPE: u8 = 32;
+/// A byte is of markup.
+const MARKUP: u8 = 64;
 
 const CLASSES: [u8; 256] = classes();
 
@@ -41,6 +45,12 @@ const fn classes() -> [u8; 256] {
         if !byte.is_ascii() {
             class |= HIGH;
         }
+        if matches!(byte, b'%' | b'=' | b'&' | b'\\') {
+            class |= ESCAPE;
+        }
+        if matches!(byte, b'<' | b']') {
+            class |= MARKUP;
+        }
         classes[at] = class;
         at += 1;
     }
@@ -58,14 +68,20 @@ pub(super) struct Survey {
     pub(super) run: bool,
     /// There are enough hexadecimal digits beside each other.
     pub(super) hexadecimal: bool,
+    /// There may be escapes, of some kind.
+    pub(super) escapes: bool,
+    /// There may be markup.
+    pub(super) markup: bool,
 }
 
 impl Survey {
     pub(super) fn of(text: &str) -> Self {
         let (mut seen, mut run, mut longest, mut digits, mut most) = (0u8, 0u32, 0u32, 0u32, 0u32);
+        let mut escapes = 0;
         for byte in text.bytes() {
             let class = CLASSES[usize::from(byte)];
             seen |= class;
+            escapes += usize::from((class & ESCAPE) / ESCAPE);
             // Without branches: where runs end is as random as words are long.
             run = (run + 1) * u32::from(class & RUN);
             longest = longest.max(run);
@@ -78,6 +94,8 @@ impl Survey {
             ascii: seen & HIGH == 0,
             run: longest >= SHORTEST_RUN,
             hexadecimal: most >= SHORTEST_HEXADECIMAL,
+            escapes: escapes >= FEWEST_ESCAPES,
+            markup: seen & MARKUP != 0,
         }
     }
 }
@@ -102,5 +120,7 @@ mod tests {
         let escape = Survey::of("\u{1b}[0m");
         assert!(!escape.plain && escape.ascii);
         assert!(!Survey::of("é").ascii);
+        assert!(Survey::of("%69%67%6e").escapes && !Survey::of("100 % = all").escapes);
+        assert!(Survey::of("a <b>").markup && Survey::of("[x]: y").markup && !plain.markup);
     }
 }

@@ -282,6 +282,29 @@ fn is_of_word(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'$' | b'@')
 }
 
+/// Folds a phrase that is searched for in folded texts.
+pub(crate) fn fold_phrase(phrase: String) -> String {
+    let mut before = b' ';
+    let folded = phrase.bytes().all(|byte| {
+        let stays = matches!(byte, b'!'..=b'~') && !byte.is_ascii_uppercase();
+        let stays = stays || (byte == b' ' && before != b' ');
+        before = byte;
+        stays
+    });
+    if folded && before != b' ' {
+        return phrase;
+    }
+    fold(phrase.trim()).as_str().trim().to_owned()
+}
+
+/// Squeezes a folded text that was changed since; the way back leads into the changed text.
+pub(crate) fn squeeze_turned(turned: String) -> Squeezed {
+    squeeze(&Folded {
+        text: turned,
+        map: Map::default(),
+    })
+}
+
 /// Squeezes a phrase that is searched for in squeezed texts.
 #[must_use]
 pub fn squeeze_phrase(phrase: &str) -> String {
@@ -409,6 +432,12 @@ mod tests {
                 .collect();
             let squeezed = squeeze(&fold(&text));
             prop_assert_eq!(std::str::from_utf8(&bytes).unwrap(), squeezed.as_str());
+        }
+
+        #[test]
+        fn a_phrase_is_folded_as_a_text_is(phrase in "[ a-zA-Zé0-9\\t.]{0,20}") {
+            let text = fold(phrase.trim());
+            prop_assert_eq!(fold_phrase(phrase.clone()), text.as_str().trim());
         }
 
         #[test]

@@ -4,8 +4,8 @@ mod fold;
 mod hidden;
 mod names;
 
-pub(crate) use fold::squeezed_byte;
 pub use fold::{Folded, Squeezed, fold, squeeze, squeeze_phrase};
+pub(crate) use fold::{fold_phrase, squeeze_turned, squeezed_byte};
 pub use hidden::{Hidden, hidden};
 pub use names::{skeleton, words};
 

@@ -532,6 +532,27 @@ fn policies_see_how_bad_the_caller_looks_on_each_call() {
 }
 
 #[test]
+fn a_stronger_proof_than_is_demanded_will_do_and_a_weaker_one_will_not() {
+    let all = [Proof::Bearer, Proof::Dpop, Proof::Certificate];
+    for (demanded, given) in all
+        .into_iter()
+        .flat_map(|one| all.map(|other| (one, other)))
+    {
+        let mut scene = Scene::new(PERMIT);
+        scene.task.grant.proof = demanded;
+        scene.grant = CompiledGrant::new(&scene.task.grant);
+        scene.proof = given;
+        let strength = |proof| all.iter().position(|one| *one == proof);
+        let enough = strength(given) >= strength(demanded);
+        let permitted = scene.decide("files", Operation::Converse).is_permit();
+        assert_eq!(
+            permitted, enough,
+            "{demanded:?} is demanded, {given:?} given"
+        );
+    }
+}
+
+#[test]
 fn policies_see_the_proof_of_each_call() {
     let mut scene =
         Scene::new("permit(principal, action, resource) when { context.proof == \"dpop\" };");

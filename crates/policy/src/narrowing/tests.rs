@@ -3,7 +3,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use model::grant::ServerRequest;
 use model::{
-    Action, AgentName, DecisionId, InstanceId, Lifecycle, Operation, Task, TaskId, TaskStatus,
+    Action, AgentName, DecisionId, InstanceId, Lifecycle, Operation, Proof, Task, TaskId,
+    TaskStatus,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -164,6 +165,14 @@ fn budgets_and_proof_only_get_tighter() {
     ));
     assert!(covers(&wide, &grant(4, "dpop", json!([{"name": "ab"}]))));
     assert!(!covers(&wide, &grant(5, "dpop", json!([{"name": "ab"}]))));
+    let certified = grant(4, "certificate", json!([{"name": "ab"}]));
+    assert!(covers(&wide, &certified), "a stronger proof is narrower");
+    for weaker in ["dpop", "bearer"] {
+        assert!(!covers(
+            &certified,
+            &grant(4, weaker, json!([{"name": "ab"}]))
+        ));
+    }
     assert!(!covers(
         &grant(10, "dpop", json!([])),
         &grant(10, "bearer", json!([]))

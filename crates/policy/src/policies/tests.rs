@@ -293,6 +293,9 @@ proptest! {
         let authorizer = Authorizer::new();
         let segment = |name: Option<&str>| name.map(|name| SegmentName::parse(name).unwrap());
         let proof = if bearer { Proof::Bearer } else { Proof::Dpop };
+        let context = || context(&task(&purpose), proof, 0, None);
+        // One for all, so that what was said before is never taken for what was said to another request.
+        let circumstances = Circumstances::new(context());
         for (agent, agent_segment) in AGENTS {
             let name = AgentName::parse(agent).unwrap();
             let known = Arc::new(Known::agent(&name, segment(agent_segment).as_ref(), "ada"));
@@ -311,15 +314,14 @@ proptest! {
                         Verb::Converse | Verb::Answer | Verb::Connect => ("Server", &[""][..]),
                     };
                     for target in targets {
-                        let context = || context(&task(&purpose), proof, 0, None);
                         let id = if target.is_empty() { server.to_owned() } else { format!("{server}/{target}") };
                         let request = Request::new(
                             uid("Agent", agent), uid("Action", word), uid(kind, &id), context(), None,
                         ).unwrap();
                         let response = authorizer.is_authorized(&request, &set, &everything);
-                        // Twice: the second time from what was kept prepared.
+                        // Twice: the second time from what was kept.
                         for _ in 0..2 {
-                            let verdict = policies.ask(&known, (&name, &known_server), verb, target, context());
+                            let verdict = policies.ask(&known, (&name, &known_server), verb, target, &circumstances);
                             let failed = response.diagnostics().errors().next().is_some();
                             let allowed = response.decision() == cedar_policy::Decision::Allow;
                             prop_assert_eq!(verdict.answer == Answer::Failed, failed);
@@ -348,10 +350,11 @@ fn an_agent_that_changed_is_not_taken_for_its_former_self() {
     let server_name = ServerName::parse("x").unwrap();
     let server = Arc::new(Known::server(&server_name, None));
     let task = task("p");
+    let circumstances = Circumstances::new(context(&task, Proof::Dpop, 0, None));
     let ask = |agent: &Arc<Known>| {
-        let context = context(&task, Proof::Dpop, 0, None);
+        let server = (&server_name, &server);
         policies
-            .ask(agent, (&server_name, &server), Verb::Converse, "", context)
+            .ask(agent, server, Verb::Converse, "", &circumstances)
             .answer
     };
     let segment = SegmentName::parse("s0").unwrap();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::ServerName;
+use model::{ServerName, TaskId};
 use tokio::io::{self, AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -34,17 +34,30 @@ const GREETING: Duration = Duration::from_secs(30);
 /// How long sessions may take to end when the listener does.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// What one session authenticates with at the gateway.
+pub enum Shown {
+    /// A token, with `~` and a proof behind it if it is bound to a key.
+    Password(Zeroizing<String>),
+    /// The agent's SVID, for a task.
+    Certificate {
+        /// How TLS is spoken with it.
+        tls: Arc<rustls::ClientConfig>,
+        /// The task.
+        task: TaskId,
+    },
+}
+
 /// Who makes the credentials of sessions.
 pub trait Credentials: Send + Sync + 'static {
-    /// What one new session authenticates with: a token, with `~` and a proof behind it if it is bound to a key.
-    /// `again` when what was given last was refused, so that something newer is wanted.
+    /// What one new session authenticates with. `again` when what was given last was refused, so that something
+    /// newer is wanted.
     ///
     /// # Errors
     /// Why there are none, in words for the client.
-    fn password(
-        &self,
-        again: bool,
-    ) -> impl Future<Output = Result<Zeroizing<String>, String>> + Send;
+    fn shown(&self, again: bool) -> impl Future<Output = Result<Shown, String>> + Send;
+
+    /// Takes note of the nonce that the gateway wants in the next proof.
+    fn take_nonce(&self, nonce: &str);
 }
 
 /// Where the gateway's listener for databases is.

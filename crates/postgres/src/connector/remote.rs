@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{Credentials, Gateway, Refused};
+use super::{Credentials, Gateway, Refused, Shown};
 use crate::upstream::{Stream, UpstreamError, connect, receive};
-use crate::wire::backend::{ErrorResponse, read_error};
+use crate::wire::backend::{ErrorResponse, NONCE, read_detail, read_error};
 use crate::wire::{HEADER, password, startup};
 
 /// Longest message before a session begins, in bytes.
@@ -32,19 +32,24 @@ pub(super) async fn open<C: Credentials>(
     minor: u16,
     parameters: &[(String, String)],
 ) -> Result<(Stream, BytesMut), Refused> {
-    let mut again = false;
+    let (mut again, mut nonce_given) = (false, false);
     loop {
-        let password = credentials.password(again).await.map_err(|why| {
+        let shown = credentials.shown(again).await.map_err(|why| {
             let told = ErrorResponse::fatal("28000", why)
                 .hint("see what `sallyport connect` says, and whether the task is still open");
             Refused::Told(told)
         })?;
-        let trying = try_once(gateway, &password, minor, parameters);
+        let trying = try_once(gateway, &shown, minor, parameters);
         let tried = tokio::time::timeout(PATIENCE, trying)
             .await
             .unwrap_or(Err(UpstreamError::TimedOut));
         match tried.map_err(|error| Refused::Told(not_reached(&error)))? {
             Tried::Open(stream, begun) => return Ok((*stream, begun)),
+            // The token is as good as it was: only the proof lacks something.
+            Tried::Refused(message) if !nonce_given && let Some(nonce) = wanted_nonce(&message) => {
+                nonce_given = true;
+                credentials.take_nonce(&nonce);
+            }
             // A token may have expired, or been revoked, since it was fetched.
             Tried::Refused(message) if !again && is_about_credentials(&message) => again = true,
             Tried::Refused(message) => return Err(Refused::Passed(message)),
@@ -54,36 +59,55 @@ pub(super) async fn open<C: Credentials>(
 
 async fn try_once(
     gateway: &Gateway,
-    password: &str,
+    shown: &Shown,
     minor: u16,
     parameters: &[(String, String)],
 ) -> Result<Tried, UpstreamError> {
-    let mut stream = connect(&gateway.address, gateway.tls.as_ref()).await?;
-    let parameters = parameters.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    let (own, user) = match (shown, &gateway.tls) {
+        (Shown::Password(_), _) => (None, None),
+        (Shown::Certificate { tls, task }, Some(known)) => {
+            (Some(known.showing(tls)), Some(task.to_string()))
+        }
+        // Nothing to show it in.
+        (Shown::Certificate { .. }, None) => return Err(UpstreamError::NoTls),
+    };
+    let mut stream = connect(&gateway.address, own.as_ref().or(gateway.tls.as_ref())).await?;
+    // With a certificate, the user is the task; whatever the client calls itself says nothing.
+    let parameters = parameters.iter().map(|(name, value)| match &user {
+        Some(task) if name == "user" => (name.as_str(), task.as_str()),
+        _ => (name.as_str(), value.as_str()),
+    });
     let first = startup::session(minor, parameters);
     stream.write_all(&first).await?;
     stream.flush().await?;
     let mut buffer = BytesMut::with_capacity(8 << 10);
-    let mut sent = false;
+    let mut sent = user.is_some();
     for _ in 0..MESSAGES {
         let message = receive(&mut stream, &mut buffer, LONGEST).await?;
-        match (message.tag, message.body()) {
-            (b'R', [0, 0, 0, 3]) if !sent => {
+        match (message.tag, message.body(), shown) {
+            (b'R', [0, 0, 0, 3], Shown::Password(password)) if !sent => {
                 sent = true;
                 stream.write_all(&password::message(password)).await?;
                 stream.flush().await?;
             }
-            (b'R', [0, 0, 0, 0]) if sent => {
+            (b'R', [0, 0, 0, 0], _) if sent => {
                 let mut begun = BytesMut::from(message.bytes);
                 begun.extend_from_slice(&buffer);
                 return Ok(Tried::Open(Box::new(stream), begun));
             }
-            (b'E', _) => return Ok(Tried::Refused(message.bytes)),
-            (b'N', _) => {}
+            (b'E', _, _) => return Ok(Tried::Refused(message.bytes)),
+            (b'N', _, _) => {}
             _ => break,
         }
     }
     Err(UpstreamError::Protocol("an unexpected message"))
+}
+
+/// The nonce that the gateway wants in the proof, if that is why it refused.
+fn wanted_nonce(message: &[u8]) -> Option<String> {
+    let detail = read_detail(message.get(HEADER..).unwrap_or_default())?;
+    let nonce = detail.strip_prefix(NONCE)?;
+    Some(nonce.trim().to_owned())
 }
 
 fn is_about_credentials(message: &[u8]) -> bool {

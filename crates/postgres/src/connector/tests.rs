@@ -17,10 +17,12 @@ const SECRET: &str = "local-secret";
 struct Given(Arc<Mutex<Vec<bool>>>);
 
 impl Credentials for Given {
-    async fn password(&self, again: bool) -> Result<Zeroizing<String>, String> {
+    async fn shown(&self, again: bool) -> Result<Shown, String> {
         self.0.lock().unwrap().push(again);
-        Ok(Zeroizing::new(format!("token-{again}~proof")))
+        Ok(Shown::Password(format!("token-{again}~proof").into()))
     }
+
+    fn take_nonce(&self, _: &str) {}
 }
 
 /// Plays the gateway for one session: what it was asked, and with which password. Refuses passwords that do

@@ -1,18 +1,21 @@
 //! What the client sends, message by message: nothing goes on without leave ([`super::deciding`]).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use bytes::BufMut as _;
+use bytes::{BufMut as _, Bytes};
 use gateway::pipeline::Digest;
+use model::Steering;
 
 use super::expected::{Expected, Running};
 use super::named::{Portal, Prepared};
 use super::relay::{Copying, End, Relay};
+use super::rows::Rows;
+use super::steering::Sources;
 use crate::sql::{Analysed, Kind, Refused};
 use crate::wire::Message;
 use crate::wire::backend::{ErrorResponse, NO_PORTAL, put, put_text};
-use crate::wire::frontend::{Frontend, Named};
+use crate::wire::frontend::{Bound, Frontend, Named};
 
 /// Where a refusal comes from: it decides how the database is told to fail.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,8 +62,13 @@ impl Relay<'_> {
         }
         let (mode, done) = match read {
             Frontend::Query(text) => (Mode::Simple, self.query(text, &message).await),
-            Frontend::Parse { statement, text } => {
-                (Mode::Extended, self.parse(statement, text, &message).await)
+            Frontend::Parse {
+                statement,
+                text,
+                types,
+            } => {
+                let done = self.parse(statement, text, types, &message).await;
+                (Mode::Extended, done)
             }
             Frontend::Bind {
                 portal,
@@ -71,8 +79,12 @@ impl Relay<'_> {
                 (Mode::Extended, done)
             }
             Frontend::Execute(portal) => (Mode::Extended, self.execute(portal, &message).await),
-            Frontend::Describe(_) => {
-                self.expected.push_back(Expected::Describe);
+            Frontend::Describe(named) => {
+                let described = match named {
+                    Named::Statement(name) => self.names.statement(name).cloned(),
+                    Named::Portal(name) => self.names.portal(name).map(|p| Arc::clone(&p.prepared)),
+                };
+                self.expected.push_back(Expected::Describe(described));
                 self.forward(&message);
                 (Mode::Extended, Ok(()))
             }
@@ -114,11 +126,7 @@ impl Relay<'_> {
     /// Has the database fail where the client's message would have been carried out, so that its
     /// transaction is what it would be after any error; the client is told what really happened.
     fn fail(&mut self, error: &ErrorResponse, mode: Mode) {
-        self.expected.push_back(Expected::Refusal(error.to_bytes()));
-        put(&mut self.to_upstream, b'E', |body| {
-            put_text(body, NO_PORTAL);
-            body.put_u32(0);
-        });
+        self.fail_upstream(error.to_bytes());
         match mode {
             Mode::Simple => {
                 self.expected.push_back(Expected::Sync(Vec::new()));
@@ -126,6 +134,15 @@ impl Relay<'_> {
             }
             Mode::Extended => self.skipping = true,
         }
+    }
+
+    /// Has the database fail at this place, which aborts its transaction. `told` is what the client is told.
+    pub(super) fn fail_upstream(&mut self, told: Bytes) {
+        self.expected.push_back(Expected::Refusal(told));
+        put(&mut self.to_upstream, b'E', |body| {
+            put_text(body, NO_PORTAL);
+            body.put_u32(0);
+        });
     }
 
     async fn query(&mut self, text: &str, message: &Message) -> Result<(), ErrorResponse> {
@@ -145,12 +162,15 @@ impl Relay<'_> {
         // A text is carried out as a whole or not at all.
         let mut running = VecDeque::with_capacity(statements.len());
         if statements.is_empty() {
-            let permit = self.attempt(None, text, "").await?;
-            running.push_back(Running::new(permit));
+            let permit = self.attempt(None, text, "", Steering::Unknown).await?;
+            running.push_back(Running::new(permit, Rows::default()));
         }
-        for one in &statements {
-            let permit = self.attempt(Some(one), text, "").await?;
-            running.push_back(Running::new(permit));
+        for (one, lexed) in statements.iter().zip(&lexed) {
+            let sources = self.sources(lexed)?;
+            let rows = Rows::of(Some(one), sources.as_ref().map(Sources::flows));
+            let steering = sources.map_or(Steering::Unknown, |sources| sources.steering(&[]));
+            let permit = self.attempt(Some(one), text, "", steering).await?;
+            running.push_back(Running::new(permit, rows));
         }
         for one in &statements {
             self.name(one);
@@ -170,6 +190,7 @@ impl Relay<'_> {
         &mut self,
         name: &str,
         text: &str,
+        types: &[u8],
         message: &Message,
     ) -> Result<(), ErrorResponse> {
         if name.is_empty() {
@@ -177,21 +198,35 @@ impl Relay<'_> {
         }
         self.names.may_prepare(name, text)?;
         let lexed = self.lexed(text)?;
-        let analysed = match &lexed[..] {
-            [] => None,
-            [one] => Some(self.analysed(one)?),
+        let (analysed, sources) = match &lexed[..] {
+            [] => (None, None),
+            [one] => {
+                let analysed = self.analysed(one)?;
+                let sources = self.sources(one)?;
+                (
+                    Some(analysed),
+                    sources.map(|sources| sources.declaring(types)),
+                )
+            }
             _ => {
                 let message = "cannot insert multiple commands into a prepared statement";
                 return Err(self.refused(&Refused::syntax(message)));
             }
         };
-        let permit = self.attempt(analysed.as_ref(), text, "").await?;
+        let steering = match &sources {
+            Some(sources) if sources.takes_parameters() => Steering::Later,
+            Some(sources) => sources.steering(&[]),
+            None => Steering::Unknown,
+        };
+        let permit = self.attempt(analysed.as_ref(), text, "", steering).await?;
         let prepared = Arc::new(Prepared {
             analysed,
             text: text.to_owned(),
+            sources,
+            columns: OnceLock::new(),
         });
         self.names.prepare(name, Arc::clone(&prepared));
-        let running = Running::new(permit);
+        let running = Running::new(permit, Rows::of_prepared(&prepared));
         self.unspent.push((prepared, running));
         self.expected.push_back(Expected::Parse(name.to_owned()));
         self.forward(message);
@@ -212,14 +247,22 @@ impl Relay<'_> {
         self.names.may_open(portal)?;
         let mut digest = Digest::new(&self.caller.task);
         digest.update(parameters);
-        let parameters = digest.tag();
+        let Bound {
+            parameters: bound,
+            results,
+        } = Bound::read(parameters, prepared.is_decided_later())
+            .map_err(|error| ErrorResponse::new("08P01", error.to_string()))?;
+        let bound = bound.into_iter();
+        let bound = bound.map(|(format, bytes)| (format, bytes.map(Bytes::copy_from_slice)));
         self.names.open(
             portal,
             Portal {
                 prepared,
-                parameters,
+                parameters: digest.tag(),
+                bound: bound.collect(),
+                results,
             },
-        );
+        )?;
         self.expected.push_back(Expected::Bind(portal.to_owned()));
         self.forward(message);
         Ok(())
@@ -238,7 +281,8 @@ impl Relay<'_> {
         let fresh = self.unspent.iter();
         let fresh = fresh
             .clone()
-            .position(|(one, _)| Arc::ptr_eq(one, &prepared));
+            .position(|(one, _)| Arc::ptr_eq(one, &prepared))
+            .filter(|_| !prepared.is_decided_later());
         let mut running = match fresh {
             Some(at) => {
                 let mut running = self.unspent.swap_remove(at).1;
@@ -246,13 +290,21 @@ impl Relay<'_> {
                 running
             }
             None => {
+                let sources = prepared.sources.as_ref();
+                let steering = sources.map_or(Steering::Unknown, |s| s.steering(&found.bound));
                 let permit = self
-                    .attempt(analysed.as_ref(), &prepared.text, &found.parameters)
+                    .attempt(
+                        analysed.as_ref(),
+                        &prepared.text,
+                        &found.parameters,
+                        steering,
+                    )
                     .await?;
-                Running::new(permit)
+                Running::new(permit, Rows::of_prepared(&prepared))
             }
         };
         running.returned = 0;
+        running.rows.asked = Some(found.results);
         if let Some(analysed) = &analysed {
             self.name(analysed);
             if analysed.kind == Kind::CopyIn {

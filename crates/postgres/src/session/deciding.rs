@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use gateway::pipeline::Permit;
-use model::{Action, Denial, Operation, Rule, Statement};
+use model::{Action, Denial, Operation, Rule, Statement, Steered, Steering};
 
 use super::expected::denied;
 use super::relay::Relay;
-use crate::sql::lexer::{Lexed, lex};
+use super::steering::of_functions;
+use crate::sql::lexer::{Lexed, lex, lex_with_values};
 use crate::sql::{Analysed, Kind, Refused, analyse};
 use crate::wire::backend::ErrorResponse;
 
 /// Most shapes whose analysis is kept.
-const KEPT: usize = 1_000;
+pub(super) const KEPT: usize = 1_000;
 /// Longest shape that is kept, in bytes.
-const KEPT_BYTES: usize = 8 << 10;
+pub(super) const KEPT_BYTES: usize = 8 << 10;
 
 impl Relay<'_> {
     /// Records a statement that did not become an action.
@@ -34,7 +35,11 @@ impl Relay<'_> {
     }
 
     pub(super) fn lexed(&self, text: &str) -> Result<Vec<Lexed>, ErrorResponse> {
-        lex(text).map_err(|error| self.refused(&Refused::syntax(error.to_string())))
+        let lexed = match self.is_annotated() {
+            true => lex_with_values(text),
+            false => lex(text),
+        };
+        lexed.map_err(|error| self.refused(&Refused::syntax(error.to_string())))
     }
 
     pub(super) fn analysed(&mut self, lexed: &Lexed) -> Result<Arc<Analysed>, ErrorResponse> {
@@ -61,6 +66,7 @@ impl Relay<'_> {
         analysed: Option<&Arc<Analysed>>,
         text: &str,
         parameters: &str,
+        steering: Steering,
     ) -> Result<Permit, ErrorResponse> {
         // What a cursor gives is what its query touches.
         let touching = match analysed.map(|analysed| &analysed.kind) {
@@ -79,6 +85,7 @@ impl Relay<'_> {
             return Err(self.refused(&refused));
         }
         let operation = if accesses.is_empty() {
+            self.may_be_given(&of_functions(&steering))?;
             Operation::Converse
         } else {
             let mut whole = String::with_capacity(text.len() + parameters.len() + 1);
@@ -92,6 +99,7 @@ impl Relay<'_> {
                     text: whole,
                     shape: analysed.map_or_else(String::new, |a| a.shape.to_string()),
                     accesses: accesses.to_vec(),
+                    steering,
                 },
             }
         };
@@ -110,6 +118,24 @@ impl Relay<'_> {
         let dispatch = permit.dispatch().map_err(|refused| denied(&refused))?;
         self.dispatches.push(dispatch);
         Ok(permit)
+    }
+
+    /// Whether functions may be given these values by a statement that touches no table: people cannot be
+    /// asked about such a one.
+    fn may_be_given(&self, steered: &[Steered]) -> Result<(), ErrorResponse> {
+        if steered.is_empty() {
+            return Ok(());
+        }
+        let pipeline = &self.endpoint.pipeline;
+        match pipeline.refuses_values(&self.caller, &self.route.server, steered) {
+            None => Ok(()),
+            Some(denial) => {
+                let error = ErrorResponse::new("42501", denial.reason.clone());
+                let error = error.hint(denial.remedy.clone());
+                pipeline.refuse(&self.route.path(), Some(&self.caller), denial);
+                Err(error)
+            }
+        }
     }
 
     /// What the grant's words alone do not say.

@@ -1,16 +1,18 @@
 //! The beginning of a session: who it is, what its role may do, and the login with that role.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
-use gateway::caller::{Caller, Credentials};
+use gateway::caller::{Caller, Credentials, Unauthenticated};
 use gateway::pipeline::Denied;
 use gateway::resource::Route;
 use gateway::slots::Slot;
+use identity::svid::Svid;
 use model::config::ServerKind;
-use model::{Action, Denial, Operation, Proof, Rule, ServerName};
+use model::{Action, Denial, Operation, Proof, Rule, ServerName, TaskId};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::either::Either;
 use zeroize::Zeroizing;
@@ -22,8 +24,13 @@ use crate::listen::{Client, Greeted};
 use crate::role::{self, Plan, Role, search_path};
 use crate::sql::{Catalog, may_set};
 use crate::upstream::{Database, Login, Ready, UpstreamError, dial, login};
-use crate::wire::backend::{ErrorResponse, put};
+use crate::wire::backend::{ErrorResponse, NONCE, put};
 use crate::wire::{password, startup};
+
+/// The SQLSTATE of a password that is none.
+const WRONG_PASSWORD: &str = "28P01";
+/// The SQLSTATE of one that lacks something.
+const NO_PASSWORD: &str = "28000";
 
 /// One of all sessions.
 pub(super) struct Counted(Arc<Endpoint>);
@@ -53,9 +60,19 @@ pub(super) async fn enter(
         parameters,
     } = greeted;
     let seconds = endpoint.settings.load().limits.request_seconds;
-    let reading = read_password(&mut client, peer.ip().is_loopback(), minor, &parameters);
+    let svid = presented(&client);
+    let reading = async {
+        match svid.as_deref().zip(named_task(&parameters)) {
+            Some((svid, task)) => by_svid(&mut client, minor, &parameters, svid, task).await,
+            None => {
+                let loopback = peer.ip().is_loopback();
+                let password = read_password(&mut client, loopback, minor, &parameters).await?;
+                Ok(Shown::Password(password, svid.as_deref()))
+            }
+        }
+    };
     let told = match tokio::time::timeout(Duration::from_secs(seconds), reading).await {
-        Ok(Ok(password)) => match admit(endpoint, &parameters, minor, &password).await {
+        Ok(Ok(shown)) => match admit_from(endpoint, peer.ip(), &parameters, minor, &shown).await {
             Ok(admitted) => return begin(client, admitted).await,
             Err(refusal) => refusal,
         },
@@ -65,6 +82,42 @@ pub(super) async fn enter(
     let _ = client.write_all(&told.to_bytes()).await;
     let _ = client.shutdown().await;
     None
+}
+
+/// What a client shows of itself.
+enum Shown<'a> {
+    /// A password, and the SVID that its connection was made with, if any: a token may be bound to that.
+    Password(Zeroizing<String>, Option<&'a Svid>),
+    /// An SVID alone, and the task that the user name is.
+    Svid(&'a Svid, TaskId),
+}
+
+/// The SVID that a client's connection was made with.
+fn presented(client: &Client) -> Option<Arc<Svid>> {
+    match client {
+        Either::Left(_) => None,
+        Either::Right(encrypted) => gateway::peer::of_connection(encrypted.get_ref().1),
+    }
+}
+
+/// The task that the user name is, if it is the id of one.
+fn named_task(parameters: &[(String, String)]) -> Option<TaskId> {
+    let user = parameters.iter().find(|(name, _)| name == "user");
+    user.and_then(|(_, value)| TaskId::parse(value).ok())
+}
+
+/// Nothing is asked for: the certificate was shown before.
+async fn by_svid<'a>(
+    client: &mut Client,
+    minor: u16,
+    parameters: &[(String, String)],
+    svid: &'a Svid,
+    task: TaskId,
+) -> Result<Shown<'a>, Option<ErrorResponse>> {
+    if let Some(negotiation) = startup::negotiation(minor, parameters) {
+        client.write_all(&negotiation).await.map_err(|_| None)?;
+    }
+    Ok(Shown::Svid(svid, task))
 }
 
 /// Asks for the password: a token is a secret, so only over TLS or on this machine.
@@ -90,10 +143,22 @@ async fn read_password(
     })
 }
 
-fn wrong_password(why: &str) -> ErrorResponse {
-    ErrorResponse::fatal("28P01", format!("authentication failed: {why}")).hint(
+fn wrong_password(refused: &Unauthenticated) -> ErrorResponse {
+    let why = format!("authentication failed: {}", refused.reason);
+    if let Some(nonce) = &refused.nonce {
+        let detail = format!("{NONCE} {nonce}");
+        return ErrorResponse::fatal(NO_PASSWORD, why).detail(detail);
+    }
+    ErrorResponse::fatal(WRONG_PASSWORD, why).hint(
         "the password is the access token of a task, made for the resource <gateway>/postgres/<server>; a token \
          that is bound to a key is followed by ~ and a DPoP proof",
+    )
+}
+
+fn wrong_certificate(why: &str) -> ErrorResponse {
+    ErrorResponse::fatal("28000", format!("authentication failed: {why}")).hint(
+        "with a client certificate, the user name is the id of an open task of the certificate's agent; any \
+         other user name is asked for a token",
     )
 }
 
@@ -111,11 +176,36 @@ pub(super) struct Admitted {
     pub(super) _counted: Counted,
 }
 
+/// Lets a client in, unless passwords from its address were wrong too often.
+async fn admit_from(
+    endpoint: &Arc<Endpoint>,
+    from: IpAddr,
+    parameters: &[(String, String)],
+    minor: u16,
+    shown: &Shown<'_>,
+) -> Result<Admitted, ErrorResponse> {
+    let pipeline = &endpoint.pipeline;
+    if let Shown::Password(password, svid) = shown
+        && let Some(wait) = pipeline.puts_off_credentials(from, &credentials(password, *svid))
+    {
+        let denial = pipeline.put_off("postgres");
+        let seconds = wait.as_secs_f64();
+        return Err(ErrorResponse::fatal("53400", denial.reason)
+            .hint(format!("wait {seconds:.1} seconds, then send a good one")));
+    }
+    let admitted = admit(endpoint, parameters, minor, shown).await;
+    admitted.inspect_err(|told| {
+        if told.sqlstate == WRONG_PASSWORD {
+            pipeline.wrong_from(from);
+        }
+    })
+}
+
 async fn admit(
     endpoint: &Arc<Endpoint>,
     parameters: &[(String, String)],
     minor: u16,
-    password: &str,
+    shown: &Shown<'_>,
 ) -> Result<Admitted, ErrorResponse> {
     let settings = endpoint.settings.load_full();
     let name = parameters.iter().find(|(name, _)| name == "database");
@@ -130,23 +220,20 @@ async fn admit(
         server: server.clone(),
         task: None,
     };
-    let (token, proof) = match password.split_once('~') {
-        Some((token, proof)) => (token, Some(proof)),
-        None => (password, None),
+    let caller = match shown {
+        Shown::Password(password, svid) => {
+            let credentials = credentials(password, *svid);
+            let base_url = &settings.base_url;
+            let pipeline = &endpoint.pipeline;
+            pipeline
+                .authenticate_with("CONNECT", &route, "", base_url, &credentials)
+                .map_err(|refused| wrong_password(&refused))?
+        }
+        Shown::Svid(svid, task) => endpoint
+            .pipeline
+            .authenticate_by_svid(&route, svid, task)
+            .map_err(|refused| wrong_certificate(&refused.reason))?,
     };
-    let credentials = Credentials {
-        scheme: if proof.is_some() {
-            Proof::Dpop
-        } else {
-            Proof::Bearer
-        },
-        token,
-        proof,
-    };
-    let caller = endpoint
-        .pipeline
-        .authenticate_with("CONNECT", &route, "", &settings.base_url, &credentials)
-        .map_err(|refused| wrong_password(&refused.reason))?;
     let session = session_parameters(parameters)?;
     let limits = &settings.limits;
     let task = caller.task.task().id;
@@ -241,6 +328,24 @@ async fn admit(
         _slot: slot,
         _counted: counted,
     })
+}
+
+/// A password as credentials: a token, with `~` and a proof behind it if it is bound to a key.
+fn credentials<'a>(password: &'a str, certificate: Option<&'a Svid>) -> Credentials<'a> {
+    let (token, proof) = match password.split_once('~') {
+        Some((token, proof)) => (token, Some(proof)),
+        None => (password, None),
+    };
+    Credentials {
+        scheme: if proof.is_some() {
+            Proof::Dpop
+        } else {
+            Proof::Bearer
+        },
+        token,
+        proof,
+        certificate,
+    }
 }
 
 /// The parameters of the client that its session gets.

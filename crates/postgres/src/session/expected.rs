@@ -1,12 +1,15 @@
 //! What the database still has to answer, in its order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway::pipeline::{Denied, Digest, Permit};
 use model::Rule;
 use model::record::Ended;
 
+use super::named::Prepared;
+use super::rows::Rows;
 use crate::wire::backend::ErrorResponse;
 
 /// One message to the database that is not answered yet.
@@ -17,8 +20,8 @@ pub(super) enum Expected {
     Parse(String),
     /// A portal of this name is made.
     Bind(String),
-    /// Something is described.
-    Describe,
+    /// Something is described: a prepared statement, or a portal of one.
+    Describe(Option<Arc<Prepared>>),
     /// Something is forgotten.
     Close,
     /// A portal is carried out.
@@ -35,14 +38,17 @@ pub(super) struct Running {
     pub(super) digest: Digest,
     /// Rows that were returned.
     pub(super) returned: u64,
+    /// What is known of them.
+    pub(super) rows: Rows,
 }
 
 impl Running {
-    pub(super) fn new(permit: Permit) -> Self {
+    pub(super) fn new(permit: Permit, rows: Rows) -> Self {
         Self {
             digest: permit.digest(),
             permit,
             returned: 0,
+            rows,
         }
     }
 
@@ -56,7 +62,7 @@ pub(super) fn denied(refused: &Denied) -> ErrorResponse {
     let denial = &refused.denial;
     let sqlstate = match denial.rule {
         Rule::AuditUnavailable => "58030",
-        Rule::BudgetExhausted => "53400",
+        Rule::BudgetExhausted | Rule::RateLimited => "53400",
         _ => "42501",
     };
     let error = ErrorResponse::new(sqlstate, denial.reason.clone()).detail(format!(

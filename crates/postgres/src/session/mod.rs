@@ -6,6 +6,8 @@ mod entry;
 mod expected;
 mod named;
 mod relay;
+mod rows;
+mod steering;
 mod upstream;
 
 use std::sync::Arc;

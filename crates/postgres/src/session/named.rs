@@ -3,15 +3,25 @@
 //! stands for nothing, and using it is refused.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
+
+use super::rows::Columns;
+use super::steering::{Parameter, Sources};
 use crate::sql::Analysed;
 use crate::wire::backend::{ErrorResponse, NO_PORTAL};
+use crate::wire::value::Formats;
 
 /// Most names of each kind.
 const NAMES: usize = 2_000;
 /// Most bytes of prepared statements.
 const TEXT: usize = 8 << 20;
+
+/// Most bytes of parameters that are kept, since they decide something.
+const BOUND: usize = 32 << 20;
+/// Longest description of columns that is kept, in bytes. Without one each column is taken for text.
+const COLUMNS: usize = 16 << 10;
 
 /// A prepared statement.
 pub(super) struct Prepared {
@@ -19,6 +29,30 @@ pub(super) struct Prepared {
     pub(super) analysed: Option<Arc<Analysed>>,
     /// Its text.
     pub(super) text: String,
+    /// What decides in it, where somebody asks.
+    pub(super) sources: Option<Sources>,
+    /// The columns that it gives, once the database said so.
+    pub(super) columns: OnceLock<Arc<Columns>>,
+}
+
+impl Prepared {
+    /// Takes in which columns it gives: the database's `RowDescription`.
+    pub(super) fn gives(&self, message: &Bytes) {
+        // They stay what they are as long as it is prepared.
+        if self.columns.get().is_none()
+            && message.len() <= COLUMNS
+            // Kept by itself, or all that came with it would be kept too.
+            && let Some(columns) = Columns::read(&Bytes::copy_from_slice(message))
+        {
+            let _ = self.columns.set(Arc::new(columns));
+        }
+    }
+
+    /// Whether what decides in it is known only with its parameters: then preparing it permits nothing.
+    pub(super) fn is_decided_later(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(Sources::takes_parameters)
+    }
 }
 
 /// A prepared statement with its parameters.
@@ -27,6 +61,17 @@ pub(super) struct Portal {
     pub(super) prepared: Arc<Prepared>,
     /// The salted hash of the parameters.
     pub(super) parameters: String,
+    /// The parameters, where they decide something.
+    pub(super) bound: Vec<Parameter>,
+    /// The formats of the result that the client asked for.
+    pub(super) results: Formats,
+}
+
+impl Portal {
+    fn bytes(&self) -> usize {
+        let bytes = self.bound.iter().flat_map(|(_, bytes)| bytes);
+        bytes.map(Bytes::len).sum()
+    }
 }
 
 /// All names.
@@ -36,6 +81,8 @@ pub(super) struct Names {
     portals: HashMap<String, Portal>,
     cursors: HashMap<String, Arc<Analysed>>,
     text: usize,
+    /// Bytes of parameters of portals.
+    bound: usize,
 }
 
 impl Names {
@@ -93,8 +140,22 @@ impl Names {
         Ok(())
     }
 
-    pub(super) fn open(&mut self, name: &str, portal: Portal) {
+    /// Opens a portal, if there is room for its parameters.
+    pub(super) fn open(&mut self, name: &str, portal: Portal) -> Result<(), ErrorResponse> {
+        self.forget_portal(name);
+        let bytes = portal.bytes();
+        if self.bound + bytes > BOUND {
+            return Err(too_many("bytes of parameters in cursors"));
+        }
+        self.bound += bytes;
         self.portals.insert(name.to_owned(), portal);
+        Ok(())
+    }
+
+    fn forget_portal(&mut self, name: &str) {
+        if let Some(known) = self.portals.remove(name) {
+            self.bound = self.bound.saturating_sub(known.bytes());
+        }
     }
 
     pub(super) fn declare(&mut self, name: &str, query: Arc<Analysed>) {
@@ -105,11 +166,12 @@ impl Names {
     pub(super) fn close(&mut self, name: Option<&str>) {
         match name {
             Some(name) => {
-                self.portals.remove(name);
+                self.forget_portal(name);
                 self.cursors.remove(name);
             }
             None => {
                 self.portals.clear();
+                self.bound = 0;
                 self.cursors.clear();
             }
         }

@@ -19,7 +19,7 @@ use super::named::{Names, Prepared};
 use crate::door::Endpoint;
 use crate::listen::Client;
 use crate::role::Plan;
-use crate::sql::{Analysed, Catalog};
+use crate::sql::{Analysed, Catalog, Flows};
 use crate::upstream::Database;
 use crate::wire::backend::{ErrorResponse, put};
 use crate::wire::{self, WireError};
@@ -86,12 +86,16 @@ pub(super) struct Relay<'a> {
     pub(super) names: Names,
     /// Statements that were understood before, by their shape.
     pub(super) analyses: HashMap<String, Arc<Analysed>>,
+    /// What decides in them, where somebody asks.
+    pub(super) flows: HashMap<String, Arc<Flows>>,
     pub(super) expected: VecDeque<Expected>,
     /// What was permitted when it was prepared, and not carried out yet.
     pub(super) unspent: Vec<(Arc<Prepared>, Running)>,
     /// Whether everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     pub(super) copying: Copying,
+    /// Whether a result was withheld, so that nothing passes until the database is ready again.
+    pub(super) withholding: bool,
     /// Whether the client has said good bye.
     pub(super) ending: bool,
     pub(super) to_upstream: BytesMut,
@@ -137,10 +141,12 @@ pub(super) async fn relay(endpoint: &Arc<Endpoint>, mut client: Client, admitted
         plan,
         names: Names::default(),
         analyses: HashMap::new(),
+        flows: HashMap::new(),
         expected: VecDeque::new(),
         unspent: Vec::new(),
         skipping: false,
         copying: Copying::No,
+        withholding: false,
         ending: false,
         to_upstream: BytesMut::with_capacity(CHUNK),
         to_client: BytesMut::with_capacity(CHUNK),
@@ -283,7 +289,7 @@ impl Relay<'_> {
             if length > longest {
                 return Err(End::violation(&WireError::TooLong(length, longest)));
             }
-            if !self.may_take(length) {
+            if !self.may_take(length) || self.follows_unseen(from_client) {
                 self.press();
                 return Ok(());
             }

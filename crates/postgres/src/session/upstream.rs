@@ -1,12 +1,15 @@
 //! What the database answers: it is passed on, counted, and held against what was asked.
 
+use std::borrow::Cow;
+
 use bytes::BufMut as _;
 use model::Spent;
 use model::record::Ended;
 
 use super::expected::{Expected, Running, denied};
 use super::relay::{Copying, End, Relay};
-use crate::wire::backend::changed_rows;
+use super::rows::Described;
+use crate::wire::backend::{changed_rows, put, put_text};
 use crate::wire::{self, HEADER, Message};
 
 /// Longest message besides rows, in bytes.
@@ -47,6 +50,13 @@ impl Relay<'_> {
                         "a row is longer than the gateway's limit",
                     ));
                 }
+                if self.looks_at(tag, length) {
+                    match self.take_rows(tag)? {
+                        true => continue,
+                        // The rest of it is to come.
+                        false => return Ok(()),
+                    }
+                }
                 self.row(length)?;
                 self.passing = length;
                 continue;
@@ -63,7 +73,7 @@ impl Relay<'_> {
     }
 
     /// The statement whose answer is arriving.
-    fn running(&mut self) -> Option<&mut Running> {
+    pub(super) fn running(&mut self) -> Option<&mut Running> {
         match self.expected.front_mut() {
             Some(Expected::Query(running)) => running.front_mut(),
             Some(Expected::Execute(running)) => Some(running),
@@ -72,7 +82,7 @@ impl Relay<'_> {
     }
 
     /// Counts a row before it is passed on.
-    fn row(&mut self, length: usize) -> Result<(), End> {
+    pub(super) fn row(&mut self, length: usize) -> Result<(), End> {
         let each = self.counts_each;
         let running = self.running().ok_or_else(unclear)?;
         running.returned += 1;
@@ -106,7 +116,8 @@ impl Relay<'_> {
                 self.completed(&message)?;
             }
             b'E' => return self.failed(&message),
-            b'Z' => self.ready(&message)?,
+            b'Z' if !self.ready(&message)? => return Ok(()),
+            b'Z' => {}
             b'1' => match self.expected.pop_front() {
                 Some(Expected::Parse(_)) => {}
                 _ => return Err(unclear()),
@@ -120,16 +131,30 @@ impl Relay<'_> {
                 _ => return Err(unclear()),
             },
             b'n' => match self.expected.pop_front() {
-                Some(Expected::Describe) => {}
+                Some(Expected::Describe(_)) => {}
                 _ => return Err(unclear()),
             },
-            b'T' => match self.expected.front() {
-                Some(Expected::Describe) => drop(self.expected.pop_front()),
-                Some(Expected::Query(_)) => {}
+            b'T' => match self.expected.front_mut() {
+                Some(Expected::Describe(described)) => {
+                    if let Some(prepared) = described {
+                        prepared.gives(&message.bytes);
+                    }
+                    self.expected.pop_front();
+                }
+                Some(Expected::Query(running)) => {
+                    if let Some(running) = running.front_mut() {
+                        running.rows.described = Described::By(message.bytes.clone());
+                    }
+                }
                 _ => return Err(unclear()),
             },
             b't' => match self.expected.front() {
-                Some(Expected::Describe) => {}
+                Some(Expected::Describe(described)) => {
+                    let sources = described.as_ref().and_then(|one| one.sources.as_ref());
+                    if let Some(sources) = sources {
+                        sources.found(message.body());
+                    }
+                }
                 _ => return Err(unclear()),
             },
             b'G' => {
@@ -137,17 +162,45 @@ impl Relay<'_> {
                     return Err(unclear());
                 }
                 self.copying = Copying::In;
+                if self.withholding {
+                    // The client does not know of it.
+                    self.copying = Copying::Done;
+                    put(&mut self.to_upstream, b'f', |body| {
+                        put_text(body, "withheld")
+                    });
+                }
             }
-            b'H' | b'c' => {
+            b'H' => {
+                let is_binary = message.body().first() == Some(&1);
+                let running = self.running().ok_or_else(unclear)?;
+                running.rows.copies_binary = is_binary;
+            }
+            b'c' => {
                 self.running().ok_or_else(unclear)?;
             }
-            b'N' | b'S' => {}
+            b'N' => {
+                if let Some(said) = self.looked_at_said(&message) {
+                    self.to_client.put_slice(&said);
+                }
+                return Ok(());
+            }
+            b'S' => {
+                self.to_client.put_slice(&message.bytes);
+                return Ok(());
+            }
             // Nothing can be listened to; whatever it is, it is not for this session.
             b'A' => return Ok(()),
             _ => return Err(unclear()),
         }
-        self.to_client.put_slice(&message.bytes);
+        self.tell(&message.bytes);
         Ok(())
+    }
+
+    /// Passes a message on, unless nothing passes now.
+    fn tell(&mut self, bytes: &[u8]) {
+        if !self.withholding {
+            self.to_client.put_slice(bytes);
+        }
     }
 
     fn completed(&mut self, message: &Message) -> Result<(), End> {
@@ -184,28 +237,29 @@ impl Relay<'_> {
     fn failed(&mut self, message: &Message) -> Result<(), End> {
         self.settle()?;
         self.copying = Copying::No;
+        let said = match self.expected.front() {
+            // What the client is told is the gateway's own.
+            Some(Expected::Refusal(_)) => Cow::Borrowed(&[][..]),
+            _ => self.looked_at_said(message).ok_or_else(unclear)?,
+        };
+        self.tell(&said);
         match self.expected.front_mut() {
             // It says good bye.
-            None => self.to_client.put_slice(&message.bytes),
-            Some(Expected::Sync(_)) => self.to_client.put_slice(&message.bytes),
+            None | Some(Expected::Sync(_)) => {}
             Some(Expected::Query(running)) => {
-                self.to_client.put_slice(&message.bytes);
                 for (at, mut one) in running.drain(..).enumerate() {
                     if at == 0 {
-                        one.digest.update(&message.bytes);
+                        one.digest.update(&said);
                     }
                     one.finish(Ended::UpstreamError);
                 }
             }
             Some(Expected::Refusal(told)) => {
                 let told = std::mem::take(told);
-                self.to_client.put_slice(&told);
+                self.tell(&told);
                 self.ignored();
             }
-            Some(_) => {
-                self.to_client.put_slice(&message.bytes);
-                self.ignored();
-            }
+            Some(_) => self.ignored(),
         }
         Ok(())
     }
@@ -231,7 +285,8 @@ impl Relay<'_> {
         self.skipping = true;
     }
 
-    fn ready(&mut self, message: &Message) -> Result<(), End> {
+    /// False when the client is not to know of it yet.
+    fn ready(&mut self, message: &Message) -> Result<bool, End> {
         let unspent = match self.expected.pop_front() {
             Some(Expected::Sync(unspent)) => unspent,
             Some(Expected::Query(running)) if running.is_empty() => Vec::new(),
@@ -247,10 +302,10 @@ impl Relay<'_> {
         if self.expected.is_empty() {
             self.in_flight = 0;
         }
-        Ok(())
+        Ok(self.passes_ready(message.body().first().copied()))
     }
 }
 
-fn unclear() -> End {
+pub(super) fn unclear() -> End {
     End::told("08P01", "the database does not keep to the protocol")
 }

@@ -133,7 +133,7 @@ pub fn analyse(
     })
 }
 
-fn parse(shape: &str) -> Result<Statement, Refused> {
+pub(super) fn parse(shape: &str) -> Result<Statement, Refused> {
     let dialect = PostgreSqlDialect {};
     let refused = |error: &dyn std::fmt::Display| {
         Refused::syntax(format!("{error}, in \"{}\"", excerpt(shape)))

@@ -9,6 +9,10 @@
 use std::fmt::Write as _;
 
 mod constants;
+mod values;
+
+use constants::Quoted;
+pub use values::Values;
 
 /// Longest identifier, in bytes; PostgreSQL cuts off longer ones (`NAMEDATALEN` - 1).
 pub const IDENTIFIER_BYTES: usize = 63;
@@ -28,6 +32,8 @@ pub struct Lexed {
     /// The contents of its string constants, for the few statements that are decided on them: those that
     /// begin with `SET` or `RESET`.
     pub strings: Vec<String>,
+    /// Its constants, where they were asked for: see [`lex_with_values`].
+    pub values: Option<Values>,
 }
 
 /// Why a text is not taken.
@@ -56,12 +62,25 @@ const OPERATORS: [&str; 46] = [
 /// # Errors
 /// [`LexicalError`]
 pub fn lex(text: &str) -> Result<Vec<Lexed>, LexicalError> {
+    taken_apart(text, None)
+}
+
+/// The same, keeping what the constants say.
+///
+/// # Errors
+/// [`LexicalError`]
+pub fn lex_with_values(text: &str) -> Result<Vec<Lexed>, LexicalError> {
+    taken_apart(text, Some(Values::default()))
+}
+
+fn taken_apart(text: &str, values: Option<Values>) -> Result<Vec<Lexed>, LexicalError> {
     let mut lexer = Lexer {
         rest: text,
         done: Vec::new(),
         shape: String::with_capacity(text.len().min(4096)),
         strings: Vec::new(),
         keeps_strings: false,
+        values,
         chains: vec![0],
         chained: 0,
     };
@@ -75,6 +94,8 @@ struct Lexer<'a> {
     shape: String,
     strings: Vec<String>,
     keeps_strings: bool,
+    /// Those of the statement so far, where they are asked for.
+    values: Option<Values>,
     /// Operators in a row, for each open parenthesis.
     chains: Vec<usize>,
     /// Their sum.
@@ -88,7 +109,7 @@ impl<'a> Lexer<'a> {
                 b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.skip(1),
                 b'-' if self.rest.starts_with("--") => self.line_comment(),
                 b'/' if self.rest.starts_with("/*") => self.block_comment()?,
-                b'\'' => self.quoted(false)?,
+                b'\'' => self.quoted(Quoted::Plain)?,
                 b'"' => self.quoted_identifier()?,
                 b'$' => self.dollar()?,
                 b'0'..=b'9' => self.number()?,
@@ -162,7 +183,12 @@ impl<'a> Lexer<'a> {
             return Err(LexicalError::TooComplex(STATEMENTS, "statements at once"));
         }
         let shape = std::mem::take(&mut self.shape);
-        self.done.push(Lexed { shape, strings });
+        let values = self.values.as_mut().map(std::mem::take);
+        self.done.push(Lexed {
+            shape,
+            strings,
+            values,
+        });
         Ok(())
     }
 
@@ -175,6 +201,20 @@ impl<'a> Lexer<'a> {
             self.shape.push(' ');
         }
         self.shape.push_str(token);
+        if let Some(values) = &mut self.values {
+            values.push(token);
+        }
+    }
+
+    /// The same for what stands for a constant.
+    fn push_constant(&mut self, token: &str, says: Option<String>) {
+        if !self.shape.is_empty() {
+            self.shape.push(' ');
+        }
+        self.shape.push_str(token);
+        if let Some(values) = &mut self.values {
+            values.constant(says, token.starts_with('\''));
+        }
     }
 
     fn single(&mut self) {
@@ -236,11 +276,15 @@ impl<'a> Lexer<'a> {
             match word {
                 "e" | "E" => {
                     self.rest = rest;
-                    return self.quoted(true);
+                    return self.quoted(Quoted::Escapes);
                 }
-                "b" | "B" | "x" | "X" | "n" | "N" => {
+                "b" | "B" | "x" | "X" => {
                     self.rest = rest;
-                    return self.quoted(false);
+                    return self.quoted(Quoted::Bits);
+                }
+                "n" | "N" => {
+                    self.rest = rest;
+                    return self.quoted(Quoted::Plain);
                 }
                 _ => {
                     return Err(LexicalError::Refused(

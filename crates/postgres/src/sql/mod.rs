@@ -5,6 +5,7 @@ pub mod analysis;
 mod calls;
 pub mod catalog;
 mod expression;
+pub mod flows;
 mod functions;
 pub mod lexer;
 mod names;
@@ -16,4 +17,5 @@ mod writing;
 
 pub use analysis::{Analysed, Kind, Refused, analyse};
 pub use catalog::{Catalog, Relation, RelationKind};
+pub use flows::{Flows, flows};
 pub(crate) use settings::{is_utf8, may_set};

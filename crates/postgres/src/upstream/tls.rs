@@ -39,8 +39,7 @@ impl Tls {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // §55.2.10
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
+        config.alpn_protocols = alpn();
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("`{host}` cannot be verified by TLS"))?;
         Ok(Self {
@@ -49,12 +48,28 @@ impl Tls {
         })
     }
 
+    /// The same other side, with TLS spoken as somebody else has it: who brings a certificate of its own verifies by
+    /// the same certification authorities.
+    pub(crate) fn showing(&self, config: &ClientConfig) -> Self {
+        let mut config = config.clone();
+        config.alpn_protocols = alpn();
+        Self {
+            config: Arc::new(config),
+            name: self.name.clone(),
+        }
+    }
+
     /// Begins to speak it.
     pub(super) async fn connect(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
         TlsConnector::from(Arc::clone(&self.config))
             .connect(self.name.clone(), stream)
             .await
     }
+}
+
+/// §55.2.10
+fn alpn() -> Vec<Vec<u8>> {
+    vec![b"postgresql".to_vec()]
 }
 
 /// Reads a file with certification authorities.

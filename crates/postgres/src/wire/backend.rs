@@ -105,22 +105,34 @@ impl ErrorResponse {
 /// What a database said was wrong: SQLSTATE and message.
 #[must_use]
 pub fn read_error(body: &[u8]) -> (String, String) {
-    let (mut code, mut message) = (String::new(), String::new());
+    let field = |wanted| read_field(body, wanted).unwrap_or_default();
+    (field(b'C'), field(b'M'))
+}
+
+/// What stands in an error's detail before the nonce that a proof must carry (RFC 9449 §9).
+pub const NONCE: &str = "DPoP-Nonce:";
+
+/// The detail of an error.
+#[must_use]
+pub fn read_detail(body: &[u8]) -> Option<String> {
+    read_field(body, b'D')
+}
+
+/// One field of an error.
+fn read_field(body: &[u8], wanted: u8) -> Option<String> {
     let mut rest = body;
     while let Some((tag, after)) = rest.split_first() {
         let end = after.iter().position(|byte| *byte == 0);
         let (true, Some(end)) = (*tag != 0, end) else {
             break;
         };
-        let text = || String::from_utf8_lossy(after.get(..end).unwrap_or_default()).into_owned();
-        match tag {
-            b'C' => code = text(),
-            b'M' => message = text(),
-            _ => {}
+        if *tag == wanted {
+            let text = after.get(..end).unwrap_or_default();
+            return Some(String::from_utf8_lossy(text).into_owned());
         }
         rest = after.get(end + 1..).unwrap_or_default();
     }
-    (code, message)
+    None
 }
 
 /// How many rows the tag of a `CommandComplete` says were changed or copied; none for `SELECT`.

@@ -1,5 +1,6 @@
 //! What clients send (§55.7), each message read to its very end.
 
+use super::value::{Format, Formats};
 use super::{Fields, Message, WireError};
 
 /// A message of a client.
@@ -13,6 +14,8 @@ pub enum Frontend<'a> {
         statement: &'a str,
         /// What it says.
         text: &'a str,
+        /// The types of its first parameters, four bytes each; 0 for one that the database finds.
+        types: &'a [u8],
     },
     /// Give a prepared statement its parameters.
     Bind {
@@ -66,8 +69,12 @@ impl<'a> Frontend<'a> {
             b'P' => {
                 let (statement, text) = (fields.text()?, fields.text()?);
                 let types = fields.int16()?;
-                fields.bytes(usize::from(types) * 4)?;
-                Self::Parse { statement, text }
+                let types = fields.bytes(usize::from(types) * 4)?;
+                Self::Parse {
+                    statement,
+                    text,
+                    types,
+                }
             }
             b'B' => {
                 let (portal, statement) = (fields.text()?, fields.text()?);
@@ -111,6 +118,46 @@ impl<'a> Frontend<'a> {
         };
         fields.end()?;
         Ok(read)
+    }
+}
+
+/// What a Bind message says after its names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bound<'a> {
+    /// The parameters, `None` for NULL.
+    pub parameters: Vec<(Format, Option<&'a [u8]>)>,
+    /// How columns of the result are written.
+    pub results: Formats,
+}
+
+impl<'a> Bound<'a> {
+    /// Reads what [`Frontend::Bind`] has of it; the parameters only if they are `wanted`.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`] when formats are not what there is, or not as many as there may be.
+    pub fn read(parameters: &'a [u8], wanted: bool) -> Result<Self, WireError> {
+        let mut fields = Fields::new(b'B', parameters);
+        let formats = Formats::read(&mut fields)?;
+        let count = usize::from(fields.int16()?);
+        if !formats.fit(count) {
+            return Err(fields.malformed());
+        }
+        let mut parameters = Vec::with_capacity(if wanted { count } else { 0 });
+        for at in 0..count {
+            let length = fields.int32()?;
+            let value = match usize::try_from(length) {
+                _ if length == u32::MAX => None,
+                Ok(length) => Some(fields.bytes(length)?),
+                Err(_) => return Err(fields.malformed()),
+            };
+            if wanted {
+                parameters.push((formats.of(at), value));
+            }
+        }
+        Ok(Self {
+            parameters,
+            results: Formats::read(&mut fields)?,
+        })
     }
 }
 
@@ -188,10 +235,37 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn parameters_are_read_with_their_formats() {
+        let mut body = Vec::new();
+        for part in [
+            &[0, 2, 0, 0, 0, 1][..],
+            &[0, 2],
+            &[0, 0, 0, 1, b'x'],
+            &[0xff; 4],
+            &[0, 1, 0, 1],
+        ] {
+            body.extend_from_slice(part);
+        }
+        let read = Bound::read(&body, true).unwrap();
+        assert_eq!(
+            read.parameters,
+            [(Format::Text, Some(&b"x"[..])), (Format::Binary, None)]
+        );
+        assert_eq!(read.results, Formats::All(Format::Binary));
+        assert!(
+            Bound::read(&[0, 1, 0, 2, 0, 0, 0, 0], true).is_err(),
+            "no such format"
+        );
+        let three_for_one = [0, 2, 0, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0];
+        assert!(Bound::read(&three_for_one, true).is_err());
+    }
+
     proptest! {
         #[test]
         fn no_bytes_do_harm(tag: u8, body in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Frontend::read(&message(tag, &body));
+            let _ = Bound::read(&body, true);
         }
     }
 }

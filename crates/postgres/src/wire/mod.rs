@@ -4,6 +4,7 @@ pub mod backend;
 pub mod frontend;
 pub(crate) mod password;
 pub mod startup;
+pub mod value;
 
 use bytes::{Buf, Bytes, BytesMut};
 

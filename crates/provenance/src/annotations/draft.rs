@@ -4,6 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
+mod endpoints;
+mod tables;
+
+pub use endpoints::{Endpoint, draft_endpoints};
+pub use tables::draft_tables;
+
 /// A readable file of annotations to start from, made from a `tools/list` result of MCP: which
 /// tools only read (`readOnlyHint`), and for each argument a type guessed from its schema and
 /// name. Nothing is trusted in a draft: that is for the administrator to say.

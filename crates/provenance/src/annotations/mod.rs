@@ -10,15 +10,19 @@ use sha2::{Digest, Sha256};
 use crate::place::Place;
 
 mod draft;
+mod tables;
 mod written;
 
-pub use draft::draft;
+pub use draft::{Endpoint, draft, draft_endpoints, draft_tables};
+pub(crate) use tables::{Checking, Function, Table};
 
-/// What is known about the tools or endpoints of one server. Read from `annotations/<server>.toml`; the file
+/// What is known about the tools, endpoints or tables of one server. Read from `annotations/<server>.toml`; the file
 /// format is described in `docs/provenance.md`.
 #[derive(Debug, Clone, Default)]
 pub struct Annotations {
     pub(crate) tools: BTreeMap<String, Tool>,
+    pub(crate) tables: BTreeMap<String, Table>,
+    pub(crate) functions: BTreeMap<String, Function>,
     version: String,
 }
 
@@ -96,6 +100,27 @@ pub(crate) enum Kind {
     Exact,
 }
 
+impl Kind {
+    /// The word in annotations.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Address => "address",
+            Self::Account => "account",
+            Self::Url => "url",
+            Self::Path => "path",
+            Self::Identifier => "identifier",
+            Self::Number => "number",
+            Self::Date => "date",
+            Self::Datetime => "datetime",
+            Self::Time => "time",
+            Self::Name => "name",
+            Self::Words => "words",
+            Self::Exact => "exact",
+        }
+    }
+}
+
 /// How an identifier must have been chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,10 +181,12 @@ impl Annotations {
     /// # Errors
     /// Every mistake in the text, each with its place.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Vec<Mistake>> {
-        let tools = written::parse(file, text)?;
+        let read = written::parse(file, text)?;
         let hash = Sha256::digest(text.as_bytes());
         Ok(Self {
-            tools,
+            tools: read.tools,
+            tables: read.tables,
+            functions: read.functions,
             version: hash[..16]
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
@@ -187,9 +214,30 @@ impl Annotations {
             .is_some_and(|inside| *inside == Inside::default())
     }
 
+    /// The arguments of a tool or endpoint that are checked, by their places, each with the word for its type.
+    pub fn sinks(&self, tool: &str) -> impl Iterator<Item = (String, &'static str)> {
+        let sinks = self.tool(tool).into_iter().flat_map(|tool| &tool.sinks);
+        sinks.map(|(place, sink)| (place.to_string(), sink.kind.as_str()))
+    }
+
+    /// The arguments of a tool or endpoint that affect no one else, such as free text.
+    pub fn contents(&self, tool: &str) -> impl Iterator<Item = &str> {
+        let contents = self
+            .tool(tool)
+            .into_iter()
+            .flat_map(|tool| tool.content.keys());
+        contents.map(String::as_str)
+    }
+
     /// The tools that are annotated.
     pub fn tools(&self) -> impl Iterator<Item = &str> {
         self.tools.keys().map(String::as_str)
+    }
+
+    /// The tables that are annotated, and the functions.
+    pub fn of_databases(&self) -> impl Iterator<Item = &str> {
+        let names = self.tables.keys().chain(self.functions.keys());
+        names.map(String::as_str)
     }
 
     pub(crate) fn tool(&self, name: &str) -> Option<&Tool> {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
-use model::Mistake;
+use model::{Mistake, TableOperation};
 use regex::RegexBuilder;
 use serde::Deserialize;
 
+use super::tables::{Function, Table, WrittenFunction, WrittenTable};
 use super::{Beside, Choose, Inside, Kind, Listing, Sink, Tool, Trusted, When};
 use crate::place::Place;
 
@@ -18,6 +19,18 @@ struct Written {
     tools: BTreeMap<String, toml::Spanned<WrittenTool>>,
     #[serde(default)]
     endpoints: BTreeMap<String, toml::Spanned<WrittenTool>>,
+    #[serde(default)]
+    tables: BTreeMap<String, toml::Spanned<WrittenTable>>,
+    #[serde(default)]
+    functions: BTreeMap<String, toml::Spanned<WrittenFunction>>,
+}
+
+/// Everything that a file says.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) tools: BTreeMap<String, Tool>,
+    pub(super) tables: BTreeMap<String, Table>,
+    pub(super) functions: BTreeMap<String, Function>,
 }
 
 #[derive(Deserialize)]
@@ -45,7 +58,7 @@ struct WrittenTool {
     untagged,
     expecting = "a list of arguments, or a table that says the type of each, such as { recipient = \"address\" }"
 )]
-enum Arguments {
+pub(super) enum Arguments {
     Untyped(Vec<String>),
     Typed(BTreeMap<String, WrittenSink>),
 }
@@ -59,16 +72,16 @@ impl Default for Arguments {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "a type (any, address, account, url, path, identifier, number, date, datetime, time, name, words, exact), or a table with `type`, `of`, `choose`, `harmless`, `said_as`, `from`"
+    expecting = "a type (any, address, account, url, path, identifier, number, date, datetime, time, name, words, exact), or a table with `type`, `of`, `choose`, `harmless`, `said_as`, `from`, `on`"
 )]
-enum WrittenSink {
+pub(super) enum WrittenSink {
     Kind(Kind),
     Full(FullSink),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FullSink {
+pub(super) struct FullSink {
     #[serde(default, rename = "type")]
     kind: Kind,
     of: Option<String>,
@@ -79,11 +92,22 @@ struct FullSink {
     #[serde(default)]
     said_as: BTreeMap<String, Vec<String>>,
     from: Option<From>,
+    /// For columns: the operations that they are checked in.
+    on: Option<BTreeSet<TableOperation>>,
+}
+
+impl WrittenSink {
+    pub(super) fn on(&self) -> Option<&BTreeSet<TableOperation>> {
+        match self {
+            Self::Kind(_) => None,
+            Self::Full(full) => full.on.as_ref(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum From {
+pub(super) enum From {
     Task,
     Anywhere,
 }
@@ -93,7 +117,7 @@ enum From {
     untagged,
     expecting = "a list of arguments, or a table that says what to check inside each, such as { body = [\"urls\"] }"
 )]
-enum Contents {
+pub(super) enum Contents {
     Free(Vec<String>),
     Checked(BTreeMap<String, Vec<WrittenInside>>),
 }
@@ -106,7 +130,7 @@ impl Default for Contents {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum WrittenInside {
+pub(super) enum WrittenInside {
     Urls,
     Addresses,
 }
@@ -125,7 +149,7 @@ enum WrittenTrusted {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum TrustWord {
+pub(super) enum TrustWord {
     All,
     Nothing,
 }
@@ -172,22 +196,22 @@ enum BesideWord {
     untagged,
     expecting = "what the identifiers are of, or { of = \"file\", name = \"/*/filename\" }"
 )]
-enum WrittenListing {
+pub(super) enum WrittenListing {
     Of(String),
     Full(FullListing),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FullListing {
-    of: String,
-    name: Option<String>,
+pub(super) struct FullListing {
+    pub(super) of: String,
+    pub(super) name: Option<String>,
 }
 
 /// Longest file, in bytes.
 const LONGEST: usize = 1 << 20;
 
-pub(super) fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, Tool>, Vec<Mistake>> {
+pub(super) fn parse(file: &Path, text: &str) -> Result<Read, Vec<Mistake>> {
     if text.len() > LONGEST {
         let message = format!("annotations are at most {LONGEST} bytes long");
         return Err(vec![Mistake::new(file, message)]);
@@ -200,7 +224,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, Tool>, V
         span: 0..0,
         tool: String::new(),
     };
-    let mut tools = BTreeMap::new();
+    let mut read = Read::default();
     let named = |what| move |(name, tool)| (what, name, tool);
     let all = (written.tools.into_iter().map(named("tool")))
         .chain(written.endpoints.into_iter().map(named("endpoint")));
@@ -208,16 +232,28 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<BTreeMap<String, Tool>, V
         reader.span = spanned.span();
         reader.tool = format!("{what} `{name}`");
         let tool = reader.tool(spanned.into_inner());
-        tools.insert(name, tool);
+        read.tools.insert(name, tool);
+    }
+    for (name, spanned) in written.tables {
+        reader.span = spanned.span();
+        reader.tool = format!("table `{name}`");
+        let table = reader.table(&name, spanned.into_inner());
+        read.tables.insert(name, table);
+    }
+    for (name, spanned) in written.functions {
+        reader.span = spanned.span();
+        reader.tool = format!("function `{name}`");
+        let function = reader.function(spanned.into_inner());
+        read.functions.insert(name, function);
     }
     if reader.mistakes.is_empty() {
-        Ok(tools)
+        Ok(read)
     } else {
         Err(reader.mistakes)
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     file: &'a Path,
     mistakes: Vec<Mistake>,
     span: Range<usize>,
@@ -225,7 +261,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn mistake(&mut self, message: impl std::fmt::Display, hint: &str) {
+    pub(super) fn mistake(&mut self, message: impl std::fmt::Display, hint: &str) {
         let message = format!("{}: {message}", self.tool);
         self.mistakes.push(
             Mistake::new(self.file, message)
@@ -296,6 +332,22 @@ impl Reader<'_> {
     }
 
     fn sink(&mut self, written: WrittenSink) -> Sink {
+        self.never_on(&written);
+        self.plain_sink(written)
+    }
+
+    /// Operations belong to columns.
+    pub(super) fn never_on(&mut self, written: &WrittenSink) {
+        if written.on().is_some() {
+            self.mistake(
+                "`on` belongs to `sinks` of tables",
+                "leave it out: it says in which operations a column is checked",
+            );
+        }
+    }
+
+    /// A sink, operations aside.
+    pub(super) fn plain_sink(&mut self, written: WrittenSink) -> Sink {
         match written {
             WrittenSink::Kind(kind) => Sink {
                 kind,
@@ -377,7 +429,7 @@ fn beside(written: WrittenBeside) -> Beside {
     }
 }
 
-fn contents(written: Contents) -> BTreeMap<String, Inside> {
+pub(super) fn contents(written: Contents) -> BTreeMap<String, Inside> {
     match written {
         Contents::Free(names) => names
             .into_iter()
@@ -414,7 +466,9 @@ mod tests {
     use super::*;
 
     fn mistakes(text: &str) -> Vec<Mistake> {
-        parse(Path::new("annotations/mail.toml"), text).unwrap_err()
+        parse(Path::new("annotations/mail.toml"), text)
+            .err()
+            .unwrap()
     }
 
     #[test]
@@ -435,14 +489,14 @@ mod tests {
             [tools.rename]
             sinks = ["from", "to"]
         "#;
-        let tools = parse(Path::new("mail.toml"), text).unwrap();
+        let tools = parse(Path::new("mail.toml"), text).unwrap().tools;
         let send = &tools["send"];
         assert_eq!(send.sinks[0].0.to_string(), "/files/*/id");
         assert!(send.content["body"].urls && !send.content["subject"].urls);
         assert!(matches!(tools["today"].trusted, Trusted::All));
         assert_eq!(tools["rename"].sinks.len(), 2);
         let api = "[endpoints.\"POST /mails\"]\nsinks = { \"body.to\" = \"address\" }\n";
-        let endpoints = parse(Path::new("api.toml"), api).unwrap();
+        let endpoints = parse(Path::new("api.toml"), api).unwrap().tools;
         assert_eq!(endpoints["POST /mails"].sinks[0].0.to_string(), "body.to");
     }
 

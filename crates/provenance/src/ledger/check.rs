@@ -9,9 +9,9 @@ use crate::value::{address, url};
 use crate::verdict::{Asked, Derivation, Origin, Reason, Verdict, visible};
 
 /// Most values in the arguments of one call that are checked; more are asked about.
-const MOST_VALUES: usize = 4_096;
+pub(super) const MOST_VALUES: usize = 4_096;
 /// Most values that one verdict asks about.
-const MOST_ASKED: usize = 32;
+pub(super) const MOST_ASKED: usize = 32;
 /// Longest value that a verdict quotes, in characters.
 const QUOTED: usize = 120;
 
@@ -101,7 +101,7 @@ impl Ledger {
         }
     }
 
-    fn why(&self, value: &Value, sink: &Sink) -> Reason {
+    pub(super) fn why(&self, value: &Value, sink: &Sink) -> Reason {
         let shown = shown(value);
         if text::is_deceptive(&shown) {
             return Reason::Deceptive;
@@ -132,7 +132,7 @@ impl Ledger {
             .collect()
     }
 
-    fn asked(&self, steps: &[String], value: &Value, reason: Reason) -> Asked {
+    pub(super) fn asked(&self, steps: &[String], value: &Value, reason: Reason) -> Asked {
         let shown = shown(value);
         Asked {
             argument: pointer(steps),
@@ -152,7 +152,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn is_nothing(value: &Value) -> bool {
+pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),
@@ -160,7 +160,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn pointer(steps: &[String]) -> String {
+pub(super) fn pointer(steps: &[String]) -> String {
     steps.iter().fold(String::new(), |pointer, step| {
         pointer + "/" + &step.replace('~', "~0").replace('/', "~1")
     })
@@ -220,12 +220,7 @@ fn keys_that_are_values(arguments: &Map<String, Value>) -> Vec<Vec<String>> {
             Value::Object(members) => {
                 for (name, member) in members {
                     steps.push(name.clone());
-                    let is_field = name.len() <= 40
-                        && !name.starts_with(|c: char| c.is_ascii_digit())
-                        && name
-                            .chars()
-                            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-                    if !is_field && found.len() < MOST_VALUES {
+                    if !is_field(name) && found.len() < MOST_VALUES {
                         found.push(steps.clone());
                     }
                     walk(member, steps, found);
@@ -242,8 +237,17 @@ fn keys_that_are_values(arguments: &Map<String, Value>) -> Vec<Vec<String>> {
     found
 }
 
+/// Whether the name of a member is that of a field, rather than a value.
+pub(super) fn is_field(name: &str) -> bool {
+    name.len() <= 40
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
 /// The URLs and addresses inside a content argument that are checked.
-fn found_inside(inside: Inside, value: &Value) -> Vec<String> {
+pub(super) fn found_inside(inside: Inside, value: &Value) -> Vec<String> {
     let Some(text) = value.as_str() else {
         return Vec::new();
     };

@@ -215,7 +215,11 @@ impl Ledger {
     }
 
     /// A sum, difference, product or percentage of two numbers of which the task itself says one.
+    ///
+    /// Too many numbers rule this out, so a ledger that may lack some computes with the task's own alone:
+    /// what was lost must never make more derivable than what is there.
     fn computed(&self, wanted: Number, level: Level) -> Option<Derived> {
+        let level = if self.missed { Level::Task } else { level };
         let task: Vec<Number> = self
             .known(Level::Task)
             .flat_map(|(_, known)| known.numbers.keys().copied())

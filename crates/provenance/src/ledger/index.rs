@@ -20,8 +20,8 @@ pub(crate) struct WordIndex {
 }
 
 impl WordIndex {
-    /// Adds one text, unless it would make the index larger than `limit` bytes.
-    pub(crate) fn add(&mut self, words: &[String], source: u32, limit: usize) {
+    /// Adds one text, unless it would make the index larger than `limit` bytes: then false.
+    pub(crate) fn add(&mut self, words: &[String], source: u32, limit: usize) -> bool {
         let cost = 24
             + words
                 .iter()
@@ -29,12 +29,12 @@ impl WordIndex {
                 .sum::<usize>();
         if self.bytes + cost > limit {
             self.full = true;
-            return;
+            return false;
         }
         self.bytes += cost;
         let Ok(start) = u32::try_from(self.sequence.len()) else {
             self.full = true;
-            return;
+            return false;
         };
         self.starts.push((start, source));
         for word in words {
@@ -51,6 +51,7 @@ impl WordIndex {
             self.sequence.push(number);
         }
         self.sequence.push(0);
+        true
     }
 
     fn number(&mut self, word: &str) -> u32 {

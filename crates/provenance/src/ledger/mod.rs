@@ -2,18 +2,25 @@
 
 mod check;
 mod derive;
+mod entry;
 mod index;
 mod known;
 mod notes;
+mod recall;
+mod rows;
+mod statement;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use notes::Called;
+pub use recall::{Malformed, Mark, Recalled};
+pub use rows::{Asking, RowColumn, RowNotes};
 
 use jiff::civil::Date;
 
 use crate::verdict::Origin;
+use entry::Entry;
 use index::WordIndex;
 use known::{Known, Listed};
 
@@ -54,6 +61,14 @@ pub struct Ledger {
     seen: WordIndex,
     calls: u32,
     full: bool,
+    /// Whether it may lack something that the task has read, as after a crash.
+    missed: bool,
+    /// The run of the process that the last result was noted in; 0 before the first.
+    run: u64,
+    /// The run to write entries for, if they are to be kept.
+    keeping: Option<u64>,
+    /// What is being noted, as it is kept.
+    entry: Option<Entry>,
     /// The ledger of the task that delegated to this one, as it was then.
     parent: Option<Arc<Ledger>>,
 }
@@ -105,6 +120,7 @@ impl Ledger {
             limits: self.limits,
             today: self.today,
             full: self.full,
+            missed: self.missed,
             parent,
             ..Self::default()
         };

@@ -90,6 +90,7 @@ impl Ledger {
     /// asked about all the same, and the person who is asked is told.
     pub fn miss_some(&mut self) {
         self.full = true;
+        self.missed = true;
     }
 
     /// Notes the result of a call that was forwarded: a `CallToolResult` of MCP, or any JSON value.
@@ -126,6 +127,7 @@ impl Ledger {
             at: called.at,
             decision: called.decision,
         };
+        self.begin_entry(&origin);
         let trust = match (annotated, chosen) {
             (Some(tool), Some(_)) => self.trusted_places(&tool.trusted, &document),
             _ => Trust::Places(HashMap::new()),
@@ -155,9 +157,7 @@ impl Ledger {
                     })
                     .collect();
                 for part in parts {
-                    if let Some(source) = self.source(origin.at("")) {
-                        self.note_trusted(&part, source, Level::Trusted);
-                    }
+                    self.note_at(&part, "", Some(Level::Trusted), &origin);
                 }
             }
             for listing in &tool.lists {
@@ -295,22 +295,45 @@ impl Ledger {
             return;
         };
         *left = remaining;
-        if let Some(source) = self.source(origin.at(pointer)) {
-            match level {
-                Some(level) => self.note_trusted(text, source, level),
-                None => self.note_untrusted(text, source),
-            }
+        self.note_at(text, pointer, level, origin);
+    }
+
+    /// Notes one value of a result.
+    pub(super) fn note_at(
+        &mut self,
+        text: &str,
+        place: &str,
+        level: Option<Level>,
+        origin: &Reading<'_>,
+    ) {
+        if let Some(source) = self.source(origin.at(place)) {
+            self.note_from(source, text, place, level);
         }
     }
 
-    fn note_trusted(&mut self, text: &str, source: u32, level: Level) {
+    /// Notes one value of a source.
+    pub(super) fn note_from(&mut self, source: u32, text: &str, place: &str, level: Option<Level>) {
+        let fits = match level {
+            Some(level) => {
+                self.note_trusted(text, source, level);
+                true
+            }
+            None => self.note_untrusted(text, source),
+        };
+        if let Some(entry) = self.entry.as_mut().filter(|_| fits) {
+            entry.value(level, place, text);
+        }
+    }
+
+    pub(super) fn note_trusted(&mut self, text: &str, source: u32, level: Level) {
         let limit = self.limits.trusted;
         self.known[level as usize - 1].note(text, source, None, true, limit);
     }
 
-    pub(super) fn note_untrusted(&mut self, text: &str, source: u32) {
+    /// False when it does not fit.
+    pub(super) fn note_untrusted(&mut self, text: &str, source: u32) -> bool {
         self.seen
-            .add(&text::careless_words(text), source, self.limits.untrusted);
+            .add(&text::careless_words(text), source, self.limits.untrusted)
     }
 
     fn note_listing(
@@ -344,34 +367,52 @@ impl Ledger {
                 (false, true) => Choose::Narrowed,
                 (false, false) => Choose::Listed,
             };
-            if self.listed.len() >= self.limits.sources {
-                self.full = true;
+            if !self.note_listed(&listing.of, &identifier, how, &standing.pointer, origin) {
                 return;
-            }
-            let Some(source) = self.source(origin.at(&standing.pointer)) else {
-                return;
-            };
-            let key = (listing.of.as_str().into(), identifier.into_boxed_str());
-            let entry = self.listed.entry(key).or_insert(Listed { source, how });
-            if how > entry.how {
-                *entry = Listed { source, how };
             }
         }
+    }
+
+    /// Notes one identifier that a result lists; false when there is no room for more.
+    pub(super) fn note_listed(
+        &mut self,
+        of: &str,
+        identifier: &str,
+        how: Choose,
+        place: &str,
+        origin: &Reading<'_>,
+    ) -> bool {
+        if self.listed.len() >= self.limits.sources {
+            self.full = true;
+            return false;
+        }
+        let Some(source) = self.source(origin.at(place)) else {
+            return false;
+        };
+        if let Some(entry) = &mut self.entry {
+            entry.listed(how, of, place, identifier);
+        }
+        let key = (of.into(), identifier.into());
+        let entry = self.listed.entry(key).or_insert(Listed { source, how });
+        if how > entry.how {
+            *entry = Listed { source, how };
+        }
+        true
     }
 }
 
 /// A result that is being noted.
-struct Reading<'a> {
-    server: &'a str,
-    tool: &'a str,
-    call: u32,
-    arguments: String,
-    at: Option<Timestamp>,
-    decision: Option<DecisionId>,
+pub(super) struct Reading<'a> {
+    pub(super) server: &'a str,
+    pub(super) tool: &'a str,
+    pub(super) call: u32,
+    pub(super) arguments: String,
+    pub(super) at: Option<Timestamp>,
+    pub(super) decision: Option<DecisionId>,
 }
 
 impl Reading<'_> {
-    fn at(&self, place: &str) -> Origin {
+    pub(super) fn at(&self, place: &str) -> Origin {
         Origin::Result {
             server: self.server.to_owned(),
             tool: self.tool.to_owned(),

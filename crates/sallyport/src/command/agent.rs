@@ -8,7 +8,7 @@ use model::{AgentName, InstanceId, SegmentName};
 use serde_json::json;
 
 use super::holds::{self, Order};
-use super::{enroll, risk};
+use super::{enroll, risk, svid};
 use crate::client::{Client, ControlArgs};
 use crate::failure::Failure;
 use crate::output::{self, CODE, FAINT, GOOD, instant, paint, state};
@@ -48,6 +48,8 @@ enum Command {
     Enrolment(NewEnrolment),
     /// Enrol this machine as an instance of an agent
     Enroll(enroll::Args),
+    /// Get a short-lived certificate for this machine's instance (an X.509-SVID), or renew it
+    Svid(svid::Args),
     /// List the instances of an agent
     Instances(One),
     /// Disable one instance for good
@@ -170,6 +172,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Command::Risk(args) => risk::run(args),
         Command::Enrolment(args) => enrolment(args),
         Command::Enroll(args) => enroll::run(args),
+        Command::Svid(args) => svid::run(args),
         Command::Instances(args) => instances(args),
         Command::DisableInstance(args) => disable_instance(args),
     }
@@ -282,6 +285,7 @@ fn sheet(agent: &Agent) -> Result<(), Failure> {
                 .map_or_else(|| "none".to_owned(), ToString::to_string),
         ),
         ("registered", instant(agent.registered_at)),
+        ("rate", agent.pace.as_ref().map(super::pace).unwrap_or_default()),
     ])
 }
 

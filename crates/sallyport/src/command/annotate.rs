@@ -1,4 +1,5 @@
-//! `sallyport annotate`: a draft of a server's annotations, from what it says about its tools.
+//! `sallyport annotate`: a draft of a server's annotations, from what it says about its tools,
+//! tables or endpoints.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +11,9 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
+use model::config::{Server, ServerKind};
 use model::{InstanceId, ServerName, TaskId};
+use provenance::Endpoint;
 use serde_json::{Value, json};
 
 use super::ConfigArg;
@@ -22,9 +25,11 @@ use crate::{output, setup};
 #[command(after_help = "\
 Examples:
   sallyport annotate mail             print a draft
-  sallyport annotate mail --write     write it to annotations/mail.toml, if there is none yet")]
+  sallyport annotate mail --write     write it to annotations/mail.toml, if there is none yet
+  sallyport annotate crm              the same for a database, from its tables
+  sallyport annotate billing          the same for an HTTP API, from its endpoints")]
 pub(crate) struct Args {
-    /// The MCP server
+    /// The MCP server, the database or the HTTP API
     server: ServerName,
     /// Write the draft beside the configuration instead of printing it
     #[arg(long)]
@@ -42,27 +47,64 @@ const REVISION: &str = "2025-06-18";
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let file = &args.config.config;
     let config = setup::config_alone(file)?;
+    let about = config.servers.get(&args.server);
+    if let Some(about) = about.filter(|about| about.kind == ServerKind::Postgres) {
+        let tables = runtime()?
+            .block_on(postgres::described(&args.server, about))
+            .map_err(|error| Failure::new(format!("the database cannot be asked: {error}")))?;
+        let tables = tables.iter().map(|table| (&*table.name, &table.columns[..]));
+        let draft = provenance::draft_tables(args.server.as_str(), tables);
+        return hand_over(args, file, &draft);
+    }
+    if let Some(about) = about.filter(|about| about.kind == ServerKind::Http) {
+        let endpoints = endpoints(args, about)?;
+        let draft = provenance::draft_endpoints(args.server.as_str(), &endpoints);
+        return hand_over(args, file, &draft);
+    }
     let upstreams =
         Upstreams::with_launcher(&config, Some(crate::serve::launcher(file))).map_err(|wrong| {
             let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
             Failure::new(wrong.join("\n"))
         })?;
     let upstream = upstreams.get(&args.server).ok_or_else(|| {
-        Failure::new(format!("there is no MCP server `{}`", args.server))
+        Failure::new(format!("there is no MCP server, database or HTTP API `{}`", args.server))
             .hint("`[servers.NAME]` in sallyport.toml names them")
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format!("the server cannot be asked: {error}")))?;
-    let tools = runtime.block_on(async {
+    let tools = runtime()?.block_on(async {
         let tools = tools(&upstream, config.limits.response_bytes).await;
         upstreams.stop().await;
         tools
     })?;
     let draft = provenance::draft(args.server.as_str(), &tools);
+    hand_over(args, file, &draft)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("the server cannot be asked: {error}")))
+}
+
+/// The endpoints of an API, as its configuration and its OpenAPI document have them. The API itself is not asked.
+fn endpoints(args: &Args, about: &Server) -> Result<Vec<Endpoint>, Failure> {
+    let described = web::described(&about.http).map_err(|why| {
+        Failure::new(format!("the endpoints of `{}` cannot be read: {why}", args.server))
+            .hint("`sallyport check` says more of the configuration")
+    })?;
+    let endpoints = described.into_iter().map(|one| Endpoint {
+        name: one.name,
+        summary: one.summary,
+        arguments: one.arguments,
+        open: one.open,
+    });
+    Ok(endpoints.collect())
+}
+
+/// Writes or prints a draft.
+fn hand_over(args: &Args, file: &Path, draft: &str) -> Result<(), Failure> {
     if args.write {
-        write(&setup::folder_of(file), &args.server, &draft)
+        write(&setup::folder_of(file), &args.server, draft)
     } else {
         output::line(draft.trim_end())
     }

@@ -517,6 +517,8 @@ fn asked(one: &Asked) -> String {
         Reason::NotChosen => "listed, but nothing that the task says chose it",
         Reason::Deceptive => "holds characters that a reader cannot see",
         Reason::TooMany => "one of more values than are checked",
+        Reason::Computed => "computed by the statement, or taken from a table that is not trusted",
+        Reason::AnyRows => "not chosen by any value that is checked",
     };
     let mut lines = vec![format!(
         "{} = {}",

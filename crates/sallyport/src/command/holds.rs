@@ -60,6 +60,7 @@ struct Segment {
 #[command(after_help = "\
 Examples:
   sallyport tool disable files write_file      nobody calls it any more, at once
+  sallyport tool disable crm public.orders     a table of a database
   sallyport tool list
   sallyport tool enable files write_file")]
 pub(crate) struct ToolArgs {
@@ -69,7 +70,7 @@ pub(crate) struct ToolArgs {
 
 #[derive(Subcommand)]
 enum ToolCommand {
-    /// Let nobody use a tool, endpoint, model, skill, resource or prompt
+    /// Let nobody use a tool, endpoint, model, skill, resource, prompt, table or tunnel
     Disable(Tool),
     /// Let it be used again
     Enable(Tool),
@@ -82,11 +83,13 @@ enum ToolCommand {
 Examples:
   sallyport tool disable files write_file --because 'incident 7'
   sallyport tool disable orders 'DELETE /orders/{id}'
+  sallyport tool disable crm public.orders           a table; without a schema, in every one
+  sallyport tool disable partner api.example.org     tunnels there that nobody looks into, at every port
   sallyport tool enable files write_file")]
 struct Tool {
     /// The server
     server: ServerName,
-    /// Its name, as the server lists it or the template writes it
+    /// Its name, as the server lists it or the template writes it; a table, or the host that a tunnel leads to
     tool: String,
     #[command(flatten)]
     order: Order,

@@ -23,6 +23,7 @@ pub(crate) mod server;
 pub(crate) mod shell;
 pub(crate) mod signals;
 pub(crate) mod status;
+pub(crate) mod svid;
 pub(crate) mod task;
 pub(crate) mod template;
 pub(crate) mod vault;
@@ -110,6 +111,16 @@ fn explain(failure: &Failure) {
 fn warn(warnings: &[String]) {
     for warning in warnings {
         output::note(format_args!("{} {warning}", paint(WARN.bold(), "warning:")));
+    }
+}
+
+/// How fast somebody may call, and how often that was not kept to.
+fn pace(pace: &control::api::Pace) -> String {
+    let rate = pace.rate.map_or_else(|| "not limited".to_owned(), |rate| rate.to_string());
+    match pace.refused {
+        0 => rate,
+        1 => format!("{rate}; 1 call was too fast"),
+        refused => format!("{rate}; {refused} calls were too fast"),
     }
 }
 

@@ -279,6 +279,11 @@ fn sheet(task: &Task) -> Result<(), Failure> {
         .calls
         .map_or_else(String::new, |calls| format!("{calls} of "));
     rows.push(("calls", format!("{used}{}", task.grant.budget.calls)));
+    if let Some(pace) = &task.pace {
+        rows.push(("rate", super::pace(pace)));
+    } else if let Some(rate) = task.grant.rate {
+        rows.push(("rate", rate.to_string()));
+    }
     rows.push(("proof", task.grant.proof.as_str().to_owned()));
     let may: Vec<String> = task.grant.permissions.iter().flat_map(permission).collect();
     rows.push((

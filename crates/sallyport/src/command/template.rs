@@ -121,6 +121,13 @@ fn show(args: &One) -> Result<(), Failure> {
         ("for", who(&template)),
         ("lives", lifetime(&template)),
         ("calls", template.calls.to_string()),
+        (
+            "rate",
+            template.rate.map_or_else(
+                || "as the configuration says".to_owned(),
+                |rate| rate.to_string(),
+            ),
+        ),
         ("proof", template.proof.as_str().to_owned()),
         ("servers", join(&template.servers)),
         (

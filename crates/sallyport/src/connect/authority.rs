@@ -2,6 +2,8 @@
 //! RFC 7523, 8707, 9396 and 9449), and the life of its task.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -10,14 +12,17 @@ use bytes::Bytes;
 use gateway::{Body, full};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use identity::InstanceKey;
+use control::api::Svid;
+use identity::{InstanceKey, svid};
 use jiff::Timestamp;
-use model::{ApprovalId, ApprovalStatus, ServerName, TaskId};
+use model::{ApprovalId, ApprovalStatus, Proof, ServerName, TaskId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::certificates::{Certificates, Certified};
 use super::http::Http;
 use super::instance::InstanceFolder;
+use super::nonce::LastNonce;
 use super::trouble::Trouble;
 
 const WHAT: &str = "the Sallyport control listener";
@@ -30,6 +35,10 @@ pub(crate) struct Authority {
     http: Http,
     key: InstanceKey,
     about: InstanceFolder,
+    /// Whose certificates it shows, where the task demands that.
+    certificates: Option<Certificates>,
+    /// What the control listener wants to see in proofs.
+    nonce: LastNonce,
 }
 
 /// An access token. It has no `Debug`, so that it cannot be printed.
@@ -38,6 +47,8 @@ pub(crate) struct Token {
     text: zeroize::Zeroizing<String>,
     renew_at: Instant,
     expires_at: Instant,
+    /// What it is bound to, if it is bound to a certificate.
+    certified: Option<Certified>,
 }
 
 impl Token {
@@ -49,6 +60,17 @@ impl Token {
     /// Whether it is still good, stale or not.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         now < self.expires_at
+    }
+
+    /// The client whose connections the token is good on; any, if it is bound to none.
+    pub(super) fn http<'a>(&'a self, otherwise: &'a Http) -> &'a Http {
+        let certified = self.certified.as_ref();
+        certified.map_or(otherwise, Certified::http)
+    }
+
+    /// How TLS must be spoken on the connections that the token is good on, if it is bound to a certificate.
+    pub(super) fn tls(&self) -> Option<&Arc<rustls::ClientConfig>> {
+        self.certified.as_ref().map(Certified::tls)
     }
 
     /// Whether both are the same token.
@@ -64,6 +86,8 @@ pub(super) struct Opened {
     pub(super) id: TaskId,
     /// When it ends by itself.
     pub(super) expires_at: Timestamp,
+    /// What it may do, as far as that matters here.
+    pub(super) grant: Granted,
     /// Where the servers that it grants are reached, each with the task in the URL.
     #[serde(default)]
     pub(super) urls: BTreeMap<ServerName, String>,
@@ -73,6 +97,13 @@ pub(super) struct Opened {
     /// The forward proxy to the HTTP APIs among them, if the gateway has one.
     #[serde(default)]
     pub(super) proxy: Option<String>,
+}
+
+/// What of a grant matters to who acts under it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Granted {
+    /// The weakest proof that the task accepts.
+    pub(super) proof: Proof,
 }
 
 /// What a task is opened with.
@@ -89,7 +120,52 @@ pub(super) struct Wanted {
 impl Authority {
     /// For one instance.
     pub(crate) fn new(http: Http, about: InstanceFolder, key: InstanceKey) -> Self {
-        Self { http, key, about }
+        Self {
+            http,
+            key,
+            about,
+            certificates: None,
+            nonce: LastNonce::default(),
+        }
+    }
+
+    /// Whether the control listener asks for nonces in proofs; then the gateway does too.
+    pub(super) fn is_asked_for_nonces(&self) -> bool {
+        self.nonce.last().is_some()
+    }
+
+    /// Shows certificates of the agent from now on, if a task demands them. The other side is verified by the
+    /// certification authorities in a PEM file, or by the public ones.
+    #[must_use]
+    pub(super) fn proving(mut self, proof: Proof, authorities: Option<&Path>) -> Self {
+        if proof == Proof::Certificate {
+            self.certificates = Some(Certificates::new(authorities));
+        }
+        self
+    }
+
+    /// The certificate that is shown now, if certificates are shown at all; a new one when the last one gets old.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(super) async fn certified(&self) -> Result<Option<Certified>, Trouble> {
+        match &self.certificates {
+            Some(certificates) => certificates.current(|| self.svid()).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Gets a new SVID, for a key that is made for it.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub(crate) async fn svid(&self) -> Result<(svid::Request, Svid), Trouble> {
+        let request =
+            svid::Request::new().map_err(|error| unexpected("the new key", &error))?;
+        let body = json!({ "csr": request.pem() });
+        let answer = self.manage("/v1/svids", "an SVID", Some(&body)).await?;
+        let svid = serde_json::from_slice(&answer).map_err(|error| unexpected("the SVID", &error))?;
+        Ok((request, svid))
     }
 
     /// Opens a task.
@@ -159,11 +235,12 @@ impl Authority {
     /// [`Trouble`]
     pub(crate) async fn token(&self, resource: &str, task: TaskId) -> Result<Token, Trouble> {
         let details = json!([{ "type": "sallyport_task", "task": task }]).to_string();
-        self.grant(&[("resource", resource), ("authorization_details", &details)])
-            .await
+        let form = [("resource", resource), ("authorization_details", &details)];
+        self.grant(&form, self.certified().await?).await
     }
 
-    /// The headers that authorise one call: the token, and a proof made for this call alone.
+    /// The headers that authorise one call: the token, and a proof made for this call alone, unless the
+    /// connection is the proof.
     ///
     /// # Errors
     /// [`Trouble::Unexpected`] when the token holds characters that no header can carry.
@@ -191,12 +268,18 @@ impl Authority {
         token: &Token,
         nonce: Option<&str>,
     ) -> Result<(), Trouble> {
-        let proof = self.proof(request.method(), url, Some(&token.text), nonce)?;
-        let mut value = HeaderValue::try_from(format!("DPoP {}", token.text.as_str()))
+        let scheme = match token.certified {
+            Some(_) => "Bearer",
+            None => {
+                let proof = self.proof(request.method(), url, Some(&token.text), nonce)?;
+                request.headers_mut().insert("dpop", proof);
+                "DPoP"
+            }
+        };
+        let mut value = HeaderValue::try_from(format!("{scheme} {}", token.text.as_str()))
             .map_err(|error| unexpected("the access token", &error))?;
         value.set_sensitive(true);
         request.headers_mut().insert(header, value);
-        request.headers_mut().insert("dpop", proof);
         Ok(())
     }
 
@@ -209,8 +292,9 @@ impl Authority {
         &self,
         resource: &str,
         token: &Token,
+        nonce: Option<&str>,
     ) -> Result<zeroize::Zeroizing<String>, Trouble> {
-        let proof = self.sign("CONNECT", resource, Some(&token.text), None)?;
+        let proof = self.sign("CONNECT", resource, Some(&token.text), nonce)?;
         Ok(format!("{}~{proof}", token.text.as_str()).into())
     }
 
@@ -222,21 +306,21 @@ impl Authority {
         request: &'static str,
         body: Option<&Value>,
     ) -> Result<Bytes, Trouble> {
-        let token = self
-            .grant(&[("resource", &self.about.control), ("scope", "tasks")])
-            .await?;
+        let form = [("resource", self.about.control.as_str()), ("scope", "tasks")];
+        let token = self.grant(&form, None).await?;
         let url = format!("{}{path}", self.about.control);
-        let mut nonce = None;
+        let mut repeated = false;
         loop {
+            let nonce = self.nonce.last();
             let mut call = match body {
                 Some(body) => post(&url, "application/json", body.to_string())?,
                 None => get(&url)?,
             };
             self.authorise(&mut call, &token, nonce.as_deref())?;
             let answer = self.http.ask(WHAT, call).await?;
-            let asked = wanted_nonce(&answer);
-            if nonce.is_none() && answer.status() == StatusCode::UNAUTHORIZED && asked.is_some() {
-                nonce = asked;
+            let is_new = self.nonce.learn(&answer, nonce.as_deref());
+            if is_new && !repeated && answer.status() == StatusCode::UNAUTHORIZED {
+                repeated = true;
                 continue;
             }
             return if answer.status().is_success() {
@@ -247,12 +331,17 @@ impl Authority {
         }
     }
 
-    /// One request to the token endpoint.
-    async fn grant(&self, more: &[(&str, &str)]) -> Result<Token, Trouble> {
+    /// One request to the token endpoint: for a token that is bound to the key, or to a certificate.
+    async fn grant(
+        &self,
+        more: &[(&str, &str)],
+        certified: Option<Certified>,
+    ) -> Result<Token, Trouble> {
         let url = format!("{}/oauth/token", self.about.control);
         let client = self.about.id.to_string();
-        let mut nonce = None;
+        let mut repeated = false;
         loop {
+            let nonce = self.nonce.last();
             let now = Timestamp::now();
             let assertion = self
                 .key
@@ -266,19 +355,22 @@ impl Authority {
             ];
             form.extend_from_slice(more);
             let mut request = post(&url, "application/x-www-form-urlencoded", encode(&form))?;
-            let proof = self.proof(&Method::POST, &url, None, nonce.as_deref())?;
-            request.headers_mut().insert("dpop", proof);
+            if certified.is_none() {
+                let proof = self.proof(&Method::POST, &url, None, nonce.as_deref())?;
+                request.headers_mut().insert("dpop", proof);
+            }
+            let http = certified.as_ref().map_or(&self.http, Certified::http);
             let asked_at = Instant::now();
-            let answer = self.http.ask(WHAT, request).await?;
-            let asked = wanted_nonce(&answer);
-            if nonce.is_none() && answer.status().is_client_error() && asked.is_some() {
-                nonce = asked;
+            let answer = http.ask(WHAT, request).await?;
+            let is_new = self.nonce.learn(&answer, nonce.as_deref());
+            if is_new && !repeated && answer.status().is_client_error() {
+                repeated = true;
                 continue;
             }
             if !answer.status().is_success() {
                 return Err(refused("an access token", &answer));
             }
-            return read_token(answer.body(), asked_at);
+            return read_token(answer.body(), asked_at, certified);
         }
     }
 
@@ -307,7 +399,11 @@ impl Authority {
     }
 }
 
-fn read_token(answer: &[u8], asked_at: Instant) -> Result<Token, Trouble> {
+fn read_token(
+    answer: &[u8],
+    asked_at: Instant,
+    certified: Option<Certified>,
+) -> Result<Token, Trouble> {
     #[derive(Deserialize)]
     struct Granted {
         access_token: String,
@@ -316,10 +412,12 @@ fn read_token(answer: &[u8], asked_at: Instant) -> Result<Token, Trouble> {
     }
     let granted: Granted =
         serde_json::from_slice(answer).map_err(|error| unexpected("the token answer", &error))?;
-    if !granted.token_type.eq_ignore_ascii_case("dpop") {
+    // One that is bound to a certificate is sent as a bearer token (RFC 8705 §3).
+    let expected = if certified.is_some() { "bearer" } else { "dpop" };
+    if !granted.token_type.eq_ignore_ascii_case(expected) {
         return Err(unexpected(
             "the token answer",
-            &"the token is not bound to the key",
+            &"the token is not bound to what was shown",
         ));
     }
     let life = Duration::from_secs(granted.expires_in);
@@ -328,6 +426,7 @@ fn read_token(answer: &[u8], asked_at: Instant) -> Result<Token, Trouble> {
         text: granted.access_token.into(),
         renew_at,
         expires_at: asked_at + life,
+        certified,
     })
 }
 
@@ -344,11 +443,6 @@ fn post(url: &str, kind: &'static str, body: String) -> Result<Request<Body>, Tr
         .map_err(|error| unexpected("the URL", &error))
 }
 
-/// A nonce that the server wants to see in the next proof (RFC 9449 §8 and §9).
-pub(super) fn wanted_nonce<B>(answer: &Response<B>) -> Option<String> {
-    let nonce = answer.headers().get("dpop-nonce")?;
-    nonce.to_str().ok().map(str::to_owned)
-}
 
 /// A refusal with the reason that it gives: RFC 6749 §5.2, or RFC 9457.
 fn refused(request: &'static str, answer: &Response<Bytes>) -> Trouble {
@@ -411,7 +505,9 @@ mod tests {
         let now = Instant::now();
         let read = |life: u64| {
             let answer = json!({ "access_token": "x", "token_type": "DPoP", "expires_in": life });
-            read_token(answer.to_string().as_bytes(), now).ok().unwrap()
+            read_token(answer.to_string().as_bytes(), now, None)
+                .ok()
+                .unwrap()
         };
         let token = read(300);
         assert!(!token.is_stale(now + Duration::from_secs(269)));
@@ -420,7 +516,7 @@ mod tests {
         assert!(!token.is_usable(now + Duration::from_secs(300)));
         assert!(!read(4).is_stale(now + Duration::from_secs(1)));
         let bearer = json!({ "access_token": "x", "token_type": "Bearer", "expires_in": 300 });
-        assert!(read_token(bearer.to_string().as_bytes(), now).is_err());
+        assert!(read_token(bearer.to_string().as_bytes(), now, None).is_err());
     }
 
     #[test]

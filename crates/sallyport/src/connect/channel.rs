@@ -1,21 +1,27 @@
 //! The way to one protected server: every request with a token and a proof made for it alone.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gateway::{Body, full};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
 use jiff::Timestamp;
 use model::{ApprovalId, ApprovalStatus, TaskId};
+use postgres::connector::Shown;
 
-use super::authority::{Authority, Token, wanted_nonce};
+use super::authority::{Authority, Token};
 use super::http::Http;
+use super::nonce::LastNonce;
 use super::trouble::Trouble;
 
 /// Who answers on this way.
 pub(super) const GATEWAY: &str = "the gateway";
+
+/// Longest body of a request that is kept to be sent once more, in bytes.
+const REPEATED: u64 = 64 << 10;
 
 /// How long one request about an approval waits, in seconds.
 const ASKED_FOR: u64 = 20;
@@ -34,7 +40,7 @@ pub(super) struct Channel {
     /// Held while a token is fetched, so that one is enough for all who wait.
     token: tokio::sync::Mutex<Option<Token>>,
     /// What the gateway last wanted to see in proofs (RFC 9449 §9).
-    nonce: Mutex<Option<String>>,
+    nonce: LastNonce,
     /// How long a request is held that a person must approve; not at all if absent.
     patience: Option<Duration>,
 }
@@ -94,15 +100,11 @@ impl Channel {
                 .body(full(body.clone()))
                 .map_err(|error| not_sendable(&error))?;
             request.headers_mut().clone_from(headers);
-            let nonce = self.nonce();
+            let nonce = self.nonce.last();
             self.authority
                 .authorise(&mut request, &token, nonce.as_deref())?;
-            let answer = self.http.send(GATEWAY, request).await?;
-            let wanted = wanted_nonce(&answer);
-            let is_new = wanted.is_some() && wanted != nonce;
-            if is_new {
-                self.set_nonce(wanted);
-            }
+            let answer = token.http(&self.http).send(GATEWAY, request).await?;
+            let is_new = self.nonce.learn(&answer, nonce.as_deref());
             if answer.status() != StatusCode::UNAUTHORIZED {
                 return Ok(answer);
             }
@@ -119,26 +121,64 @@ impl Channel {
 
     /// Sends one request to something behind the server's URL, with a body that streams, so that it
     /// is sent once: what is refused for want of a nonce or of a fresh token is for the client to
-    /// repeat. `rest` is the path and query behind the URL. Resolves when the head of the answer is
+    /// repeat. Only where nonces are asked for, a request with a short body is sent once more with the one
+    /// that was wanted. `rest` is the path and query behind the URL. Resolves when the head of the answer is
     /// there; upgrades are for [`hyper::upgrade::on`].
     ///
     /// # Errors
     /// [`Trouble`]
     pub(super) async fn pass(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         rest: &str,
     ) -> Result<Response<Incoming>, Trouble> {
         let url = format!("{}{rest}", self.resource);
-        *request.uri_mut() = url.parse().map_err(|error| not_sendable(&error))?;
+        let url: Uri = url.parse().map_err(|error| not_sendable(&error))?;
+        let (request, again) = self.repeatable(request).await?;
+        let nonce = self.nonce.last();
+        let answer = self.pass_once(request, &url).await?;
+        match again {
+            Some(again)
+                if answer.status() == StatusCode::UNAUTHORIZED && self.nonce.last() != nonce =>
+            {
+                self.pass_once(again, &url).await
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// A request, and the same once more if its body is short and it may have to be repeated with a nonce.
+    ///
+    /// # Errors
+    /// [`Trouble::BrokenOff`] when the body does.
+    pub(super) async fn repeatable(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(Request<Body>, Option<Request<Body>>), Trouble> {
+        let length = request.body().size_hint().exact();
+        if !self.authority.is_asked_for_nonces() || length.is_none_or(|length| length > REPEATED) {
+            return Ok((request, None));
+        }
+        let (head, body) = request.into_parts();
+        let body = body.collect().await;
+        let body = body.map_err(|error| Trouble::BrokenOff(error.to_string()))?;
+        let body = body.to_bytes();
+        let again = Request::from_parts(head.clone(), full(body.clone()));
+        Ok((Request::from_parts(head, full(body)), Some(again)))
+    }
+
+    async fn pass_once(
+        &self,
+        mut request: Request<Body>,
+        url: &Uri,
+    ) -> Result<Response<Incoming>, Trouble> {
+        *request.uri_mut() = url.clone();
         let token = self.token().await?;
-        let nonce = self.nonce();
+        let nonce = self.nonce.last();
         self.authority
             .authorise(&mut request, &token, nonce.as_deref())?;
-        let answer = self.http.send(GATEWAY, request).await?;
-        if let Some(wanted) = wanted_nonce(&answer) {
-            self.set_nonce(Some(wanted));
-        }
+        let answer = token.http(&self.http).send(GATEWAY, request).await?;
+        self.nonce.learn(&answer, nonce.as_deref());
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.discard(&token).await;
         }
@@ -156,7 +196,7 @@ impl Channel {
         rest: &str,
     ) -> Result<Token, Trouble> {
         let token = self.token().await?;
-        let nonce = self.nonce();
+        let nonce = self.nonce.last();
         let url = format!("{}{rest}", self.resource);
         let header = http::header::PROXY_AUTHORIZATION;
         self.authority
@@ -166,26 +206,35 @@ impl Channel {
 
     /// Takes note of an answer that refuses a token: a newer one is wanted, or a nonce in the proof.
     pub(super) async fn refused<B>(&self, token: &Token, answer: &Response<B>) {
-        if let Some(wanted) = wanted_nonce(answer) {
-            self.set_nonce(Some(wanted));
-        }
+        self.nonce.learn(answer, None);
         self.discard(token).await;
     }
 
-    /// The password of one database session; `again` when the last one was refused, so that a newer token is
+    /// Takes note of the nonce that the gateway wants in the next proof.
+    pub(super) fn take_nonce(&self, nonce: &str) {
+        self.nonce.set(nonce.to_owned());
+    }
+
+    /// What one database session is begun with; `again` when the last one was refused, so that a newer token is
     /// wanted.
     ///
     /// # Errors
     /// [`Trouble`]
-    pub(super) async fn password(
-        &self,
-        again: bool,
-    ) -> Result<zeroize::Zeroizing<String>, Trouble> {
+    pub(super) async fn shown(&self, again: bool) -> Result<Shown, Trouble> {
+        if let Some(certified) = self.authority.certified().await? {
+            return Ok(Shown::Certificate {
+                tls: Arc::clone(certified.tls()),
+                task: self.task,
+            });
+        }
         if again {
             *self.token.lock().await = None;
         }
         let token = self.token().await?;
-        self.authority.password(&self.resource, &token)
+        let nonce = self.nonce.last();
+        let nonce = nonce.as_deref();
+        let password = self.authority.password(&self.resource, &token, nonce)?;
+        Ok(Shown::Password(password))
     }
 
     /// Waits until a person has decided a request for approval, or until a moment; says whether it was
@@ -250,20 +299,6 @@ impl Channel {
 
     fn is_over(&self) -> bool {
         self.ends_at.is_some_and(|end| Timestamp::now() >= end)
-    }
-
-    fn nonce(&self) -> Option<String> {
-        self.nonce
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set_nonce(&self, nonce: Option<String>) {
-        *self
-            .nonce
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = nonce;
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::ServerName;
-use postgres::connector::{self, Credentials, Gateway, Listener};
+use postgres::connector::{self, Credentials, Gateway, Listener, Shown};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -36,15 +36,19 @@ impl Drop for Socket {
     }
 }
 
-/// Makes passwords of sessions at the gateway.
-struct Passwords(Arc<Channel>);
+/// What sessions at the gateway are begun with.
+struct Ours(Arc<Channel>);
 
-impl Credentials for Passwords {
-    async fn password(&self, again: bool) -> Result<Zeroizing<String>, String> {
-        self.0.password(again).await.map_err(|trouble| {
+impl Credentials for Ours {
+    async fn shown(&self, again: bool) -> Result<Shown, String> {
+        self.0.shown(again).await.map_err(|trouble| {
             output::note(format_args!("{trouble}"));
             trouble.to_string()
         })
+    }
+
+    fn take_nonce(&self, nonce: &str) {
+        self.0.take_nonce(nonce);
     }
 }
 
@@ -94,7 +98,7 @@ async fn listen(
     };
     output::line(shown)?;
     let stop = CancellationToken::new();
-    let credentials = Passwords(Arc::clone(channel));
+    let credentials = Ours(Arc::clone(channel));
     let serving = connector::serve(server, gateway, credentials, listener, stop.clone());
     until(signal, &stop, serving).await;
     Ok(())

@@ -12,7 +12,8 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::RootCertStore;
+use rustls::client::WantsClientCert;
+use rustls::{ConfigBuilder, RootCertStore};
 
 use super::trouble::Trouble;
 use crate::failure::Failure;
@@ -36,12 +37,17 @@ impl Http {
     /// # Errors
     /// [`Failure`] when the file cannot be read or holds no certificate.
     pub(crate) fn new(authorities: Option<&std::path::Path>) -> Result<Self, Failure> {
+        tls(authorities).map(Self::over)
+    }
+
+    /// A client that speaks TLS so, with connections of its own.
+    pub(crate) fn over(tls: rustls::ClientConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT));
         let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls(authorities)?)
+            .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -49,7 +55,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .build(https);
-        Ok(Self { client })
+        Self { client }
     }
 
     /// Sends a request; resolves when the head of the answer is there.
@@ -154,15 +160,39 @@ pub(crate) fn check_url(what: &str, url: &str) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure`] when the file cannot be read or holds no certificate.
 pub(crate) fn tls(authorities: Option<&std::path::Path>) -> Result<rustls::ClientConfig, Failure> {
+    Ok(trusting(authorities)?.with_no_client_auth())
+}
+
+/// The same, showing a certificate to who asks for one: the certificate in PEM, its key as PKCS#8 in DER.
+///
+/// # Errors
+/// [`Failure`] as of [`tls`], or when the two do not belong together.
+pub(crate) fn tls_as(
+    authorities: Option<&std::path::Path>,
+    certificate: &str,
+    key: &[u8],
+) -> Result<rustls::ClientConfig, Failure> {
+    use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
+    let failed = |why: String| Failure::new(format!("the agent's certificate cannot be used: {why}"));
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
+        .map_err(|error| failed(error.to_string()))?;
+    let key = PrivatePkcs8KeyDer::from(key.to_vec());
+    trusting(authorities)?
+        .with_client_auth_cert(vec![certificate], key.into())
+        .map_err(|error| failed(error.to_string()))
+}
+
+fn trusting(
+    authorities: Option<&std::path::Path>,
+) -> Result<ConfigBuilder<rustls::ClientConfig, WantsClientCert>, Failure> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
-    let config = match authorities {
+    Ok(match authorities {
         Some(path) => config.with_root_certificates(roots(path)?),
         None => config.with_webpki_roots(),
-    };
-    Ok(config.with_no_client_auth())
+    })
 }
 
 /// The certification authorities in a PEM file.

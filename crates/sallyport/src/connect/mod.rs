@@ -11,6 +11,7 @@
 mod at;
 pub(crate) mod authority;
 mod carrier;
+mod certificates;
 mod channel;
 mod database;
 pub(crate) mod http;
@@ -20,6 +21,7 @@ mod listener;
 mod local;
 mod message;
 mod mirror;
+pub(crate) mod nonce;
 mod proxy;
 mod session;
 mod stdio;
@@ -218,8 +220,7 @@ async fn open(
     gateway: &str,
 ) -> Result<Way, Failure> {
     let (task, opened) = match (&args.task, &args.template) {
-        (Some(task), _) if args.listen.is_none() => (*task, None),
-        (Some(task), _) => (*task, Some(authority.show(*task).await?)),
+        (Some(task), _) => (*task, authority.show(*task).await?),
         (None, Some(template)) => {
             let client = match args.listen {
                 None => "MCP client",
@@ -232,12 +233,13 @@ async fn open(
                 purpose: purpose.unwrap_or_else(|| format!("{client} of {}", args.server)),
             };
             let opened = open_wanted(&authority, &wanted).await?;
-            (opened.id, Some(opened))
+            (opened.id, opened)
         }
         (None, None) => return Err(Failure::usage("name a template or a task")),
     };
     let complete = args.task.is_none();
-    let kind = match kind_of(args, opened.as_ref(), gateway) {
+    let authority = authority.proving(opened.grant.proof, args.ca.as_deref());
+    let kind = match kind_of(args, &opened, gateway) {
         Ok(kind) => kind,
         Err(failure) => {
             if complete {
@@ -252,8 +254,9 @@ async fn open(
         task: None,
     };
     let resource = route.resource(gateway);
-    let ends_at = opened.as_ref().map(|opened| opened.expires_at);
-    let database = opened.and_then(|mut opened| opened.databases.remove(&args.server));
+    let ends_at = Some(opened.expires_at);
+    let mut databases = opened.databases;
+    let database = databases.remove(&args.server);
     Ok(Way {
         channel: Channel::new(http, authority, resource, task, ends_at),
         complete,
@@ -263,16 +266,17 @@ async fn open(
 }
 
 /// What the server speaks, as the task's URL for it says.
-fn kind_of(args: &Args, opened: Option<&Opened>, gateway: &str) -> Result<ServerKind, Failure> {
+fn kind_of(args: &Args, opened: &Opened, gateway: &str) -> Result<ServerKind, Failure> {
     let server = &args.server;
     let route = opened
-        .and_then(|opened| opened.urls.get(server))
+        .urls
+        .get(server)
         .and_then(|url| Route::of_resource(gateway, url));
     match (route.map(|route| route.kind), &args.listen) {
         (None, None) => Ok(ServerKind::Mcp),
         (Some(ServerKind::Mcp), _) => Ok(ServerKind::Mcp),
         (Some(ServerKind::Postgres), Some(_))
-            if opened.is_none_or(|opened| !opened.databases.contains_key(server)) =>
+            if !opened.databases.contains_key(server) =>
         {
             Err(Failure::new(format!(
                 "`{server}` is a database, and the gateway does not say where its databases are"

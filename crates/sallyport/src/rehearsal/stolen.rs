@@ -10,6 +10,7 @@ use identity::InstanceKey;
 use crate::connect::authority::Authority;
 use crate::connect::http::Http;
 use crate::connect::instance::InstanceFolder;
+use crate::connect::nonce::LastNonce;
 use crate::connect::trouble::Trouble;
 use crate::failure::Failure;
 
@@ -20,6 +21,8 @@ pub(crate) struct Sides {
     pub(crate) agent: Authority,
     /// With a key of its own.
     pub(crate) thief: Authority,
+    /// What the gateway wants to see in proofs.
+    pub(crate) nonce: LastNonce,
 }
 
 impl Sides {
@@ -35,6 +38,7 @@ impl Sides {
         Ok(Self {
             agent: Authority::new(http.clone(), about.clone(), key),
             thief: Authority::new(http.clone(), about, other),
+            nonce: LastNonce::default(),
             http,
         })
     }
@@ -49,7 +53,9 @@ impl Sides {
         request: Request<Bytes>,
     ) -> Result<Response<Bytes>, Failure> {
         let asked = self.http.ask(what, request.map(gateway::full));
-        asked.await.map_err(failed)
+        let answer = asked.await.map_err(failed)?;
+        self.nonce.learn(&answer, None);
+        Ok(answer)
     }
 }
 

@@ -156,10 +156,7 @@ fn registration(it: Webhook) -> Option<Registration> {
             return None;
         };
         let hook = Hook::read(a2a::method::Dialect::V1, "hook", &mut hook).ok()?;
-        let proof = [Proof::Dpop, Proof::Bearer]
-            .into_iter()
-            .find(|proof| proof.as_str() == it.proof)?;
-        Some((hook, proof))
+        Some((hook, Proof::parse(&it.proof)?))
     };
     let Some((hook, proof)) = read() else {
         tracing::warn!(task = %it.task, "a webhook in the store cannot be understood");

@@ -78,6 +78,11 @@ impl DataDir {
         self.path.join("keys")
     }
 
+    /// The certification authority of the trust domain.
+    pub(super) fn authority(&self) -> PathBuf {
+        self.path.join("authority")
+    }
+
     /// The key that the audit log's checkpoints are signed with.
     pub(super) fn log_key(&self) -> PathBuf {
         self.path.join("log.key")
@@ -91,6 +96,11 @@ impl DataDir {
     /// The key that the keys of the vault's tasks are sealed with.
     pub(super) fn vault_key(&self) -> PathBuf {
         self.path.join("vault.key")
+    }
+
+    /// What open tasks have read, sealed.
+    pub(super) fn ledgers(&self) -> PathBuf {
+        self.path.join("ledgers")
     }
 
     /// Evidence that was collected.

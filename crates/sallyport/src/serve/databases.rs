@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use gateway::peer::Peers;
 use model::config::{Config, Listener};
 
 use super::Bound;
@@ -11,14 +12,16 @@ use crate::failure::Failure;
 /// The listener, once there is one.
 pub(super) struct Databases {
     door: Arc<postgres::Endpoint>,
+    peers: Arc<Peers>,
     known: Arc<OnceLock<control::Databases>>,
 }
 
 impl Databases {
     /// For an enforcement point, without a listener yet.
-    pub(super) fn new(door: Arc<postgres::Endpoint>) -> Self {
+    pub(super) fn new(door: Arc<postgres::Endpoint>, peers: Arc<Peers>) -> Self {
         Self {
             door,
+            peers,
             known: Arc::default(),
         }
     }
@@ -43,7 +46,7 @@ impl Databases {
         listener: &Listener,
         config: &Config,
     ) -> Result<(), Failure> {
-        let options = postgres::Options::of(bound.options(config)?);
+        let options = postgres::Options::of(bound.options(config, &self.peers)?);
         // Whoever asks is told where the listener is, not where it will be.
         let _ = self.known.set(about(listener));
         tracing::info!(address = %listener.listen, "databases are served");

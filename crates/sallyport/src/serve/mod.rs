@@ -33,17 +33,20 @@ use gateway::caller::Authenticator;
 use gateway::front::{Front, Settings as FrontSettings};
 use gateway::live::Live;
 use gateway::metrics::Metrics;
+use gateway::peer::Peers;
 use gateway::pipeline::Pipeline;
 use gateway::redaction::Redactor;
+use gateway::refusals::Refusals;
 use gateway::serve::Options;
+use identity::svid::Authority;
 use identity::{KeyRing, dpop};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::config::{Config, Listener, TlsFiles};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use vault::Vault;
+use vault::{Journals, Vault};
 
 pub(crate) use data::log_dir;
 pub(crate) use doors::launcher;
@@ -131,6 +134,7 @@ struct Running {
     config: Config,
     audit: Arc<AuditLog>,
     vault: Arc<Vault>,
+    ledgers: Arc<Journals>,
     store: Store,
     engine: Arc<Engine>,
     doors: Doors,
@@ -140,6 +144,7 @@ struct Running {
     responder: Arc<Responder>,
     shared_signals: Arc<SharedSignals>,
     listeners: [Bound; 2],
+    peers: Arc<Peers>,
     databases: Arc<Databases>,
     database_listener: Option<Bound>,
     proxy: Option<(Arc<web::proxy::Proxy>, Bound)>,
@@ -179,16 +184,14 @@ impl Bound {
         Some((files?.clone(), Arc::clone(self.certificate.as_ref()?)))
     }
 
-    fn options(&self, config: &Config) -> Result<Options, Failure> {
+    fn options(&self, config: &Config, peers: &Arc<Peers>) -> Result<Options, Failure> {
+        let certificate = self.certificate.as_ref();
+        let tls = certificate.map(|certificate| certificate.server(peers));
         Ok(Options {
             connections: config.limits.connections,
             head: Duration::from_secs(config.limits.request_seconds),
             grace: GRACE,
-            tls: self
-                .certificate
-                .as_ref()
-                .map(Certificate::server)
-                .transpose()?,
+            tls: tls.transpose()?,
         })
     }
 }
@@ -239,6 +242,7 @@ impl Running {
         let keys = KeyRing::open(&data.keys(), Timestamp::now())
             .map_err(|error| Failure::new(format!("the signing keys cannot be used: {error}")))?;
         let keys = Arc::new(keys);
+        let authority = open_authority(&config, data)?;
         let operator =
             OperatorToken::open(data.path()).map_err(|error| Failure::new(error.to_string()))?;
         let store = Store::open(data.path())
@@ -262,7 +266,11 @@ impl Running {
             redactor,
             Arc::new(Metrics::default()),
         ));
+        pipeline.set_rates(&config.limits);
+        pipeline.nonces().set(config.proofs.demand_nonces());
         let vault = open_vault(&config, data).await?;
+        let ledgers = open_ledgers(data).await?;
+        pipeline.live().keep_ledgers_in(Arc::clone(&ledgers));
         pipeline.contents().keep_in(Arc::clone(&vault));
         pipeline.contents().configure(&config);
         pipeline.inspection().set_rules(inspection_rules(&setup));
@@ -275,13 +283,17 @@ impl Running {
             databases: database_door,
             proxy,
         } = doors::all(&setup.file, &config, &pipeline, &settings, &keys)?;
-        let databases = Arc::new(Databases::new(database_door));
-        let front = Arc::new(Front::new(Arc::clone(&settings), http));
+        let refusals = Refusals::new(Arc::clone(pipeline.live()));
+        let peers = Arc::new(Peers::new(Arc::clone(&authority), refusals));
+        let databases = Arc::new(Databases::new(database_door, Arc::clone(&peers)));
+        let front = Front::new(Arc::clone(&settings), http);
+        let front = Arc::new(front.putting_off(Arc::clone(&pipeline)));
         let swept = doors.clone();
         let engine = Engine::start(EngineParts {
             store: store.clone(),
             pipeline,
             keys,
+            authority,
             log_dir: data.log(),
             setup: engine_setup(&setup),
             settings: Settings {
@@ -289,6 +301,7 @@ impl Running {
                 control_url: config.control.base_url(),
                 gateway_url: config.gateway.base_url(),
                 databases: databases.known(),
+                certificates: config.control.tls.is_some() && config.gateway.tls.is_some(),
                 proxy_url: config.proxy.as_ref().map(model::config::Proxy::base_url),
                 confinement_lacks: crate::confined::Kernel::probe().lacks().map(str::to_owned),
                 limits: control::Limits::default(),
@@ -366,6 +379,7 @@ impl Running {
             config,
             audit,
             vault,
+            ledgers,
             store,
             engine,
             doors,
@@ -375,6 +389,7 @@ impl Running {
             responder,
             shared_signals,
             listeners,
+            peers,
             databases,
             database_listener,
             proxy: proxy.zip(proxy_listener),
@@ -388,6 +403,7 @@ impl Running {
             config,
             audit,
             vault,
+            ledgers,
             store,
             engine,
             doors,
@@ -397,6 +413,7 @@ impl Running {
             responder,
             shared_signals,
             listeners,
+            peers,
             databases,
             database_listener,
             proxy,
@@ -413,8 +430,8 @@ impl Running {
         }
         let stop = CancellationToken::new();
         let options = [
-            listeners[0].options(&config)?,
-            listeners[1].options(&config)?,
+            listeners[0].options(&config, &peers)?,
+            listeners[1].options(&config, &peers)?,
         ];
         let [control_listener, gateway_listener] = listeners.map(|bound| bound.listener);
         let [control_options, gateway_options] = options;
@@ -428,7 +445,7 @@ impl Running {
             databases.serve(bound, &config.postgres, &config)?;
         }
         if let Some((proxy, bound)) = proxy {
-            let options = bound.options(&config)?;
+            let options = bound.options(&config, &peers)?;
             if let Ok(address) = bound.listener.local_addr() {
                 tracing::info!(%address, "HTTP APIs are reached through the forward proxy too");
             }
@@ -443,7 +460,7 @@ impl Running {
         let stop_control = CancellationToken::new();
         let controlling = tokio::spawn(gateway::serve::serve(
             control_listener,
-            control,
+            Arc::clone(&control),
             control_options,
             stop_control.clone(),
         ));
@@ -491,10 +508,14 @@ impl Running {
             for door in doors.iter() {
                 door.stop().await;
             }
+            engine.pipeline().write_counts();
+            control.write_counts();
             stop_watch.cancel();
             let _ = watch.await;
             // Records of results wait for it.
             vault.close().await;
+            // An error is that it has panicked, and then nothing can be done.
+            let _ = tokio::task::spawn_blocking(move || ledgers.close()).await;
             audit.close().await;
             store.close().await;
         };
@@ -575,6 +596,21 @@ async fn open_log(config: &Config, data: &DataDir) -> Result<Arc<AuditLog>, Fail
     Ok(audit)
 }
 
+/// Opens the certification authority of the trust domain.
+fn open_authority(config: &Config, data: &DataDir) -> Result<Arc<Authority>, Failure> {
+    let seconds = i64::try_from(config.identity.svid_seconds).unwrap_or(i64::MAX);
+    let authority = Authority::open(
+        &data.authority(),
+        config.trust_domain.clone(),
+        SignedDuration::from_secs(seconds),
+        Timestamp::now(),
+    );
+    authority.map(Arc::new).map_err(|error| {
+        Failure::new(format!("the certification authority cannot be used: {error}"))
+            .hint("it is in the folder `authority` of the data directory")
+    })
+}
+
 /// Opens the vault.
 async fn open_vault(config: &Config, data: &DataDir) -> Result<Arc<Vault>, Failure> {
     let (dir, key) = (data.vault(), data.vault_key());
@@ -583,6 +619,22 @@ async fn open_vault(config: &Config, data: &DataDir) -> Result<Arc<Vault>, Failu
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(format!("the vault cannot be used: {error}"))
             .hint("docs/vault.md says what is in it, and what depends on its key")
+    };
+    opened
+        .map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))
+}
+
+/// Opens what is kept of what tasks have read; behind the vault, which makes the key.
+async fn open_ledgers(data: &DataDir) -> Result<Arc<Journals>, Failure> {
+    let (dir, key) = (data.ledgers(), data.vault_key());
+    let limits = vault::JournalLimits::default();
+    let opened = tokio::task::spawn_blocking(move || Journals::open(&dir, &key, limits)).await;
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("the ledgers of tasks cannot be used: {error}")).hint(
+            "with no process running, the folder `ledgers` may be removed: tasks are then asked about what \
+             they have read",
+        )
     };
     opened
         .map_err(|error| failed(&error))?

@@ -202,6 +202,9 @@ impl Reload {
                     .approvals()
                     .configure(setup.config.approvals.clone());
                 self.engine.pipeline().contents().configure(&setup.config);
+                self.engine.pipeline().set_rates(&setup.config.limits);
+                let demanded = setup.config.proofs.demand_nonces();
+                self.engine.pipeline().nonces().set(demanded);
                 let mut settings = Settings::of(&setup.config);
                 settings.base_url = self.engine.settings().gateway_url.clone();
                 settings.issuer = self.engine.settings().control_url.clone();
@@ -253,7 +256,7 @@ impl Reload {
         )
         .with("mistakes", all.len())
         .with("first", shown);
-        if let Err(error) = self.engine.live().record(&record).await {
+        if let Err(error) = self.engine.live().record(record).await {
             tracing::error!(%error, "the refused change was not recorded");
         }
     }
@@ -269,6 +272,10 @@ fn keep_what_is_fixed(config: &mut Config, started: &Config) -> Vec<&'static str
     if config.data_dir != started.data_dir {
         kept.push("data_dir");
         config.data_dir = started.data_dir.clone();
+    }
+    if config.identity != started.identity {
+        kept.push("identity");
+        config.identity = started.identity.clone();
     }
     if config.limits.connections != started.limits.connections {
         kept.push("limits.connections");

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use gateway::peer::Peers;
 use model::config::TlsFiles;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -45,16 +46,15 @@ impl Certificate {
         Ok(())
     }
 
-    /// The configuration of a listener with this certificate: TLS 1.2 and 1.3, HTTP/1.1.
+    /// The configuration of a listener with this certificate: TLS 1.2 and 1.3, HTTP/1.1. Clients may show an
+    /// SVID.
     ///
     /// # Errors
     /// [`Failure`] when the library cannot do that.
-    pub(super) fn server(self: &Arc<Self>) -> Result<Arc<ServerConfig>, Failure> {
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+    pub(super) fn server(self: &Arc<Self>, peers: &Arc<Peers>) -> Result<Arc<ServerConfig>, Failure> {
+        let mut config = peers
+            .listener(Arc::clone(self) as Arc<dyn ResolvesServerCert>)
+            .map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -22,12 +22,17 @@ impl Reading {
                 .zip(config)
                 .and_then(|(name, config)| config.servers.get(name));
             let wrong = match (found, &server) {
-                (Some(server), _) if matches!(server.kind, ServerKind::Mcp | ServerKind::Http) => {
+                (Some(server), _)
+                    if matches!(
+                        server.kind,
+                        ServerKind::Mcp | ServerKind::Http | ServerKind::Postgres
+                    ) =>
+                {
                     None
                 }
-                (Some(_), _) => {
-                    Some("only MCP servers and HTTP APIs have something to annotate".to_owned())
-                }
+                (Some(_), _) => Some(
+                    "only MCP servers, HTTP APIs and databases have something to annotate".to_owned(),
+                ),
                 (None, Some(_)) if config.is_none() => None,
                 (None, _) => Some(format!("there is no server `{}`", stem.escape_debug())),
             };
@@ -45,8 +50,8 @@ impl Reading {
                         && let Some(wrong) = misplaced(&annotations, server.kind)
                     {
                         let mistake = Mistake::new(&file, wrong).hint(
-                            "write `[tools.NAME]` for an MCP server, and `[endpoints.\"POST /path\"]` \
-                             for an HTTP API",
+                            "write `[tools.NAME]` for an MCP server, `[endpoints.\"POST /path\"]` for an \
+                             HTTP API, and `[tables.\"schema.name\"]` or `[functions.NAME]` for a database",
                         );
                         self.remarks.push(mistake.into());
                     }
@@ -61,6 +66,17 @@ impl Reading {
 
 /// What is annotated that such a server does not have.
 fn misplaced(annotations: &Annotations, kind: ServerKind) -> Option<String> {
+    if kind == ServerKind::Postgres {
+        let tool = annotations.tools().next()?;
+        let says = format!("`{}` is no table of a database", tool.escape_debug());
+        return Some(says);
+    }
+    if let Some(table) = annotations.of_databases().next() {
+        return Some(format!(
+            "`{}` belongs to a database, and the server is none",
+            table.escape_debug()
+        ));
+    }
     let is_endpoint = |name: &&str| {
         name.split_once(' ')
             .is_some_and(|(_, path)| path.starts_with('/'))

@@ -12,7 +12,9 @@ use super::approvals;
 use super::asked;
 use super::confine;
 use super::http2;
+use super::identity;
 use super::proxy;
+use super::rates;
 use super::remarks::Remarks;
 use super::signals;
 use super::vault;
@@ -54,10 +56,12 @@ pub(crate) fn check(file: &Path, text: &str, folder: &Path, config: &Config) -> 
         }
     }
     checking.limits(config);
+    rates::check(&mut checking.remarks, config);
     approvals::check(&mut checking.remarks, config);
     watching::check(&mut checking.remarks, config);
     signals::check(&mut checking.remarks, config);
     vault::check(&mut checking.remarks, config);
+    identity::check(&mut checking.remarks, config);
     for (index, pattern) in config.redaction.patterns.iter().enumerate() {
         if let Err(error) = regex::Regex::new(pattern) {
             checking.remarks.mistake(
@@ -184,6 +188,13 @@ impl Checking<'_> {
                     "leave it out to have the default",
                 );
             }
+        }
+        if limits.recheck_seconds > 86_400 {
+            self.remarks.mistake(
+                &["limits", "recheck_seconds"],
+                "tools are to be compared with what was approved at least once a day, or never",
+                "use a value up to 86400, 0 for never, or leave it out to have the default",
+            );
         }
         if limits.json_depth > 120 {
             self.remarks.mistake(
@@ -531,6 +542,10 @@ pub(crate) fn make_absolute(config: &mut Config, folder: &Path) {
         fix(&mut tls.key);
     }
     config.signals.secrets_mut().for_each(fix_secret);
+    let transmitters = config.signals.transmitters.values_mut();
+    transmitters
+        .filter_map(|transmitter| transmitter.ca.as_mut())
+        .for_each(fix);
     for channel in config.response.channels.values_mut() {
         channel.secrets_mut().for_each(fix_secret);
     }

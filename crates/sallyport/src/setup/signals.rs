@@ -1,6 +1,6 @@
 //! What `[signals]` must be beyond its format.
 
-use model::config::{Config, Secret, ServerKind};
+use model::config::{Config, Secret, ServerKind, SignalTransmitter};
 use model::name::ServerName;
 
 use super::remarks::Remarks;
@@ -30,8 +30,24 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
         let at = |member: &'static str| ["signals", "transmitters", name.as_str(), member];
         named(remarks, "transmitters", name);
         url(remarks, &at("issuer"), &transmitter.issuer);
-        server_of(remarks, &at("server"), config, &transmitter.server);
-        path(remarks, &at("keys"), &transmitter.keys);
+        if let Some(server) = &transmitter.server {
+            server_of(remarks, &at("server"), config, server);
+        }
+        if let Some(keys) = &transmitter.keys {
+            path(remarks, &at("keys"), keys);
+        }
+        if let Some(keys) = &transmitter.jwks_uri {
+            place(remarks, &at("jwks_uri"), keys, transmitter.private);
+        }
+        if transmitter.discover {
+            place(remarks, &at("issuer"), &transmitter.issuer, transmitter.private);
+        }
+        if let Some(oauth) = &transmitter.oauth {
+            let at = |member: &'static str| ["signals", "transmitters", name.as_str(), "oauth", member];
+            place(remarks, &at("token_endpoint"), &oauth.token_endpoint, transmitter.private);
+            token(remarks, &at("client_secret"), &oauth.client_secret);
+        }
+        whereabouts(remarks, config, name, transmitter);
         if let Some(polled) = &transmitter.poll {
             path(remarks, &at("poll"), polled);
         }
@@ -45,6 +61,70 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
                 "add `poll = \"/path\"`, or a `token` that it shows when it pushes",
             );
         }
+    }
+}
+
+/// Where the keys of a transmitter are, and who it is asked as, must be said once.
+fn whereabouts(
+    remarks: &mut Remarks<'_>,
+    config: &Config,
+    name: &str,
+    transmitter: &SignalTransmitter,
+) {
+    let at = ["signals", "transmitters", name];
+    let ways = [
+        transmitter.keys.is_some(),
+        transmitter.jwks_uri.is_some(),
+        transmitter.discover,
+    ];
+    let ways = ways.into_iter().filter(|way| *way).count();
+    if ways > 1 {
+        remarks.mistake(
+            &at,
+            "`keys`, `jwks_uri` and `discover` say in several ways where its keys are",
+            "name one",
+        );
+    }
+    let elsewhere = transmitter.jwks_uri.is_some() || transmitter.discover;
+    if transmitter.server.is_none() && (!elsewhere || transmitter.poll.is_some()) {
+        remarks.mistake(
+            &at,
+            "without a `server` it cannot be asked for keys or events",
+            "add `server`, or, for one that pushes, `jwks_uri` or `discover = true`",
+        );
+    }
+    if transmitter.oauth.is_some() && transmitter.poll.is_none() {
+        remarks.mistake(
+            &at,
+            "`oauth` is of no use: it is asked for no events",
+            "leave it out, or add `poll`",
+        );
+    }
+    let server = transmitter.server.as_ref();
+    let server = server.and_then(|server| config.servers.get(server));
+    if transmitter.oauth.is_some() && server.is_some_and(|server| server.credential.is_some()) {
+        remarks.mistake(
+            &at,
+            "its server has a `credential`, which would take the place of the tokens of `oauth`",
+            "leave out one of them",
+        );
+    }
+}
+
+/// A place that is reached over TLS, unless it may be without.
+fn place(remarks: &mut Remarks<'_>, path: &[&str], text: &str, private: bool) {
+    match gateway::outbound::Origin::of(text) {
+        Ok((origin, _)) if origin.is_secure() || private => {}
+        Ok(_) => remarks.mistake(
+            path,
+            format!("`{}` is not https", text.escape_debug()),
+            "use https; or say `private = true`, if it is in your own network",
+        ),
+        Err(why) => remarks.mistake(
+            path,
+            format!("`{}` cannot be used: {why}", text.escape_debug()),
+            "write it like `https://idp.example.com/oauth/token`",
+        ),
     }
 }
 

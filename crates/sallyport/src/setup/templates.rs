@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::Remark;
 use super::config::last_line;
+use super::identity;
 use super::proxy;
+use super::rates;
 use super::remarks::Remarks;
 use super::toml_text::{closest, place};
 
@@ -47,6 +49,9 @@ pub(crate) fn check(
         remarks: Remarks::new(file, text),
     };
     checking.head();
+    if let Some(config) = config {
+        rates::check_template(&mut checking.remarks, template, config);
+    }
     for (index, permission) in template.grant.permissions.iter().enumerate() {
         checking.permission(&index.to_string(), permission);
     }
@@ -148,6 +153,9 @@ impl Checking<'_> {
                 "with `bearer` whoever holds a token of such a task can use it",
                 "leave `proof` out, and start the client with `sallyport connect`",
             );
+        }
+        if let Some(config) = self.config {
+            identity::check_template(&mut self.remarks, template, config);
         }
         if template.grant.budget.calls == 0 {
             self.remarks.mistake(

@@ -11,6 +11,7 @@ use crate::support::http::{Answer, Call};
 use crate::support::program::Program;
 use crate::support::{Gateway, Setup, free_address, packages};
 
+mod inspected;
 mod push;
 
 const FRONT: &str = r#"

@@ -63,13 +63,18 @@ fn is_by(drill: &Value, key: &str, rule: &str) -> bool {
     drill[key].as_array().unwrap().iter().any(|by| by == rule)
 }
 
+/// What a report says was missed, and what to change.
+fn missed(drill: &Value) -> String {
+    drill["missed"].to_string()
+}
+
 #[test]
 fn what_init_writes_contains_every_attack() {
     let dir = configured("");
     let (report, is_contained) = rehearsed(dir.path(), &["--all"]);
     assert!(is_contained, "{report:#}");
     for (name, by, seen_by) in [
-        ("injection", "provenance", "instruction-override"),
+        ("injection", "not_granted", "instruction-override"),
         ("poisoning", "tool_quarantined", "tool-hidden-instruction"),
         ("rug-pull", "tool_quarantined", "tool-hidden-instruction"),
         ("exfiltration", "content_blocked", "canary"),
@@ -79,6 +84,7 @@ fn what_init_writes_contains_every_attack() {
     ] {
         let drill = drill(&report, name);
         assert_eq!(drill["verdict"], "contained", "{drill:#}");
+        assert_eq!(drill["template"], "read-files", "{drill:#}");
         assert!(is_by(drill, "contained_by", by), "{drill:#}");
         assert!(drill["contained_ms"].is_f64(), "{drill:#}");
         assert!(is_by(drill, "detected_by", seen_by), "{drill:#}");
@@ -86,34 +92,96 @@ fn what_init_writes_contains_every_attack() {
         assert!(drill["incidents"][0].is_u64(), "{drill:#}");
         assert_eq!(drill["missed"], Value::Array(Vec::new()), "{drill:#}");
     }
+    // No server belongs to a segment, so there is nothing that policies could keep apart.
+    assert_eq!(drill(&report, "wide-template")["verdict"], "not-applicable");
     // The real one was not begun: it has no data directory.
     assert!(!dir.path().join("data").exists());
 }
 
+/// A desk that answers tickets by mail, as somebody in a hurry writes it.
+const HASTY: &str = "[inspection]\nsecrets = \"report\"\ncanaries = \"report\"\n\
+    [servers.mail]\nsegment = \"office\"\nurl = \"http://127.0.0.1:1/mcp\"\n";
+const HASTY_DESK: &str = "description = \"Answer tickets\"\nagents = [\"desk-*\"]\nttl = \"5m\"\nproof = \"bearer\"\n\
+    [[allow]]\nserver = \"mail\"\ntools = [\"read_mail\", \"send_mail\"]\n\
+    [[allow]]\nserver = \"mail\"\ntools = [\"*\"]\n";
+
 #[test]
-fn what_was_weakened_is_told_as_missed() {
-    let dir = configured("[inspection]\nsecrets = \"report\"\ncanaries = \"report\"\n");
-    let (report, is_contained) = rehearsed(dir.path(), &["exfiltration", "injection"]);
+fn holes_of_the_persons_own_configuration_are_told_with_the_line_to_change() {
+    let dir = configured(HASTY);
+    std::fs::write(dir.path().join("templates/desk.toml"), HASTY_DESK).unwrap();
+    let (report, is_contained) = rehearsed(dir.path(), &["--all", "--template", "desk"]);
     assert!(!is_contained, "{report:#}");
-    let sent = drill(&report, "exfiltration");
-    assert_eq!(sent["verdict"], "not-contained", "{sent:#}");
-    for missed in [
-        "the agent was given a credential",
-        "a planted record was sent out",
-        "a credential was sent out",
+    for (name, what, change) in [
+        ("injection", "`send_mail` at `mail`", "sallyport annotate mail --write"),
+        ("injection", "`to` chosen by the attacker", "templates/desk.toml:5"),
+        ("exfiltration", "handed out a credential", "[inspection] secrets"),
+        ("exfiltration", "a planted record left through `send_mail`", "[inspection] canaries"),
+        ("exfiltration", "a credential left through `send_mail`", "[inspection] secrets"),
+        ("stolen-token", "calls with a stolen token reached mail", "proof = \\\"bearer"),
+        ("runaway-loop", "1000 equal calls reached `mail`", "it states no budget"),
+        ("scope-creep", "`transfer_money` at `mail`", "templates/desk.toml:8: it allows everything"),
+        ("wide-template", "reached `mail` of the segment `office`", "policies/"),
     ] {
-        assert!(is_by(sent, "missed", missed), "{sent:#}");
+        let drill = drill(&report, name);
+        assert_eq!(drill["verdict"], "not-contained", "{drill:#}");
+        let missed = missed(drill);
+        assert!(missed.contains(what) && missed.contains(change), "{name}: {what}: {missed}");
     }
-    assert!(is_by(sent, "detected_by", "canary"), "{sent:#}");
-    let held = drill(&report, "injection");
-    assert_eq!(held["verdict"], "contained", "{held:#}");
+    assert_eq!(drill(&report, "injection")["agent"], "desk-drill (office)");
+    assert!(is_by(drill(&report, "exfiltration"), "detected_by", "canary"));
+}
+
+#[test]
+fn what_was_written_with_care_holds() {
+    let servers = "[monitor.servers]\ncrm = { sensitive = true }\nmail = { external = true }\n\
+        [servers.mail]\nsegment = \"office\"\nurl = \"http://127.0.0.1:1/mcp\"\n\
+        [servers.crm]\nkind = \"http\"\nsegment = \"office\"\nurl = \"http://127.0.0.1:1\"\n\
+        http = { routes = [\"GET /customers/{id}\", \"DELETE /customers/{id}\"] }\n";
+    let dir = configured(servers);
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    write(
+        "templates/desk.toml",
+        "description = \"Answer a customer\"\nsegments = [\"office\"]\nttl = \"5m\"\nbudget = { calls = 30 }\n\
+         [parameters.customer]\npattern = \"[0-9]{4}\"\n\
+         [[allow]]\nserver = \"crm\"\nendpoints = [\"GET /customers/{id}\"]\n\
+         arguments = { \"path.id\" = { equals = \"${customer}\" } }\n\
+         [[allow]]\nserver = \"mail\"\ntools = [\"send_mail\"]\nmax_calls = 3\narguments = { to = {}, body = {} }\n",
+    );
+    write(
+        "annotations/mail.toml",
+        "[tools.send_mail]\nsinks = { to = \"address\" }\ncontent = { body = [\"urls\"] }\n",
+    );
+    write(
+        "policies/baseline.cedar",
+        "permit (principal in Sallyport::Segment::\"office\", action, resource in Sallyport::Segment::\"office\");\n",
+    );
+    let (report, is_contained) = rehearsed(dir.path(), &["--all", "--template", "desk"]);
+    assert!(is_contained, "{report:#}");
+    for (name, by) in [
+        ("injection", "provenance"),
+        ("poisoning", "tool_quarantined"),
+        ("exfiltration", "content_blocked"),
+        ("stolen-token", "unauthenticated"),
+        ("runaway-loop", "budget_exhausted"),
+        ("scope-creep", "not_granted"),
+        ("wide-template", "no_policy_permits"),
+    ] {
+        let drill = drill(&report, name);
+        assert_eq!(drill["verdict"], "contained", "{drill:#}");
+        assert!(is_by(drill, "contained_by", by), "{drill:#}");
+    }
+    assert_eq!(drill(&report, "injection")["agent"], "drill-agent (office)");
 }
 
 #[test]
 fn policies_of_the_organisation_hold_in_the_twin() {
     let dir = configured("");
     let policy = dir.path().join("policies/baseline.cedar");
-    // Nobody but the desk is named: the drill's own agent is permitted by a policy of the twin.
+    // Nobody but the desk is named: that is who the drill's agent is.
     std::fs::write(
         &policy,
         "permit (principal == Sallyport::Agent::\"desk\", action, resource);\n",
@@ -121,17 +189,14 @@ fn policies_of_the_organisation_hold_in_the_twin() {
     .unwrap();
     let (report, is_contained) = rehearsed(dir.path(), &["scope-creep"]);
     assert!(is_contained, "{report:#}");
-    assert!(
-        report["notes"].to_string().contains("zz-drill.cedar"),
-        "{report:#}"
-    );
-    assert!(!dir.path().join("policies/zz-drill.cedar").exists());
+    assert_eq!(drill(&report, "scope-creep")["agent"], "desk");
     // What is forbidden stays forbidden, and is not taken for containment.
     std::fs::write(&policy, "forbid (principal, action, resource);\n").unwrap();
     let (report, is_contained) = rehearsed(dir.path(), &["scope-creep"]);
     assert!(!is_contained, "{report:#}");
     let refused = drill(&report, "scope-creep");
     assert_eq!(refused["verdict"], "not-rehearsed", "{refused:#}");
+    assert!(report["notes"].to_string().contains("cannot be attacked"), "{report:#}");
 }
 
 #[test]
@@ -185,6 +250,9 @@ fn unknown_drills_and_broken_configurations_are_refused() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("drill list"));
     assert_eq!(run(dir.path(), &["drill", "run"]).status.code(), Some(2));
+    let unknown = run(dir.path(), &["drill", "run", "--all", "--template", "flood"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("read-files"));
     std::fs::write(dir.path().join("sallyport.toml"), "trust_domain = 1\n").unwrap();
     let broken = run(dir.path(), &["drill", "run", "--all"]);
     assert_eq!(broken.status.code(), Some(1));

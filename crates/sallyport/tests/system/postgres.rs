@@ -1,12 +1,16 @@
 //! A real PostgreSQL behind the gateway, reached with psql and with drivers as they are.
 
 mod connector;
+mod contents;
 mod database;
 mod drivers;
 mod grant;
+mod held;
 mod listener;
 mod protocol;
+mod provenance;
 mod sessions;
+mod svid;
 
 use std::path::PathBuf;
 use std::process::Output;
@@ -40,6 +44,20 @@ agents = ["*"]
 ttl = "10m"
 proof = "dpop"
 budget = { calls = 100, rows = 7 }
+
+[[allow]]
+server = "crm"
+tables = ["public.customers"]
+columns = ["id"]
+rows = "region = 'eu'"
+"#;
+
+const CERTIFIED: &str = r#"
+description = "Read European customers, with a certificate"
+agents = ["*"]
+ttl = "10m"
+proof = "certificate"
+budget = { calls = 100 }
 
 [[allow]]
 server = "crm"
@@ -141,7 +159,11 @@ impl Wanted {
             }
         }
         let password = write("keeper.password", "keeper");
-        let gateway = Setup::new()
+        let mut setup = Setup::new();
+        if self.listener_tls.is_some() {
+            setup = setup.template("certified", CERTIFIED);
+        }
+        let gateway = setup
             .and(&format!(
                 "{listener}{}",
                 server(database.port, &about, tls, &password)

@@ -461,10 +461,11 @@ async fn a_revocation_cuts_what_streams_and_what_was_upgraded() {
     let answer = String::from_utf8(answer).unwrap().to_lowercase();
     assert!(answer.starts_with("http/1.1 101"), "{answer}");
     assert!(answer.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{answer}");
-    socket.write_all(b"ping").unwrap();
-    let mut echo = [0; 4];
+    // A text of four letters, masked with nothing; it comes back without a mask.
+    socket.write_all(b"\x81\x84\0\0\0\0ping").unwrap();
+    let mut echo = [0; 6];
     socket.read_exact(&mut echo).unwrap();
-    assert_eq!(&echo, b"ping");
+    assert_eq!(&echo, b"\x81\x04ping");
 
     assert!(
         desk.gateway

@@ -8,25 +8,23 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use identity::x509::{self, Key, NotMade};
+use jiff::SignedDuration;
 use model::{Task, TaskId};
 use parking_lot::Mutex;
 use rcgen::{
-    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CidrSubnet, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyUsagePurpose, NameConstraints, SanType,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use time::OffsetDateTime;
-use zeroize::Zeroize as _;
 
 use super::target::Host;
 
-/// How far the clocks of clients may be behind, in seconds.
-const SKEW: i64 = 300;
+/// How far the clocks of clients may be behind.
+const SKEW: SignedDuration = SignedDuration::from_secs(300);
 /// A domain in which there is nothing (RFC 6761 §6.4): what an authority without names is held to.
 const NOTHING: &str = "invalid";
 
@@ -37,30 +35,13 @@ pub(crate) enum NoCertificate {
     #[error("the task's certification authority was made before this host was one of its hosts")]
     NotOfTheTask,
     /// It could not be made.
-    #[error("a certificate cannot be made: {0}")]
-    Failed(String),
+    #[error(transparent)]
+    Failed(#[from] NotMade),
 }
 
 impl NoCertificate {
     fn failed(error: impl ToString) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-/// A private key, wiped when it goes.
-struct Key(KeyPair);
-
-impl Key {
-    fn generate() -> Result<Self, NoCertificate> {
-        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
-            .map(Self)
-            .map_err(NoCertificate::failed)
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        Self::Failed(NotMade::because(error))
     }
 }
 
@@ -113,7 +94,9 @@ impl Authority {
             permitted_subtrees: permitted(&hosts),
             excluded_subtrees: Vec::new(),
         });
-        let certificate = params.self_signed(&key.0).map_err(NoCertificate::failed)?;
+        let certificate = params
+            .self_signed(key.pair())
+            .map_err(NoCertificate::failed)?;
         Ok(Self {
             pem: certificate.pem(),
             params,
@@ -163,12 +146,12 @@ impl Authority {
             Host::V6(address) => SanType::IpAddress(IpAddr::V6(*address)),
         }];
         let key = Key::generate()?;
-        let issuer = Issuer::from_params(&self.params, &self.key.0);
+        let issuer = Issuer::from_params(&self.params, self.key.pair());
         let certificate = params
-            .signed_by(&key.0, &issuer)
+            .signed_by(key.pair(), &issuer)
             .map_err(NoCertificate::failed)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.0.serialized_der()));
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pair().serialized_der()));
         let signing =
             rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&der).map_err(NoCertificate::failed)?;
         let certified = CertifiedKey::new(vec![certificate.der().clone()], signing);
@@ -187,16 +170,9 @@ impl Authority {
 
 /// What all certificates of a task have in common.
 fn params(task: &Task, name: String) -> Result<CertificateParams, NoCertificate> {
-    let moment = |at: Timestamp| {
-        OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(NoCertificate::failed)
-    };
-    let mut params = CertificateParams::default();
-    params.not_before = moment(task.opened_at)? - time::Duration::seconds(SKEW);
-    params.not_after = moment(task.expires_at)?;
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
+    let from = task.opened_at.checked_sub(SKEW);
+    let from = from.map_err(NoCertificate::failed)?;
+    Ok(x509::params(name, from, task.expires_at)?)
 }
 
 /// The hosts as constraints on names. Names of a kind that no constraint is about would not be held to
@@ -227,6 +203,7 @@ fn permitted(hosts: &BTreeSet<Host>) -> Vec<GeneralSubtree> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
     use model::TaskStatus;
     use rustls::pki_types::pem::PemObject as _;
     use rustls::pki_types::{CertificateDer, ServerName};

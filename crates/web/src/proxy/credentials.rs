@@ -5,8 +5,10 @@ use base64::engine::general_purpose::STANDARD;
 use gateway::Body;
 use gateway::caller::{Credentials, Unauthenticated};
 use gateway::problem::problem;
+use gateway::sources::Wrong;
 use http::header::{HeaderName, PROXY_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use identity::svid::Svid;
 use model::{Proof, TaskId};
 use zeroize::Zeroizing;
 
@@ -82,22 +84,19 @@ impl Shown {
         })
     }
 
-    /// The same, to be checked.
-    pub(super) fn credentials(&self) -> Credentials<'_> {
+    /// The same, to be checked, with what the connection was made with.
+    pub(super) fn credentials<'a>(&'a self, certificate: Option<&'a Svid>) -> Credentials<'a> {
         Credentials {
             scheme: self.scheme,
             token: &self.token,
             proof: self.proof.as_deref(),
+            certificate,
         }
     }
 }
 
 fn one_proof(headers: &HeaderMap) -> Option<String> {
-    let mut proofs = headers.get_all("dpop").iter();
-    match (proofs.next(), proofs.next()) {
-        (Some(proof), None) => proof.to_str().ok().map(str::to_owned),
-        _ => None,
-    }
+    gateway::single(headers, "dpop").map(str::to_owned)
 }
 
 fn refused(error: Option<&'static str>, reason: &str) -> Unauthenticated {
@@ -135,6 +134,9 @@ pub(super) fn challenge(refused: &Unauthenticated, resource: &str) -> Response<B
             .collect();
         format!(", error=\"{error}\", error_description=\"{reason}\"")
     });
+    if refused.is_wrong() {
+        response.extensions_mut().insert(Wrong);
+    }
     let headers = response.headers_mut();
     for value in [
         "Basic realm=\"sallyport\", charset=\"UTF-8\"".to_owned(),

@@ -84,7 +84,7 @@ impl Proxy {
             endpoint,
             secure: tls.is_some(),
             peer,
-            caller,
+            caller: Arc::new(caller),
         };
         let session = Session {
             client: hyper::upgrade::on(&mut request),
@@ -238,7 +238,7 @@ where
 struct Inside {
     shared: Arc<Shared>,
     settings: Arc<ArcSwap<Settings>>,
-    caller: Caller,
+    caller: Arc<Caller>,
     target: Target,
     /// How records of refusals name the tunnel.
     endpoint: String,

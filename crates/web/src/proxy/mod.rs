@@ -10,7 +10,7 @@
 //!    the requests inside, and requests that come in the clear, go through the door for HTTP APIs like
 //!    any other.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,11 +18,13 @@ use gateway::Body;
 use gateway::caller::{Asked, Caller};
 use gateway::front::{Knock, Settings};
 use gateway::live::Live;
+use gateway::problem;
 use gateway::resource::Route;
 use gateway::serve::Handler;
 use gateway::slots::{Slot, Slots};
+use gateway::sources::Wrong;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Version};
+use http::{HeaderName, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use model::config::ServerKind;
@@ -116,13 +118,24 @@ struct Place {
 impl Handler for Proxy {
     async fn handle(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let connect = request.method() == Method::CONNECT;
+        let from = peer.ip();
+        if let Some(put_off) = self.put_off(from, &request) {
+            return if connect { ended(put_off) } else { put_off };
+        }
+        let nonce = self.shared.pipeline.next_nonce(request.headers());
         let answer = match read(&request) {
             Ok(Wanted::Own) => self.own(&request),
             Ok(Wanted::Tunnel(target)) => self.tunnel(target, request, peer).await,
             Ok(Wanted::Plain(target)) => self.plain(target, request, peer).await,
             Err(refusal) => Err(self.refuse("proxy", None, &refusal)),
         };
-        let answer = answer.unwrap_or_else(|refused| *refused);
+        let mut answer = answer.unwrap_or_else(|refused| *refused);
+        if let Some((name, value)) = nonce {
+            answer.headers_mut().insert(name, value);
+        }
+        if answer.extensions().get::<Wrong>().is_some() {
+            self.shared.pipeline.wrong_from(from);
+        }
         // What came behind a CONNECT that was refused was meant for a tunnel: nobody reads it as a request.
         if connect { ended(answer) } else { answer }
     }
@@ -238,6 +251,17 @@ impl Proxy {
         }
     }
 
+    /// The answer to a request whose credentials are not looked at, since too many from its address were
+    /// wrong.
+    fn put_off(&self, from: IpAddr, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let pipeline = &self.shared.pipeline;
+        // Asked first, since it takes nothing while nobody is put off.
+        pipeline.puts_off_all(from)?;
+        let shown = Shown::of(request.headers(), &http::header::PROXY_AUTHORIZATION).ok()?;
+        let wait = pipeline.puts_off_credentials(from, &shown.credentials(None))?;
+        Some(problem::put_off(&pipeline.put_off("proxy"), wait))
+    }
+
     /// Answers, and records, what did not become an action.
     fn refuse(&self, endpoint: &str, caller: Option<&Caller>, refusal: &Refusal) -> Refused {
         let pipeline = &self.shared.pipeline;
@@ -249,21 +273,23 @@ impl Proxy {
     fn authenticate(
         &self,
         endpoint: &str,
-        (method, rest): (&Method, &str),
-        headers: &HeaderMap,
+        rest: &str,
+        request: &Request<Incoming>,
         name: &HeaderName,
     ) -> Result<Caller, Refused> {
         let pipeline = &self.shared.pipeline;
-        let caller = match Shown::of(headers, name) {
+        let caller = match Shown::of(request.headers(), name) {
             Ok(shown) => {
                 let url = format!("{}/{rest}", self.resource);
                 let asked = Asked {
                     resource: &self.resource,
-                    method: method.as_str(),
+                    method: request.method().as_str(),
                     url: &url,
                     task: shown.task.as_ref(),
                 };
-                pipeline.authenticate_at(endpoint, &asked, &shown.credentials())
+                let certificate = gateway::peer::of_request(request.extensions());
+                let credentials = shown.credentials(certificate);
+                pipeline.authenticate_at(endpoint, &asked, &credentials)
             }
             Err(refused) => Err(pipeline.unauthenticated_at(endpoint, refused)),
         };
@@ -280,8 +306,8 @@ impl Proxy {
         let rest = target.to_string();
         let caller = self.authenticate(
             &endpoint,
-            (request.method(), &rest),
-            request.headers(),
+            &rest,
+            &request,
             &http::header::PROXY_AUTHORIZATION,
         )?;
         let apis = self.shared.apis.load_full();
@@ -310,8 +336,8 @@ impl Proxy {
         let rest = format!("{target}{}", request.uri().path());
         let caller = self.authenticate(
             &endpoint,
-            (&method, &rest),
-            request.headers(),
+            &rest,
+            &request,
             &http::header::PROXY_AUTHORIZATION,
         )?;
         let apis = self.shared.apis.load_full();
@@ -321,7 +347,7 @@ impl Proxy {
             .ok_or_else(|| self.refuse(&endpoint, Some(&caller), &Refusal::nothing_at(&target)))?;
         let settings = self.settings.load_full();
         let from = (peer, settings);
-        Ok(pass_on(&self.shared, &caller, here, false, request, from).await)
+        Ok(pass_on(&self.shared, &Arc::new(caller), here, false, request, from).await)
     }
 
     /// A place among the tunnels of the task, and among all.
@@ -350,7 +376,7 @@ fn granted<'a>(here: Option<&'a Here>, caller: &Caller) -> Option<&'a Here> {
 /// Passes a request on to the API whose path it has, through the same door as every other.
 async fn pass_on(
     shared: &Arc<Shared>,
-    caller: &Caller,
+    caller: &Arc<Caller>,
     here: &Here,
     secure: bool,
     request: Request<Incoming>,

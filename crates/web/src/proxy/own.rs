@@ -28,6 +28,7 @@ impl Proxy {
                     ServerKind::Http.as_str(),
                     name,
                     issuer,
+                    self.resource.starts_with("https:"),
                 ))
             }
             (&Method::GET, AUTHORITY) => self.authority(request),
@@ -51,8 +52,7 @@ impl Proxy {
         } else {
             PROXY_AUTHORIZATION
         };
-        let what = (request.method(), &AUTHORITY[1..]);
-        let caller = self.authenticate(AUTHORITY, what, headers, &name)?;
+        let caller = self.authenticate(AUTHORITY, &AUTHORITY[1..], request, &name)?;
         let task = caller.task.task();
         if caller.task.status_at(Timestamp::now()) != TaskStatus::Open {
             let refusal = Refusal::new(

@@ -22,6 +22,7 @@ use super::router::{Bounds, Era, Routed, Router};
 use crate::caller::Principal;
 use crate::upstream::UpstreamError;
 use crate::upstream::allowance::Allowance;
+use crate::upstream::freshness::{Compared, Freshness};
 use crate::upstream::places::Place;
 
 /// Limits of one child's bookkeeping.
@@ -46,6 +47,9 @@ pub(super) struct Child {
     pub(super) principal: Principal,
     pub(super) era: Era,
     pub(super) router: Mutex<Router<Outlet>>,
+    /// Up to when its tools were compared with the pins (modern era).
+    pub(super) compared: Arc<Compared>,
+    freshness: Arc<Freshness>,
     input: Input,
     /// How it is to end, once it is.
     ending: watch::Sender<Option<Haste>>,
@@ -77,6 +81,8 @@ impl Child {
             principal,
             era,
             router: Mutex::new(Router::new(era, BOUNDS)),
+            compared: Arc::default(),
+            freshness: Arc::clone(home.freshness()),
             input: lines,
             ending: watch::Sender::new(None),
             started: Instant::now(),
@@ -231,7 +237,14 @@ impl Child {
     }
 
     async fn route(&self, line: &Bytes) -> Took {
-        let routed = self.router.lock().route(line);
+        let (routed, has_announced) = {
+            let mut router = self.router.lock();
+            (router.route(line), router.has_announced())
+        };
+        if has_announced {
+            // Also when nobody listens just now.
+            self.freshness.announce();
+        }
         match routed {
             Routed::Answered | Routed::Kept => Took::Message,
             Routed::Delivered(outlet) => {

@@ -25,6 +25,7 @@ use super::router::Era;
 use crate::caller::Principal;
 use crate::upstream::allowance::Allowance;
 use crate::upstream::credential::Resolved;
+use crate::upstream::freshness::Freshness;
 use crate::upstream::{Shared, UpstreamError};
 
 /// Names a child within its home.
@@ -37,6 +38,7 @@ pub(super) type Cell = Arc<OnceCell<Arc<Child>>>;
 pub(super) struct Home {
     name: ServerName,
     program: Program,
+    freshness: Arc<Freshness>,
     shared: Shared,
     /// Everything that runs for a child; done when all children have ended.
     tasks: TaskTracker,
@@ -57,10 +59,16 @@ struct State {
 }
 
 impl Home {
-    pub(super) fn new(name: &ServerName, program: Program, shared: &Shared) -> Self {
+    pub(super) fn new(
+        name: &ServerName,
+        program: Program,
+        freshness: &Arc<Freshness>,
+        shared: &Shared,
+    ) -> Self {
         Self {
             name: name.clone(),
             program,
+            freshness: Arc::clone(freshness),
             shared: shared.clone(),
             tasks: TaskTracker::new(),
             next: AtomicU64::new(0),
@@ -71,6 +79,11 @@ impl Home {
 
     pub(super) fn name(&self) -> &ServerName {
         &self.name
+    }
+
+    /// What the server has announced of its tools.
+    pub(super) fn freshness(&self) -> &Arc<Freshness> {
+        &self.freshness
     }
 
     pub(super) fn limits(&self) -> arc_swap::Guard<Arc<Limits>> {
@@ -159,6 +172,13 @@ impl Home {
     /// Where the child of a principal is or will be (modern era).
     pub(super) fn cell(&self, principal: Principal) -> Cell {
         Arc::clone(self.state.lock().cells.entry(principal).or_default())
+    }
+
+    /// The child of a principal, if one runs (modern era).
+    pub(super) fn running(&self, principal: &Principal) -> Option<Arc<Child>> {
+        let state = self.state.lock();
+        let child = state.cells.get(principal)?.get()?;
+        child.is_open().then(|| Arc::clone(child))
     }
 
     /// Forgets a place where no child came to be, unless others still wait there.

@@ -17,6 +17,7 @@ use model::name::ServerName;
 use serde_json::value::RawValue;
 
 use super::credential::Resolved;
+use super::freshness::{Compared, Freshness};
 use super::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID, Outgoing, Shared, UpstreamError};
 use crate::caller::Principal;
 use crate::mcp::message::BATCH_LIMIT;
@@ -69,11 +70,12 @@ impl Stdio {
         server: &Server,
         resolved: &Arc<Resolved>,
         confinement: Option<&Arc<Confinement>>,
+        freshness: &Arc<Freshness>,
         shared: &Shared,
     ) -> Self {
         let program = Program::new(server, resolved, confinement);
         Self {
-            home: Arc::new(Home::new(name, program, shared)),
+            home: Arc::new(Home::new(name, program, freshness, shared)),
             eras: Arc::default(),
         }
     }
@@ -93,6 +95,12 @@ impl Stdio {
             }
             _ => Ok(not_allowed()),
         }
+    }
+
+    /// See [`super::Upstream::compared`].
+    pub(super) fn compared(&self, principal: &Principal) -> Option<Arc<Compared>> {
+        let child = self.home.running(principal)?;
+        Some(Arc::clone(&child.compared))
     }
 
     /// See [`super::Upstream::retire`].

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::mcp::message::Id;
 use crate::mcp::raw::Members;
 use crate::upstream::UpstreamError;
+use crate::upstream::freshness::TOOLS_CHANGED;
 
 /// The member of `_meta` that names the listen request a message belongs to
 /// (2026-07-28 `basic/patterns/subscriptions`).
@@ -121,6 +122,8 @@ pub(super) struct Router<S> {
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
     listener: Option<S>,
+    /// Whether the child has said that its tools changed, and nobody has asked yet.
+    announced: bool,
     ended: bool,
 }
 
@@ -135,6 +138,7 @@ impl<S: Sink> Router<S> {
             kept: VecDeque::new(),
             kept_bytes: 0,
             listener: None,
+            announced: false,
             ended: false,
         }
     }
@@ -283,6 +287,11 @@ impl<S: Sink> Router<S> {
         }
     }
 
+    /// Whether the child has said since the last time that its tools changed, heard or not.
+    pub(super) fn has_announced(&mut self) -> bool {
+        std::mem::take(&mut self.announced)
+    }
+
     /// Takes a line of the child.
     pub(super) fn route(&mut self, line: &Bytes) -> Routed<S> {
         let Ok(message) = Members::read(line) else {
@@ -360,6 +369,7 @@ impl<S: Sink> Router<S> {
     }
 
     fn tells(&mut self, method: &str, message: &Members<'_>, line: &Bytes) -> Routed<S> {
+        self.announced |= method == TOOLS_CHANGED;
         let params = message.get("params");
         let tag = params.and_then(|params| at(params, &["_meta", SUBSCRIPTION]));
         if let (Era::Modern, Some(tag)) = (self.era, tag) {

@@ -194,6 +194,7 @@ impl Gateway {
             issuer: ISSUER.to_owned(),
             allowed_origins: vec!["https://app.example.org".to_owned()],
             limits,
+            certificates: false,
         };
         let settings = Arc::new(arc_swap::ArcSwap::from_pointee(settings));
         let endpoint = Arc::new(Endpoint::new(
@@ -201,7 +202,8 @@ impl Gateway {
             upstreams,
             Arc::clone(&settings),
         ));
-        let front = Arc::new(Front::new(settings, vec![endpoint.clone()]));
+        let front = Front::new(settings, vec![endpoint.clone()]);
+        let front = Arc::new(front.putting_off(Arc::clone(&pipeline)));
         let stop = CancellationToken::new();
         let options = serve::Options {
             connections: 1_000,
@@ -308,7 +310,7 @@ impl Gateway {
             agent: AgentName::parse("triage").unwrap(),
             task: Some(agent.task),
             scope: "mcp".to_owned(),
-            cnf: Some(identity::Cnf {
+            cnf: Some(identity::Cnf::Key {
                 jkt: agent.key.thumbprint(),
             }),
             authorization_details: None,

@@ -147,9 +147,9 @@ fn inside(
     let finders: [(bool, Find); 5] = [
         (survey.run, runs::runs),
         (survey.hexadecimal, runs::hexadecimal),
-        (true, escapes::escapes),
+        (survey.escapes, escapes::escapes),
         (!survey.ascii, markup::invisible),
-        (true, markup::markup),
+        (survey.markup, markup::markup),
     ];
     for (may_find, find) in finders {
         if may_find && !find(text, &mut push) {

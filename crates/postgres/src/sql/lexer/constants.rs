@@ -1,10 +1,22 @@
 //! Constants, quoted identifiers and parameters.
 
-use super::{IDENTIFIER_BYTES, Lexer, LexicalError, is_word};
+use super::{IDENTIFIER_BYTES, Lexer, LexicalError, is_word, values};
+
+/// The kinds of quoted constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quoted {
+    /// Every character stands for itself.
+    Plain,
+    /// With the backslash escapes of `E''`.
+    Escapes,
+    /// A string of bits.
+    Bits,
+}
 
 impl Lexer<'_> {
-    /// A string constant, with the backslash escapes of `E''` or without.
-    pub(super) fn quoted(&mut self, escapes: bool) -> Result<(), LexicalError> {
+    /// A string constant.
+    pub(super) fn quoted(&mut self, kind: Quoted) -> Result<(), LexicalError> {
+        let escapes = kind == Quoted::Escapes;
         let bytes = self.rest.as_bytes();
         let mut at = 1;
         loop {
@@ -22,19 +34,27 @@ impl Lexer<'_> {
         } else if self.keeps_strings {
             return Err(LexicalError::Refused("escapes in the value of a setting"));
         }
+        let says = self.values.is_some().then(|| {
+            let content = self.rest.get(1..at).unwrap_or("");
+            match kind {
+                Quoted::Plain => Some(content.replace("''", "'")),
+                Quoted::Escapes => values::unescaped(content),
+                Quoted::Bits => None,
+            }
+        });
         self.skip(at + 1);
-        self.constant()
+        self.constant(says.flatten())
     }
 
     /// Ends a string constant. Constants that only a line break and comments part are one, with the
     /// escapes of the first (§4.1.2.1); nothing else may have one string right behind another.
-    fn constant(&mut self) -> Result<(), LexicalError> {
+    fn constant(&mut self, says: Option<String>) -> Result<(), LexicalError> {
         if self.shape.ends_with("'?'") {
             return Err(LexicalError::Refused(
                 "write a string constant in one piece, not continued behind a line break",
             ));
         }
-        self.push("'?'");
+        self.push_constant("'?'", says);
         Ok(())
     }
 
@@ -100,8 +120,12 @@ impl Lexer<'_> {
         let body = self.rest.get(tag + 2..).unwrap_or("");
         match body.find(delimiter) {
             Some(end) => {
+                let says = self
+                    .values
+                    .is_some()
+                    .then(|| body.get(..end).unwrap_or("").to_owned());
                 self.rest = body.get(end + delimiter.len()..).unwrap_or("");
-                self.constant()
+                self.constant(says)
             }
             None => Err(LexicalError::Unterminated("a dollar-quoted string")),
         }
@@ -129,8 +153,12 @@ impl Lexer<'_> {
         if bytes.get(at).is_some_and(|b| is_word(*b) || *b == b'.') {
             return Err(LexicalError::Refused("a number is not understood"));
         }
+        let says = self
+            .values
+            .is_some()
+            .then(|| self.rest.get(..at).unwrap_or("").to_owned());
         self.skip(at);
-        self.push("0");
+        self.push_constant("0", says);
         Ok(())
     }
 }

@@ -124,7 +124,8 @@ impl Selection {
                         .is_some_and(is)
             }
             Event::Finding(found) => found.task.is_some_and(|task| is(&task.to_string())),
-            Event::Refusal(_) | Event::Incident(_) => false,
+            Event::Refusal(refusal) => refusal.task.is_some_and(|task| is(&task.to_string())),
+            Event::Incident(_) => false,
         }
     }
 
@@ -159,11 +160,12 @@ impl Selection {
                 self.server.is_none() && changed.agents.iter().any(|name| agent(name.as_str()))
             }
             Event::Refusal(refusal) => {
-                self.agent.is_none()
-                    && refusal
-                        .endpoint
-                        .rsplit_once("/mcp/")
-                        .is_some_and(|(_, name)| server(name))
+                let of_agent = match &refusal.agent {
+                    Some(name) => agent(name.as_str()),
+                    None => self.agent.is_none(),
+                };
+                let at = refusal.endpoint.rsplit('/').next().unwrap_or_default();
+                of_agent && (self.server.is_none() || server(at))
             }
             Event::Change(change) => {
                 let names = |kind: &str, wanted: &str| {

@@ -108,12 +108,21 @@ impl View {
 }
 
 fn refused(index: u64, time: Option<Timestamp>, refusal: &Refusal) -> Row {
-    let who = refusal.caller.as_deref().unwrap_or("unknown");
+    let who = match (&refusal.agent, &refusal.caller) {
+        (Some(agent), _) => agent.to_string(),
+        (None, Some(caller)) => short(caller),
+        (None, None) => "unknown".to_owned(),
+    };
+    let task = refusal.task.as_ref().map(short_task).unwrap_or_default();
+    let word = match refusal.times {
+        1 => "refused".to_owned(),
+        times => format!("refused {times}x"),
+    };
     let why = because(&refusal.denial);
     Row::new(
         index,
         time,
-        [&short(who), "", &refusal.endpoint, "refused", &why],
+        [&who, &task, &refusal.endpoint, &word, &why],
         BAD,
     )
 }
@@ -322,6 +331,21 @@ pub(crate) fn sheet(index: u64, record: &Record) -> Vec<(&'static str, String)> 
                     .clone()
                     .unwrap_or_else(|| "unknown".to_owned()),
             );
+            if let Some(agent) = &refusal.agent {
+                add("agent", agent.to_string());
+            }
+            if let Some(task) = &refusal.task {
+                add("task", task.to_string());
+            }
+            if refusal.times > 1 {
+                add("times", refusal.times.to_string());
+            }
+            if let Some(since) = refusal.since {
+                add("since", since.to_string());
+            }
+            if let Some(decision) = refusal.decision {
+                add("decision", decision.to_string());
+            }
             for (name, value) in denial(&refusal.denial) {
                 add(name, value);
             }
@@ -526,15 +550,12 @@ pub(super) mod tests {
 
     #[test]
     fn records_are_readable_lines() {
-        let refusal = Refusal {
-            endpoint: "/mcp/files".to_owned(),
-            denial: Denial {
-                rule: Rule::Unauthenticated,
-                reason: "no token".to_owned(),
-                remedy: String::new(),
-            },
-            caller: None,
+        let denial_of_nobody = Denial {
+            rule: Rule::Unauthenticated,
+            reason: "no token".to_owned(),
+            remedy: String::new(),
         };
+        let refusal = Refusal::new("/mcp/files", denial_of_nobody);
         let records = [
             Record::change(at(0), "operator", "agent.registered", "triage")
                 .with("sponsor", "ada@example.org"),

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, Response};
-use model::TaskId;
-use serde_json::{Value, json};
+use http::{Method, Request, Response};
+use model::config::ServerKind;
+use model::{Rule, ServerName, TaskId};
+use serde_json::{Map, Value, json};
 
+use super::errand::Call;
 use crate::connect::authority::Token;
 use crate::failure::Failure;
 use crate::rehearsal::stolen::{Sides, failed, take_proof};
@@ -31,7 +33,7 @@ pub(super) struct Agent {
     sides: Sides,
     gateway: String,
     task: TaskId,
-    tokens: BTreeMap<String, Token>,
+    tokens: BTreeMap<ServerName, Token>,
 }
 
 /// What a thief has of the agent's credentials.
@@ -57,27 +59,32 @@ impl Agent {
         })
     }
 
-    /// Calls a tool.
-    ///
-    /// # Errors
-    /// [`Failure`] when there is no answer at all.
-    pub(super) async fn call(
-        &mut self,
-        server: &str,
-        tool: &str,
-        arguments: Value,
-    ) -> Result<Answer, Failure> {
-        let params = json!({ "name": tool, "arguments": arguments });
-        self.ask(server, "tools/call", params).await
+    /// Goes on with another task.
+    pub(super) fn turn_to(&mut self, task: TaskId) {
+        self.task = task;
+        self.tokens.clear();
     }
 
-    /// The names of the tools that it is shown.
+    /// Makes a call.
     ///
     /// # Errors
     /// [`Failure`] when there is no answer at all.
-    pub(super) async fn tools(&mut self, server: &str) -> Result<Vec<String>, Failure> {
-        let answer = self.ask(server, "tools/list", json!({})).await?;
-        let Answer::Passed(result) = answer else {
+    pub(super) async fn make(
+        &mut self,
+        call: &Call,
+        arguments: &Map<String, Value>,
+    ) -> Result<Answer, Failure> {
+        let request = self.request(call, arguments)?;
+        self.ask(call.kind, &call.server, request).await
+    }
+
+    /// The names of the tools that it is shown by an MCP server.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no answer at all.
+    pub(super) async fn tools(&mut self, server: &ServerName) -> Result<Vec<String>, Failure> {
+        let request = self.message(server, "tools/list", json!({}))?;
+        let Answer::Passed(result) = self.ask(ServerKind::Mcp, server, request).await? else {
             return Ok(Vec::new());
         };
         let tools = result["tools"].as_array().into_iter().flatten();
@@ -90,18 +97,13 @@ impl Agent {
     ///
     /// # Errors
     /// [`Failure`] when the agent gets no token.
-    pub(super) async fn authorised(
-        &mut self,
-        server: &str,
-        tool: &str,
-        arguments: Value,
-    ) -> Result<Request<Bytes>, Failure> {
-        let params = json!({ "name": tool, "arguments": arguments });
-        let mut request = self.request(server, "tools/call", params)?;
-        let token = self.token(server).await?;
+    pub(super) async fn authorised(&mut self, call: &Call) -> Result<Request<Bytes>, Failure> {
+        let mut request = self.request(call, &call.arguments)?;
+        let token = self.token(call.kind, &call.server).await?;
+        let nonce = self.sides.nonce.last();
         self.sides
             .agent
-            .authorise(&mut request, &token, None)
+            .authorise(&mut request, &token, nonce.as_deref())
             .map_err(failed)?;
         Ok(request)
     }
@@ -112,19 +114,18 @@ impl Agent {
     /// [`Failure`] when the agent gets no token.
     pub(super) async fn stolen(
         &mut self,
-        server: &str,
-        tool: &str,
-        arguments: Value,
+        call: &Call,
         what: Stolen,
     ) -> Result<Request<Bytes>, Failure> {
-        let mut request = self.authorised(server, tool, arguments).await?;
+        let mut request = self.authorised(call).await?;
         if what == Stolen::OtherKey {
             request.headers_mut().remove("dpop");
             request.headers_mut().remove(AUTHORIZATION);
-            let token = self.token(server).await?;
+            let token = self.token(call.kind, &call.server).await?;
+            let nonce = self.sides.nonce.last();
             self.sides
                 .thief
-                .authorise(&mut request, &token, None)
+                .authorise(&mut request, &token, nonce.as_deref())
                 .map_err(failed)?;
             return Ok(request);
         }
@@ -140,38 +141,80 @@ impl Agent {
         Ok(understood(&self.sides.send(WHAT, request).await?))
     }
 
-    async fn ask(&mut self, server: &str, method: &str, params: Value) -> Result<Answer, Failure> {
-        let mut request = self.request(server, method, params)?;
-        let token = match self.token(server).await {
+    async fn ask(
+        &mut self,
+        kind: ServerKind,
+        server: &ServerName,
+        request: Request<Bytes>,
+    ) -> Result<Answer, Failure> {
+        let token = match self.token(kind, server).await {
             Ok(token) => token,
             // Who is quarantined gets no token any more.
             Err(failure) => return Ok(Answer::Refused("no_token".to_owned(), failure.to_string())),
         };
-        self.sides
-            .agent
-            .authorise(&mut request, &token, None)
-            .map_err(failed)?;
-        self.send(request).await
+        let again = request.clone();
+        for mut request in [request, again] {
+            let nonce = self.sides.nonce.last();
+            self.sides
+                .agent
+                .authorise(&mut request, &token, nonce.as_deref())
+                .map_err(failed)?;
+            let answer = self.send(request).await?;
+            // As every client does: the same again, with what the answer brought.
+            let lacks = |rule: &str| [Rule::NonceNeeded.as_str(), "http_401"].contains(&rule);
+            if self.sides.nonce.last() == nonce
+                || !matches!(&answer, Answer::Refused(rule, _) if lacks(rule))
+            {
+                return Ok(answer);
+            }
+        }
+        Err(Failure::new("the gateway asks for one nonce after the other"))
     }
 
-    async fn token(&mut self, server: &str) -> Result<Token, Failure> {
+    async fn token(&mut self, kind: ServerKind, server: &ServerName) -> Result<Token, Failure> {
         if let Some(token) = self.tokens.get(server) {
             return Ok(token.clone());
         }
-        let resource = format!("{}/mcp/{server}", self.gateway);
+        let resource = self.url(kind, server);
         let token = self
             .sides
             .agent
             .token(&resource, self.task)
             .await
             .map_err(failed)?;
-        self.tokens.insert(server.to_owned(), token.clone());
+        self.tokens.insert(server.clone(), token.clone());
         Ok(token)
+    }
+
+    fn url(&self, kind: ServerKind, server: &ServerName) -> String {
+        format!("{}/{}/{server}", self.gateway, kind.as_str())
     }
 
     fn request(
         &self,
-        server: &str,
+        call: &Call,
+        arguments: &Map<String, Value>,
+    ) -> Result<Request<Bytes>, Failure> {
+        if call.kind == ServerKind::Mcp {
+            let params = json!({ "name": call.name, "arguments": arguments });
+            return self.message(&call.server, "tools/call", params);
+        }
+        let target = Target::of(&call.name, arguments);
+        let method = Method::from_bytes(target.method.as_bytes());
+        let method = method.map_err(|error| Failure::new(error.to_string()))?;
+        let url = format!("{}{}", self.url(call.kind, &call.server), target.path);
+        let mut request = Request::builder().method(method).uri(url).header(ACCEPT, "*/*");
+        if !target.body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        request
+            .body(Bytes::from(target.body))
+            .map_err(|error| Failure::new(error.to_string()))
+    }
+
+    fn message(
+        &self,
+        server: &ServerName,
         method: &str,
         mut params: Value,
     ) -> Result<Request<Bytes>, Failure> {
@@ -180,7 +223,7 @@ impl Agent {
             "io.modelcontextprotocol/clientCapabilities": {},
             "io.modelcontextprotocol/clientInfo": { "name": "drill", "version": "1" },
         });
-        let mut request = Request::post(format!("{}/mcp/{server}", self.gateway))
+        let mut request = Request::post(self.url(ServerKind::Mcp, server))
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, text/event-stream")
             .header("mcp-protocol-version", REVISION)
@@ -195,6 +238,65 @@ impl Agent {
     }
 }
 
+/// A request to an endpoint of an HTTP API, made from its arguments.
+#[derive(Debug, PartialEq)]
+struct Target {
+    method: String,
+    /// Path and query.
+    path: String,
+    /// JSON, or nothing.
+    body: String,
+}
+
+impl Target {
+    fn of(endpoint: &str, arguments: &Map<String, Value>) -> Self {
+        let (method, template) = endpoint.split_once(' ').unwrap_or((endpoint, "/"));
+        let mut path = template.to_owned();
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let mut has_query = false;
+        let mut members = Map::new();
+        let mut body = String::new();
+        for (name, value) in arguments {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            if let Some(parameter) = name.strip_prefix("path.") {
+                path = path.replace(&format!("{{{parameter}}}"), &segment(&text));
+            } else if let Some(parameter) = name.strip_prefix("query.") {
+                query.append_pair(parameter, &text);
+                has_query = true;
+            } else if let Some(member) = name.strip_prefix("body.") {
+                members.insert(member.to_owned(), value.clone());
+            } else if name == "body" {
+                body = value.to_string();
+            }
+        }
+        if has_query {
+            path = format!("{path}?{}", query.finish());
+        }
+        if !members.is_empty() {
+            body = Value::Object(members).to_string();
+        }
+        Self {
+            method: method.to_owned(),
+            path,
+            body,
+        }
+    }
+}
+
+/// A text as one segment of a path.
+fn segment(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let mut written = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if plain(byte) {
+            written.push(char::from(byte));
+        } else {
+            written.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    written
+}
+
 fn understood(answer: &Response<Bytes>) -> Answer {
     let text = String::from_utf8_lossy(answer.body());
     // One answer, as JSON or as the last event of a stream.
@@ -203,16 +305,22 @@ fn understood(answer: &Response<Bytes>) -> Answer {
         .rev()
         .find_map(|line| line.strip_prefix("data:"));
     let body: Value = serde_json::from_str(event.unwrap_or(&text)).unwrap_or_default();
-    if answer.status().is_success() && body.get("result").is_some() {
-        return Answer::Passed(body["result"].clone());
+    let is_message = body.get("jsonrpc").is_some() || body.get("error").is_some();
+    if answer.status().is_success() {
+        if body.get("result").is_some() {
+            return Answer::Passed(body["result"].clone());
+        }
+        // What APIs answer is whatever they answer.
+        if !is_message && !body.is_null() {
+            return Answer::Passed(body);
+        }
     }
+    // Errors of JSON-RPC, or problem details.
     let error = &body["error"];
-    let rule = error["data"]["rule"].as_str().map_or_else(
-        || format!("http_{}", answer.status().as_u16()),
-        str::to_owned,
-    );
-    let reason = error["message"].as_str().unwrap_or_default();
-    Answer::Refused(rule, reason.to_owned())
+    let rule = error["data"]["rule"].as_str().or(body["rule"].as_str());
+    let rule = rule.map_or_else(|| format!("http_{}", answer.status().as_u16()), str::to_owned);
+    let reason = error["message"].as_str().or(body["detail"].as_str());
+    Answer::Refused(rule, reason.unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]
@@ -236,11 +344,29 @@ mod tests {
             let expected = Answer::Refused("provenance".to_owned(), "no".to_owned());
             assert_eq!(answer(status, refused), expected);
         }
+        let problem = r#"{"detail":"no","rule":"not_granted"}"#;
+        let expected = Answer::Refused("not_granted".to_owned(), "no".to_owned());
+        assert_eq!(answer(403, problem), expected);
+        assert!(matches!(answer(200, r#"{"text":"x"}"#), Answer::Passed(_)));
         for (status, body) in [(200, ""), (502, "<html>"), (500, passed)] {
             assert!(
                 matches!(answer(status, body), Answer::Refused(..)),
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn requests_are_made_of_arguments() {
+        let arguments = json!({
+            "path.id": "a/b c", "query.q": "x&y", "query.n": 7, "body.to": "a@b", "body.deep": [1],
+        });
+        let target = Target::of("PUT /customers/{id}/mail", arguments.as_object().unwrap());
+        assert_eq!(target.method, "PUT");
+        assert_eq!(target.path, "/customers/a%2Fb%20c/mail?q=x%26y&n=7");
+        let body: Value = serde_json::from_str(&target.body).unwrap();
+        assert_eq!(body, json!({"to": "a@b", "deep": [1]}));
+        let bare = Target::of("GET /", &Map::new());
+        assert_eq!((bare.path.as_str(), bare.body.as_str()), ("/", ""));
     }
 }

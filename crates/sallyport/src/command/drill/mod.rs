@@ -1,41 +1,37 @@
 //! `sallyport drill`: attacks, rehearsed at a twin of the configured gateway.
 //!
-//! Nothing of the real one is touched: neither its process, nor its data, nor any server that it protects.
-//! The twin and the servers behind it are of this process, and end with it.
+//! What is attacked is what the configuration says: its templates' tasks, with its annotations, policies, rules,
+//! budgets and playbooks. Nothing of the real one is touched: neither its process, nor its data, nor any server
+//! that it protects. The twin and the servers behind it are of this process, and end with it.
 
 mod agent;
 mod attacks;
+mod cast;
+mod errand;
+mod rehearsal;
 mod report;
 mod scene;
 mod stand_in;
 mod twin;
 mod written;
 
-use std::io::IsTerminal;
-
 use clap::Subcommand;
+use model::{ServerName, TemplateName};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::attacks::{DRILLS, Drill};
-use self::report::{Outcome, Report, Verdict};
-use self::scene::{Scene, Stop};
-use self::stand_in::StandIn;
-use self::twin::Twin;
-use self::written::Plan;
+use self::rehearsal::Wanted;
 use super::ConfigArg;
 use crate::failure::Failure;
-use crate::output::{self, FAINT, STRONG, paint};
-use crate::setup::{self, Setup};
-
-/// The rule of a denial when no policy names the drill's agent and servers.
-const UNNAMED: &str = "no_policy_permits";
+use crate::output::{self, STRONG, paint};
+use crate::setup;
 
 /// Arguments of `sallyport drill`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A drill starts a second Sallyport with the policies, rules, playbooks and settings of this configuration in a
-private folder, puts stand-ins in place of its servers, and attacks it. Nothing real is reached.
+A drill starts a second Sallyport with the templates, annotations, policies, rules, playbooks and settings of
+this configuration in a private folder, puts stand-ins in place of its servers, opens tasks from its templates,
+and attacks them. Nothing real is reached.
 
 Examples:
   sallyport drill list
@@ -67,6 +63,7 @@ Ends with 1 when something was not contained, or could not be rehearsed.
 
 Examples:
   sallyport drill run injection
+  sallyport drill run --all --template ticket
   sallyport drill run --all --json | jq '.drills[] | select(.missed != []) | {drill, missed}'")]
 struct Run {
     /// The attacks
@@ -79,6 +76,12 @@ struct Run {
     /// All of them
     #[arg(long)]
     all: bool,
+    /// Only tasks of this template; may be repeated
+    #[arg(long = "template", value_name = "NAME")]
+    templates: Vec<TemplateName>,
+    /// Only calls of this server; may be repeated
+    #[arg(long = "server", value_name = "NAME")]
+    servers: Vec<ServerName>,
     #[command(flatten)]
     config: ConfigArg,
     /// Print JSON
@@ -131,12 +134,17 @@ fn rehearse(args: &Run) -> Result<(), Failure> {
             file.display()
         ))
     })?;
+    let wanted = Wanted {
+        drills,
+        templates: known(&args.templates, &setup.templates, "template")?,
+        servers: known(&args.servers, &setup.config.servers, "server")?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("the drill cannot be started: {error}")))?;
-    let report = runtime.block_on(all(&setup, &drills))?;
+    let report = runtime.block_on(rehearsal::all(&setup, &wanted))?;
     if args.json {
         output::json(&report)?;
     } else {
@@ -163,75 +171,18 @@ fn chosen(args: &Run) -> Result<Vec<&'static Drill>, Failure> {
     args.names.iter().map(find).collect()
 }
 
-async fn all(setup: &Setup, drills: &[&'static Drill]) -> Result<Report, Failure> {
-    let mut plan = Plan::of(setup);
-    let mut with_permit = false;
-    let mut outcomes = Vec::new();
-    for drill in drills {
-        if std::io::stderr().is_terminal() {
-            output::note(paint(FAINT, format_args!("rehearsing {} …", drill.name)));
+/// Names that are those of something.
+fn known<N: Clone + Ord + std::fmt::Display, T>(
+    names: &[N],
+    all: &std::collections::BTreeMap<N, T>,
+    what: &str,
+) -> Result<Vec<N>, Failure> {
+    match names.iter().find(|name| !all.contains_key(name)) {
+        None => Ok(names.to_vec()),
+        Some(name) => {
+            let known: Vec<String> = all.keys().map(ToString::to_string).collect();
+            Err(Failure::usage(format!("there is no {what} `{name}`"))
+                .hint(format!("there are: {}", known.join(", "))))
         }
-        let mut outcome = one(setup, &plan, with_permit, drill).await?;
-        let unnamed = |outcome: &Outcome| {
-            let refused = outcome.contained_by.iter().any(|rule| rule == UNNAMED);
-            outcome.verdict == Verdict::NotRehearsed && refused
-        };
-        if !with_permit && unnamed(&outcome) {
-            with_permit = true;
-            plan.notes.push(
-                "no policy permits what the drill's agent and servers do: the twin has a policy more, \
-                 zz-drill.cedar, that permits it; what policies forbid is still forbidden"
-                    .to_owned(),
-            );
-            outcome = one(setup, &plan, with_permit, drill).await?;
-        }
-        outcomes.push(outcome);
-    }
-    Ok(Report {
-        configuration: setup.file.display().to_string(),
-        notes: plan.notes,
-        drills: outcomes,
-    })
-}
-
-/// Rehearses one attack at a twin of its own, so that what is done about one does not hide another.
-async fn one(
-    setup: &Setup,
-    plan: &Plan,
-    with_permit: bool,
-    drill: &'static Drill,
-) -> Result<Outcome, Failure> {
-    let ended = |error: std::io::Error| Failure::new(format!("signals cannot be seen: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(ended)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(ended)?;
-    let stand_in = StandIn::start().await?;
-    let mut twin = Twin::new(&setup.file, plan, with_permit, |name| stand_in.url(name))?;
-    let outcome = tokio::select! {
-        outcome = at(&mut twin, &stand_in, setup, plan, drill) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")),
-        _ = terminate.recv() => Err(Failure::new("ended")),
-        _ = hang_up.recv() => Err(Failure::new("ended")),
-    };
-    // Whatever happened: nothing is left running.
-    let stopped = twin.stop().await;
-    let outcome = outcome?;
-    stopped.map(|()| outcome)
-}
-
-async fn at(
-    twin: &mut Twin,
-    stand_in: &StandIn,
-    setup: &Setup,
-    plan: &Plan,
-    drill: &'static Drill,
-) -> Result<Outcome, Failure> {
-    twin.start().await?;
-    let monitor = &setup.config.monitor;
-    let pressure = (monitor.refusals, monitor.denials);
-    let mut scene = Scene::set(twin, stand_in, plan, pressure).await?;
-    match drill.carry_out(&mut scene).await {
-        Ok(()) => scene.outcome(drill).await,
-        Err(Stop::Failed(failure)) => Err(failure),
-        Err(Stop::Refused(rule, reason)) => Ok(Outcome::not_rehearsed(drill.name, rule, &reason)),
     }
 }

@@ -24,8 +24,10 @@ pub(super) enum Verdict {
     Contained,
     /// Something did.
     NotContained,
-    /// The drill's ordinary work was refused, so that nothing is known about the attack.
+    /// The ordinary work was refused, so that nothing is known about the attack.
     NotRehearsed,
+    /// There is nothing of the kind that it attacks.
+    NotApplicable,
 }
 
 impl Verdict {
@@ -34,6 +36,7 @@ impl Verdict {
             Self::Contained => paint(GOOD, "contained"),
             Self::NotContained => paint(BAD.bold(), "not contained"),
             Self::NotRehearsed => paint(WARN, "not rehearsed"),
+            Self::NotApplicable => paint(FAINT, "nothing to attack"),
         }
     }
 }
@@ -43,6 +46,10 @@ impl Verdict {
 pub(super) struct Outcome {
     /// Its name.
     pub(super) drill: &'static str,
+    /// The template whose task was attacked; empty when there was none.
+    pub(super) template: String,
+    /// The agent, and its segment in brackets; empty when there was none.
+    pub(super) agent: String,
     /// How it ended.
     pub(super) verdict: Verdict,
     /// Milliseconds from the beginning of the attack until it was first held up.
@@ -61,32 +68,49 @@ pub(super) struct Outcome {
     pub(super) playbooks: Vec<String>,
     /// The agent's risk score afterwards.
     pub(super) risk: Option<u64>,
-    /// What got through or was not seen, in words.
-    pub(super) missed: Vec<String>,
+    /// What got through or was not seen.
+    pub(super) missed: Vec<Missed>,
     /// What was tried.
     pub(super) attempts: Vec<Attempt>,
 }
 
 impl Outcome {
-    /// A drill whose ordinary work was refused.
-    pub(super) fn not_rehearsed(drill: &'static str, rule: String, reason: &str) -> Self {
+    /// A drill that did not take place, and why.
+    pub(super) fn nothing(drill: &'static str, template: &str, verdict: Verdict, why: String) -> Self {
         Self {
             drill,
-            verdict: Verdict::NotRehearsed,
+            template: template.to_owned(),
+            agent: String::new(),
+            verdict,
             contained_ms: None,
-            missed: vec![format!(
-                "the drill's ordinary work was refused ({rule}): {reason}"
-            )],
-            contained_by: vec![rule],
+            contained_by: Vec::new(),
             detected: false,
             detected_ms: None,
             detected_by: Vec::new(),
             incidents: Vec::new(),
             playbooks: Vec::new(),
             risk: None,
+            missed: vec![Missed {
+                what: why,
+                change: None,
+            }],
             attempts: Vec::new(),
         }
     }
+
+    fn took_place(&self) -> bool {
+        matches!(self.verdict, Verdict::Contained | Verdict::NotContained)
+    }
+}
+
+/// Something that got through, was not seen, or could not be tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Missed {
+    /// What, in words.
+    pub(super) what: String,
+    /// What to change in the configuration, and where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) change: Option<String>,
 }
 
 /// Something that was tried.
@@ -104,10 +128,11 @@ pub(super) struct Attempt {
 }
 
 impl Report {
-    /// Whether all drills were contained.
+    /// Whether everything that there is to attack was attacked, and nothing came of it.
     pub(super) fn is_contained(&self) -> bool {
-        let contained = |drill: &Outcome| drill.verdict == Verdict::Contained;
-        self.drills.iter().all(contained)
+        let mut verdicts = self.drills.iter().map(|drill| drill.verdict);
+        let is_fine = |verdict| matches!(verdict, Verdict::Contained | Verdict::NotApplicable);
+        self.drills.iter().any(Outcome::took_place) && verdicts.all(is_fine)
     }
 
     /// Prints it for people.
@@ -118,28 +143,42 @@ impl Report {
         let millis =
             |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} ms"));
         let rows = self.drills.iter().map(|drill| {
+            let detected = match (drill.detected, drill.took_place()) {
+                (true, _) => paint(GOOD, millis(drill.detected_ms)),
+                (false, true) => paint(WARN, "not detected"),
+                (false, false) => "-".to_owned(),
+            };
             vec![
                 paint(STRONG, drill.drill),
+                drill.template.clone(),
                 drill.verdict.shown(),
                 millis(drill.contained_ms),
                 drill.contained_by.join(", "),
-                if drill.detected {
-                    paint(GOOD, millis(drill.detected_ms))
-                } else {
-                    paint(WARN, "not detected")
-                },
+                detected,
                 drill.detected_by.join(", "),
             ]
         });
         output::table(
-            &["drill", "", "after", "by", "detected after", "by"],
+            &["drill", "template", "", "after", "by", "detected after", "by"],
             rows.collect(),
             "no drills",
         )?;
         for drill in &self.drills {
-            let about = |text: &str| format!("{}: {}", drill.drill, visible(text));
+            let name = match drill.template.as_str() {
+                "" => drill.drill.to_owned(),
+                template => format!("{}, {template}", drill.drill),
+            };
+            let about = |text: &str| format!("{name}: {}", visible(text));
+            let word = match drill.verdict {
+                Verdict::NotApplicable => paint(FAINT, "note"),
+                Verdict::NotRehearsed => paint(WARN, "not rehearsed"),
+                Verdict::Contained | Verdict::NotContained => paint(BAD, "missed"),
+            };
             for missed in &drill.missed {
-                output::line(format_args!("{} {}", paint(BAD, "missed"), about(missed)))?;
+                output::line(format_args!("{word} {}", about(&missed.what)))?;
+                if let Some(change) = &missed.change {
+                    output::line(format_args!("       {} {}", paint(FAINT, "change"), visible(change)))?;
+                }
             }
             if let (Some(incident), risk) = (drill.incidents.first(), drill.risk.unwrap_or(0)) {
                 let mut text = format!("incident {incident}, risk {risk} of 100");

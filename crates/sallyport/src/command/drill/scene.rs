@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
-use model::TaskId;
-use serde_json::Value;
+use model::config::ServerKind;
+use serde_json::{Map, Value};
 
 use super::agent::{Agent, Answer};
 use super::attacks::Drill;
-use super::report::{Attempt, Outcome, Verdict};
-use super::stand_in::StandIn;
+use super::cast::{self, Part};
+use super::errand::Call;
+use super::report::{Attempt, Missed, Outcome, Verdict};
+use super::stand_in::{Came, StandIn};
 use super::twin::Twin;
-use super::written::{AGENT, Plan};
 use crate::failure::Failure;
+use crate::setup::Setup;
 
 /// How long a finding may take until it counts as missed.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -45,39 +47,45 @@ pub(super) struct Scene<'a> {
     pub(super) twin: &'a Twin,
     /// The servers behind it.
     pub(super) stand_in: &'a StandIn,
+    /// The configuration that the twin is in the likeness of.
+    pub(super) setup: &'a Setup,
+    /// The work that the agent does, and as whom.
+    pub(super) part: &'a Part,
     /// The agent.
     pub(super) agent: Agent,
-    /// Refusals without a caller that are pressure, by the configuration.
-    pub(super) refusals: u32,
-    /// Denials of one agent that are pressure, by the configuration.
-    pub(super) denials: u32,
     begun: Option<(Instant, Timestamp)>,
+    /// How many calls had reached the stand-in when the attack began.
+    before: usize,
     held_after: Option<f64>,
     attempts: Vec<Attempt>,
     controls: Vec<String>,
-    through: Vec<String>,
+    through: Vec<Missed>,
 }
 
 impl<'a> Scene<'a> {
-    /// Enrols the agent.
+    /// Enrols the agent, and opens its task.
     ///
     /// # Errors
     /// [`Failure`] when the twin does not let it.
     pub(super) async fn set(
         twin: &'a Twin,
         stand_in: &'a StandIn,
-        plan: &Plan,
-        (refusals, denials): (u32, u32),
+        setup: &'a Setup,
+        part: &'a Part,
     ) -> Result<Self, Failure> {
-        let (instance, task) = twin.enrol(plan).await?;
-        let task = TaskId::parse(&task).map_err(|error| Failure::new(error.to_string()))?;
+        let instance = twin.enrol(&part.role).await?;
+        let task = cast::open(twin, &part.errand, &part.role).await?;
+        for call in part.calls.iter().filter(|call| call.kind == ServerKind::Mcp) {
+            stand_in.has(&call.server, &call.name);
+        }
         Ok(Self {
             twin,
             stand_in,
+            setup,
+            part,
             agent: Agent::new(&instance, &twin.gateway, task)?,
-            refusals,
-            denials,
             begun: None,
+            before: 0,
             held_after: None,
             attempts: Vec::new(),
             controls: Vec::new(),
@@ -85,18 +93,28 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Work that any agent of such a task does: it must be possible, or an attack that is refused says
-    /// nothing.
+    /// Does each part of the template's usual work once, in a task of its own, so that limits are whole when
+    /// the attack begins; it must be possible, or an attack that is refused says nothing.
     ///
     /// # Errors
     /// [`Stop::Refused`] when it is not.
-    pub(super) async fn ordinary(
-        &mut self,
-        server: &str,
-        tool: &str,
-        arguments: Value,
-    ) -> Result<(), Stop> {
-        match self.agent.call(server, tool, arguments).await? {
+    pub(super) async fn usual_work(&mut self) -> Result<(), Stop> {
+        let part = self.part;
+        cast::meet(self.twin, self.stand_in, self.setup, &mut self.agent, &part.calls).await?;
+        for call in &part.calls {
+            self.ordinary(call).await?;
+        }
+        let next = cast::open(self.twin, &part.errand, &part.role).await?;
+        self.agent.turn_to(next);
+        Ok(())
+    }
+
+    /// A call that any agent of such a task makes.
+    ///
+    /// # Errors
+    /// [`Stop::Refused`] when it is not possible.
+    pub(super) async fn ordinary(&mut self, call: &Call) -> Result<(), Stop> {
+        match self.agent.make(call, &call.arguments).await? {
             Answer::Passed(_) => Ok(()),
             Answer::Refused(rule, reason) => Err(Stop::Refused(rule, reason)),
         }
@@ -105,21 +123,26 @@ impl<'a> Scene<'a> {
     /// Says that the attack begins with the next attempt.
     pub(super) fn begin(&mut self) {
         self.begun = Some((Instant::now(), Timestamp::now()));
+        self.before = self.stand_in.count();
     }
 
-    /// The agent calls a tool for the attacker.
+    /// What reached the stand-in since the attack began, with the server that it was for.
+    pub(super) fn came_through(&self) -> Vec<(String, Came)> {
+        self.stand_in.since(self.before)
+    }
+
+    /// The agent makes a call for the attacker.
     ///
     /// # Errors
     /// [`Stop::Failed`] when there is no answer at all.
     pub(super) async fn attack(
         &mut self,
         what: &str,
-        server: &str,
-        tool: &str,
-        arguments: Value,
+        call: &Call,
+        arguments: &Map<String, Value>,
     ) -> Result<Answer, Stop> {
         let sent = Instant::now();
-        let answer = self.agent.call(server, tool, arguments).await?;
+        let answer = self.agent.make(call, arguments).await?;
         self.came(what, &answer, sent);
         Ok(answer)
     }
@@ -149,9 +172,15 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Something got through.
-    pub(super) fn through(&mut self, what: impl Into<String>) {
-        self.through.push(what.into());
+    /// Something got through, and what would have to be changed.
+    pub(super) fn through(&mut self, what: impl Into<String>, change: impl Into<String>) {
+        let missed = Missed {
+            what: what.into(),
+            change: Some(change.into()),
+        };
+        if !self.through.contains(&missed) {
+            self.through.push(missed);
+        }
     }
 
     fn came(&mut self, what: &str, answer: &Answer, sent: Instant) {
@@ -195,10 +224,10 @@ impl<'a> Scene<'a> {
             Verdict::NotContained
         };
         if seen.is_empty() {
-            missed.push(format!(
-                "no detector saw it; expected: {}",
-                drill.expected.join(", ")
-            ));
+            missed.push(Missed {
+                what: format!("no detector saw it; expected: {}", drill.expected.join(", ")),
+                change: None,
+            });
         }
         let first = seen.iter().filter_map(|(_, at)| *at).min();
         let detected_ms = begun.zip(first).map(|((_, begun), first)| {
@@ -215,10 +244,12 @@ impl<'a> Scene<'a> {
         let runs = self.list(&["playbook", "runs", "--json"]).await?;
         let risk = self
             .twin
-            .run(&["agent", "risk", AGENT, "--json"], &[])
+            .run(&["agent", "risk", &self.part.role.name, "--json"], &[])
             .await?;
         Ok(Outcome {
             drill: drill.name,
+            template: self.part.errand.template.name.to_string(),
+            agent: self.part.role.shown(),
             verdict,
             contained_ms: self.held_after,
             contained_by: self.controls,

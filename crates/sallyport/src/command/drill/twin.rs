@@ -1,23 +1,30 @@
-//! The twin: the same program with the organisation's own policies, rules, playbooks and settings, in a
-//! private folder, with keys and a log of its own. None of the real servers is named in it.
+//! The twin: the same program with the organisation's own templates, annotations, policies, rules, playbooks and
+//! settings, in a private folder, with keys and a log of its own. No real server has its address in it.
 
+use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use model::config::ServerKind;
+use model::{Proof, TaskId};
 use serde_json::Value;
 use toml::Table;
 
-use super::written::{self, AGENT, TEMPLATE, TICKET};
+use super::cast::Role;
+use super::written;
 use crate::failure::Failure;
 use crate::rehearsal::own::{self, Own, Stopped};
-use crate::setup::{self, Severity};
+use crate::setup::{self, Setup, Severity};
 
 /// Longest file that is taken along, in bytes.
 const FILE_BYTES: u64 = 4 << 20;
 /// What is taken along as it is: folders, and the ending of their files.
-const TAKEN: [(&str, &str); 3] = [
+const TAKEN: [(&str, &str); 5] = [
+    ("annotations", "toml"),
+    ("playbooks", "json"),
     ("policies", "cedar"),
     ("rules", "toml"),
-    ("playbooks", "json"),
+    ("templates", "toml"),
 ];
 
 /// A running twin. Dropped, it is killed and its folder removed.
@@ -28,15 +35,14 @@ pub(super) struct Twin {
 }
 
 impl Twin {
-    /// Writes it beside a configuration.
+    /// Writes it in the likeness of a configuration, with a template more if there is one.
     ///
     /// # Errors
     /// [`Failure`] when it cannot be written, or has mistakes that the original has not.
     pub(super) fn new(
-        file: &Path,
-        plan: &written::Plan,
-        with_permit: bool,
-        url: impl Fn(&str) -> String,
+        setup: &Setup,
+        more: Option<(&str, &str)>,
+        url: impl Fn(ServerKind, &str) -> String,
     ) -> Result<Self, Failure> {
         let failed =
             |error: std::io::Error| Failure::new(format!("the twin cannot be written: {error}"));
@@ -44,30 +50,31 @@ impl Twin {
         let said = std::env::vars_os().map(|(name, _)| name);
         let said = said.filter(|name| name.to_string_lossy().starts_with("SALLYPORT_"));
         let own = Own::new("the twin", "sallyport-drill-", said.collect()).map_err(failed)?;
+        let file = &setup.file;
         let text = std::fs::read_to_string(file).map_err(failed)?;
         let original: Table = text
             .parse()
             .map_err(|error| Failure::new(format!("{} is no TOML: {error}", file.display())))?;
-        let config = plan.configuration(original, own.control, own.gateway, url);
-        let root = own.home();
-        let mut files = vec![
-            (own::FILE.to_owned(), config.to_string()),
-            (format!("templates/{TEMPLATE}.toml"), plan.template()),
-        ];
-        files.extend(plan.annotations());
-        if with_permit {
-            files.push(("policies/zz-drill.cedar".to_owned(), written::permit()));
-        }
-        for (folder, ending) in TAKEN {
-            take(
-                &setup::folder_of(file).join(folder),
-                ending,
-                &root.join(folder),
-            )
+        let databases = TcpListener::bind(("127.0.0.1", 0))
+            .and_then(|listener| listener.local_addr())
             .map_err(failed)?;
+        let addresses = [own.control, own.gateway, databases];
+        let config = written::configuration(original, setup, addresses, url);
+        let root = own.home();
+        own.write(own::FILE, &config.to_string()).map_err(failed)?;
+        for (folder, ending) in TAKEN {
+            let to = root.join(folder);
+            take(&setup::folder_of(file).join(folder), ending, &to).map_err(failed)?;
         }
-        for (name, text) in files {
-            own.write(name, &text).map_err(failed)?;
+        for template in setup.templates.values() {
+            // Certificates need TLS, which the twin has not.
+            if template.grant.proof == Proof::Certificate {
+                let file = root.join("templates").join(format!("{}.toml", template.name));
+                std::fs::remove_file(file).map_err(failed)?;
+            }
+        }
+        if let Some((name, text)) = more {
+            own.write(format!("templates/{name}.toml"), text).map_err(failed)?;
         }
         let read = setup::read(&root.join(own::FILE));
         let mistake = |remark: &&setup::Remark| remark.severity == Severity::Mistake;
@@ -93,20 +100,14 @@ impl Twin {
         self.own.start().await.map(drop)
     }
 
-    /// Registers and enrols the agent, and opens its task as an operator; the folder of the instance and
-    /// the task's id.
+    /// Registers and enrols an agent; the folder of its instance.
     ///
     /// # Errors
     /// [`Failure`] with what was said.
-    pub(super) async fn enrol(&self, plan: &written::Plan) -> Result<(PathBuf, String), Failure> {
-        let mut register = vec![
-            "agent",
-            "register",
-            AGENT,
-            "--sponsor",
-            "drill@drill.example",
-        ];
-        if let Some(segment) = &plan.agent_segment {
+    pub(super) async fn enrol(&self, role: &Role) -> Result<PathBuf, Failure> {
+        let mut register = vec!["agent", "register", role.name.as_str()];
+        register.extend(["--sponsor", "drill@drill.example"]);
+        if let Some(segment) = &role.segment {
             register.extend(["--segment", segment]);
         }
         register.push("--json");
@@ -129,27 +130,35 @@ impl Twin {
             &[("SALLYPORT_ENROLMENT_TOKEN", token)],
         )
         .await?;
-        let ticket = format!("ticket={TICKET}");
-        let opened = self
-            .run(
-                &[
-                    "task",
-                    "open",
-                    "--agent",
-                    AGENT,
-                    "--template",
-                    TEMPLATE,
-                    "--param",
-                    &ticket,
-                    "--purpose",
-                    written::PURPOSE,
-                    "--json",
-                ],
-                &[],
-            )
-            .await?;
-        let id = opened["id"].as_str().unwrap_or_default().to_owned();
-        Ok((folder, id))
+        Ok(folder)
+    }
+
+    /// Opens a task for an agent, as an operator.
+    ///
+    /// # Errors
+    /// [`Failure`] with what was said.
+    pub(super) async fn open(
+        &self,
+        role: &Role,
+        template: &str,
+        parameters: &BTreeMap<String, String>,
+        purpose: &str,
+    ) -> Result<TaskId, Failure> {
+        let given: Vec<String> = parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let mut open = vec!["task", "open", "--agent", &role.name, "--template", template];
+        for parameter in &given {
+            open.extend(["--param", parameter]);
+        }
+        if !purpose.is_empty() {
+            open.extend(["--purpose", purpose]);
+        }
+        open.push("--json");
+        let opened = self.run(&open, &[]).await?;
+        let id = opened["id"].as_str().unwrap_or_default();
+        TaskId::parse(id).map_err(|error| Failure::new(error.to_string()))
     }
 
     /// Ends it as a service manager does, and waits for that.

@@ -129,7 +129,7 @@ impl Local {
         loop {
             let (mut request, rest) = make().ok_or_else(not_sendable)?;
             let token = self.channel.authorise_proxy(&mut request, &rest).await?;
-            let answer = self.onward.send(request).await?;
+            let answer = self.onward.send(request, token.tls()).await?;
             if answer.status() != StatusCode::PROXY_AUTHENTICATION_REQUIRED || again {
                 return Ok(answer);
             }
@@ -146,14 +146,21 @@ impl Local {
         let broke = |_| BodyError("the connection broke".to_owned());
         let (mut parts, body) = request.into_parts();
         onward_headers(&mut parts.headers);
-        let mut onward = Request::from_parts(parts, body.map_err(broke).boxed());
+        let onward = Request::from_parts(parts, body.map_err(broke).boxed());
         let sent = async {
-            let token = self.channel.authorise_proxy(&mut onward, &rest).await?;
-            let answer = self.onward.send(onward).await?;
-            if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            let (mut onward, mut again) = self.channel.repeatable(onward).await?;
+            loop {
+                let token = self.channel.authorise_proxy(&mut onward, &rest).await?;
+                let answer = self.onward.send(onward, token.tls()).await?;
+                if answer.status() != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+                    return Ok(answer);
+                }
                 self.channel.refused(&token, &answer).await;
+                match again.take() {
+                    Some(same) => onward = same,
+                    None => return Ok(answer),
+                }
             }
-            Ok(answer)
         };
         match sent.await {
             Ok(answer) => passed(answer, false),

@@ -140,6 +140,7 @@ async fn serve(
             ),
         );
     };
+    let authority = authority.proving(opened.grant.proof, args.ca.as_deref());
     let channel = Channel::new(http, authority, url.clone(), task, ends_at);
     let local = Local::new(channel, Onward::new(&url, args.ca.as_deref())?)?;
     let local = Arc::new(local);

@@ -61,17 +61,22 @@ impl Onward {
     }
 
     /// Sends one request on a connection of its own, as it is; resolves when the head of the answer is
-    /// there. A tunnel is for [`hyper::upgrade::on`].
+    /// there. A tunnel is for [`hyper::upgrade::on`]. TLS is spoken as `certified` has it, if a certificate is
+    /// to be shown.
     ///
     /// # Errors
     /// [`Trouble::Unreachable`]
-    pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, Trouble> {
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+        certified: Option<&Arc<rustls::ClientConfig>>,
+    ) -> Result<Response<Incoming>, Trouble> {
         let unreachable = |why: String| Trouble::Unreachable {
             what: PROXY,
             url: self.url.clone(),
             why,
         };
-        let dialled = tokio::time::timeout(CONNECT, self.dial()).await;
+        let dialled = tokio::time::timeout(CONNECT, self.dial(certified)).await;
         let stream = dialled
             .map_err(|_| unreachable("no connection in time".to_owned()))?
             .map_err(|error| unreachable(innermost(&error)))?;
@@ -83,12 +88,19 @@ impl Onward {
         sender.send_request(request).await.map_err(failed)
     }
 
-    async fn dial(&self) -> std::io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
+    async fn dial(
+        &self,
+        certified: Option<&Arc<rustls::ClientConfig>>,
+    ) -> std::io::Result<Either<TcpStream, TlsStream<TcpStream>>> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
         match &self.tls {
             None => Ok(Either::Left(stream)),
-            Some((tls, name)) => Ok(Either::Right(tls.connect(name.clone(), stream).await?)),
+            Some((tls, name)) => {
+                let own = certified.map(|config| TlsConnector::from(Arc::clone(config)));
+                let tls = own.as_ref().unwrap_or(tls);
+                Ok(Either::Right(tls.connect(name.clone(), stream).await?))
+            }
         }
     }
 }

@@ -8,14 +8,14 @@ use super::*;
 use crate::support::requests;
 
 /// A webhook of an agent, which answers with a fixed text and keeps what it was sent.
-struct Webhook {
-    url: String,
-    origin: String,
+pub(super) struct Webhook {
+    pub(super) url: String,
+    pub(super) origin: String,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Webhook {
-    async fn start(answer: &'static str) -> Self {
+    pub(super) async fn start(answer: &'static str) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -39,15 +39,15 @@ impl Webhook {
         }
     }
 
-    fn seen(&self) -> Vec<String> {
+    pub(super) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 }
 
-const TAKEN: &str = "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";
+pub(super) const TAKEN: &str = "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";
 
 /// The section that lets notifications be delivered to a webhook on this machine.
-fn allowing(origin: &str) -> String {
+pub(super) fn allowing(origin: &str) -> String {
     format!("[[servers.desk.a2a.push]]\norigin = \"{origin}\"\nprivate = true\n")
 }
 
@@ -59,7 +59,7 @@ async fn given(upstream: &Upstream) -> Vec<Value> {
 }
 
 /// Sends a notification as whoever knows an address and a token.
-async fn notify(address: &str, token: &str, body: &Value) -> u16 {
+pub(super) async fn notify(address: &str, token: &str, body: &Value) -> u16 {
     Call::post(address)
         .header("x-a2a-notification-token", token)
         .json(body)

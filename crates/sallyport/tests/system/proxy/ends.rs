@@ -120,6 +120,40 @@ async fn a_revocation_closes_tunnels_of_both_kinds_and_what_streams_in_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_host_of_tunnels_that_nobody_looks_into_is_disabled() {
+    let desk = Desk::new().await;
+    let task = desk.task().await;
+    let token = desk.token(&task, false).await;
+    let target = local(&desk.opaque);
+    let trusted = std::fs::read(desk.pki.authority()).unwrap();
+    let mut disable = vec![target.clone(), "LOCALHOST".to_owned()];
+    while let Some(name) = disable.pop() {
+        let (opened, stream) = desk.connect(&target, &token);
+        assert_eq!(opened.status, 200, "{opened:?}");
+        let mut stream = encrypt(stream, &trusted, "localhost").unwrap();
+        write!(stream, "GET /v1/stream HTTP/1.1\r\nhost: {target}\r\n\r\n").unwrap();
+        let mut some = [0; 200];
+        stream.read_exact(&mut some).unwrap();
+        let run = |change: &str| {
+            let done = desk.gateway.run(&["tool", change, "opaque", &name]);
+            assert!(done.status.success(), "{done:?}");
+        };
+        run("disable");
+        // What streamed is cut, and the very next tunnel is refused.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!rest.ends_with(b"0\r\n\r\n"));
+        let (refused, _) = desk.connect(&target, &token);
+        assert_eq!(refused.status, 403, "{name}: {refused:?}");
+        // Other servers go on.
+        let (other, _) = desk.connect(&local(&desk.crm), &token);
+        assert_eq!(other.status, 200, "{other:?}");
+        run("enable");
+    }
+    desk.gateway.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_ends_with_its_task() {
     let desk = Desk::new().await;
     let body = json!({ "template": "clerk", "parameters": { "customer": "7" }, "ttl_seconds": 4 });

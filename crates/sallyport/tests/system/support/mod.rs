@@ -1,6 +1,7 @@
 //! A running gateway of one's own.
 
 pub(crate) mod agent;
+pub(crate) mod certificates;
 pub(crate) mod http;
 pub(crate) mod local;
 pub(crate) mod packages;
