@@ -57,10 +57,10 @@ impl Kind {
                 ),
                 Self::Base64 if text.is_empty() => write!(text, "scan-{a}.png: "),
                 Self::Base64 => text.write_char(random.letter()),
-                Self::Html => write!(
+                Self::Html => writeln!(
                     text,
                     "<tr class=\"row\" id=\"r{a}\"><td><a href=\"/orders/{b}\">{word} &amp; sons</a></td>\
-                     <td>{b}.50</td></tr>\n"
+                     <td>{b}.50</td></tr>"
                 ),
             };
         }

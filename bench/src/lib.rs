@@ -54,6 +54,9 @@ pub fn call(text: &str) -> Bytes {
     Bytes::from(call.to_string())
 }
 
+/// What is in the body of every good answer to such a call, and of no refusal.
+pub const MARK: &[u8] = b"\"content\"";
+
 /// The head of such a call, but for a proof and for the empty line at its end.
 #[must_use]
 pub fn head(url: &Uri, token: Option<&Token>, length: usize) -> String {

@@ -19,6 +19,7 @@ with connect(plan["url"], additional_headers=headers, proxy=None) as socket:
     seen["binary"] = socket.recv(20) == big
     socket.ping().wait(20)
     socket.send("push")
+    seen["last"] = socket.recv(60)
     print("open", flush=True)
     try:
         while True:

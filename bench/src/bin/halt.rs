@@ -19,7 +19,7 @@ use sallyport_bench::feed::Feed;
 use sallyport_bench::operator::Operator;
 use sallyport_bench::token::{Errand, Token, fetch};
 use sallyport_bench::wire::Wire;
-use sallyport_bench::{Failure, Whole, call, head, listen, load};
+use sallyport_bench::{Failure, MARK, Whole, call, head, listen, load};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -231,13 +231,18 @@ async fn insist(scene: Arc<Scene>, agent: Arc<Agent>) {
                 .exchange(&[head.as_bytes(), b"\r\n", &body].concat())
                 .await;
             let count = match answer {
-                Ok(answer) if answer.status == 200 => &scene.answered,
+                Ok(answer) if is_good(answer.body) => &scene.answered,
                 Ok(_) => &scene.refused,
                 Err(_) => break,
             };
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether a call was answered, and not refused: refusals of MCP may have the same status.
+fn is_good(body: &[u8]) -> bool {
+    body.windows(MARK.len()).any(|part| part == MARK)
 }
 
 /// Reads a stream to its end.

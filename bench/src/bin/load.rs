@@ -15,7 +15,7 @@ use http::Uri;
 use jiff::Timestamp;
 use sallyport_bench::load::{self, Measure};
 use sallyport_bench::token::{Errand, Token, Unique, fetch};
-use sallyport_bench::{Failure, call, head};
+use sallyport_bench::{Failure, MARK, call, head};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -113,7 +113,6 @@ async fn run(args: Args) -> Result<Value, Failure> {
         unique: Unique::new()?,
     });
     let before = args.process.map(load::ticks).transpose()?;
-    const MARK: &[u8] = b"\"content\"";
     let measure = Arc::new(match args.calls {
         Some(calls) => Measure::calls(calls, 200, MARK),
         None => Measure::of(args.seconds, 200, MARK),

@@ -111,11 +111,17 @@ mod tests {
     fn each_artifact_is_a_text_of_its_own() {
         let of = |dialect, event: Value| spot(dialect, event.as_object().unwrap());
         let new = |id: &str| {
-            of(Dialect::V1, json!({ "artifactUpdate": { "artifact": { "artifactId": id } } }))
+            of(
+                Dialect::V1,
+                json!({ "artifactUpdate": { "artifact": { "artifactId": id } } }),
+            )
         };
         let old = |id: &str| {
             let artifact = json!({ "artifactId": id });
-            of(Dialect::V03, json!({ "kind": "artifact-update", "artifact": artifact }))
+            of(
+                Dialect::V03,
+                json!({ "kind": "artifact-update", "artifact": artifact }),
+            )
         };
         assert_eq!(new("a"), old("a"));
         assert!(new("a").is_some() && new("a") != new("b"));

@@ -237,9 +237,9 @@ impl Shared {
                 return self.public_card(&site, &route, &settings).await;
             }
         }
-        let authenticated =
-            self.pipeline
-                .authenticate(&request, &route, &rest, &settings.base_url);
+        let authenticated = self
+            .pipeline
+            .authenticate(&request, &route, &rest, &settings.base_url);
         let caller = match authenticated {
             Ok(caller) => Arc::new(caller),
             Err(refused) => return resource::challenge(&refused, &route, &settings.base_url),

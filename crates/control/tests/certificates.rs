@@ -30,10 +30,7 @@ async fn svid(plane: &Plane, instance: &Instance) -> Arc<Svid> {
 
 fn pem(text: &str) -> (String, Vec<u8>) {
     use base64::Engine as _;
-    let body: String = text
-        .lines()
-        .filter(|line| !line.starts_with('-'))
-        .collect();
+    let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
     let der = base64::engine::general_purpose::STANDARD.decode(body);
     (text.to_owned(), der.unwrap())
 }
@@ -115,7 +112,11 @@ async fn nobody_else_gets_one() {
     let headers = [("content-type", "application/json")];
     let unknown = plane.call("POST", "/v1/svids", &headers, body.to_string());
     assert_eq!(unknown.await.status, StatusCode::UNAUTHORIZED);
-    for bad in [json!({}), json!({ "csr": "" }), json!({ "csr": "x", "agent": "support-2" })] {
+    for bad in [
+        json!({}),
+        json!({ "csr": "" }),
+        json!({ "csr": "x", "agent": "support-2" }),
+    ] {
         let refused = instance.manage(&plane, "POST", "/v1/svids", bad).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST);
     }
@@ -164,7 +165,9 @@ async fn a_token_is_bound_to_the_certificate_that_it_was_asked_for_with() {
     let answer = answer.ok();
     assert_eq!(answer["token_type"], "Bearer");
     let token = answer["access_token"].as_str().unwrap();
-    let caller = call(&plane, task, ("Bearer", token), Some(&own)).ok().unwrap();
+    let caller = call(&plane, task, ("Bearer", token), Some(&own))
+        .ok()
+        .unwrap();
     assert_eq!(caller.proof, Proof::Certificate);
     let issued = plane.changes("token.issued");
     assert_eq!(issued.last().unwrap().details["proof"], "certificate");
@@ -177,7 +180,9 @@ async fn a_token_is_bound_to_the_certificate_that_it_was_asked_for_with() {
         assert_eq!(error, Some("invalid_token"));
         assert!(reason.contains("bound to a certificate"), "{reason}");
     }
-    let (error, _) = call(&plane, task, ("DPoP", token), Some(&own)).err().unwrap();
+    let (error, _) = call(&plane, task, ("DPoP", token), Some(&own))
+        .err()
+        .unwrap();
     assert_eq!(error, Some("invalid_token"));
     // Whoever may look at it sees what it is bound to.
     let form = [("token", token)];
@@ -189,7 +194,10 @@ async fn a_token_is_bound_to_the_certificate_that_it_was_asked_for_with() {
     let shown = plane.call("POST", "/oauth/introspect", &headers, encode(&form));
     let shown = shown.await.ok();
     assert_eq!(shown["cnf"]["x5t#S256"], own.thumbprint.to_string());
-    assert_eq!((&shown["active"], &shown["token_type"]), (&json!(true), &json!("Bearer")));
+    assert_eq!(
+        (&shown["active"], &shown["token_type"]),
+        (&json!(true), &json!("Bearer"))
+    );
 }
 
 #[tokio::test]
@@ -203,7 +211,12 @@ async fn where_a_certificate_is_demanded_nothing_less_gets_a_token() {
     for proof in [None, Some(proof.as_str())] {
         let refused = token_over(&plane, &instance, None, &url, proof).await;
         assert_eq!(refused.refusal(), "invalid_request");
-        assert!(refused.body["error_description"].as_str().unwrap().contains("certificate"));
+        assert!(
+            refused.body["error_description"]
+                .as_str()
+                .unwrap()
+                .contains("certificate")
+        );
     }
     // With both, the certificate is what counts.
     let proof = instance.token_proof();
@@ -220,16 +233,22 @@ async fn a_certificate_will_do_where_a_proof_is_demanded_but_not_for_the_control
     let own = svid(&plane, &instance).await;
     let task = plane.task("support-1", "ticket").await;
     let url = resource(task, "files");
-    let answer = token_over(&plane, &instance, Some(&own), &url, None).await.ok();
+    let answer = token_over(&plane, &instance, Some(&own), &url, None)
+        .await
+        .ok();
     assert_eq!(answer["token_type"], "Bearer");
     // Who proves the key has a token for the key, whatever else the connection shows.
     let proof = instance.token_proof();
-    let answer = token_over(&plane, &instance, Some(&own), &url, Some(&proof)).await.ok();
+    let answer = token_over(&plane, &instance, Some(&own), &url, Some(&proof))
+        .await
+        .ok();
     assert_eq!(answer["token_type"], "DPoP");
     // Where a bearer token would do, who shows a certificate gets something better.
     let open = plane.task("support-1", "open").await;
     let url = resource(open, "files");
-    let answer = token_over(&plane, &instance, Some(&own), &url, None).await.ok();
+    let answer = token_over(&plane, &instance, Some(&own), &url, None)
+        .await
+        .ok();
     let token = answer["access_token"].as_str().unwrap();
     assert!(call(&plane, open, ("Bearer", token), None).is_err());
     let refused = token_over(&plane, &instance, Some(&own), CONTROL, None).await;
@@ -261,7 +280,9 @@ async fn what_is_withdrawn_ends_certificates_and_the_tokens_that_are_bound_to_th
     let own = svid(&plane, &instance).await;
     let task = plane.task("support-1", "certified").await;
     let url = resource(task, "files");
-    let answer = token_over(&plane, &instance, Some(&own), &url, None).await.ok();
+    let answer = token_over(&plane, &instance, Some(&own), &url, None)
+        .await
+        .ok();
     let token = answer["access_token"].as_str().unwrap();
     let pipeline = plane.engine.pipeline();
     let route = Route::parse("/postgres/files").unwrap();
@@ -273,7 +294,9 @@ async fn what_is_withdrawn_ends_certificates_and_the_tokens_that_are_bound_to_th
     assert!(by_svid().is_ok());
     let path = "/v1/agents/support-1/tokens/revoke";
     plane.operate("POST", path, Value::Null).await.ok();
-    let (_, reason) = call(&plane, task, ("Bearer", token), Some(&own)).err().unwrap();
+    let (_, reason) = call(&plane, task, ("Bearer", token), Some(&own))
+        .err()
+        .unwrap();
     assert!(reason.contains("revoked"), "{reason}");
     assert!(by_svid().err().unwrap().contains("revoked"));
     let refused = token_over(&plane, &instance, Some(&own), &url, None).await;
@@ -317,7 +340,11 @@ async fn a_certificate_alone_is_good_for_tasks_of_its_agent_and_instance_only() 
     let same = refusal(&own, &unknown);
     assert!(same.is_some());
     for (svid, task) in [(&siblings, &mine), (&theirs, &mine), (&theirs, &anyones)] {
-        assert_eq!(refusal(svid, task), same, "nobody learns which tasks there are");
+        assert_eq!(
+            refusal(svid, task),
+            same,
+            "nobody learns which tasks there are"
+        );
     }
     let expired = Svid {
         expires_at: Timestamp::now(),

@@ -56,7 +56,9 @@ async fn an_agent_that_asks_too_often_is_told_to_wait_and_others_are_not() {
             ("dpop", proof),
             ("content-type", "application/json".to_owned()),
         ];
-        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let headers = headers
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
         let body = json!({ "template": "open", "purpose": "x" }).to_string();
         told.push(plane.call("POST", path, &headers, body).await);
     }
@@ -65,7 +67,10 @@ async fn an_agent_that_asks_too_often_is_told_to_wait_and_others_are_not() {
     assert_eq!(last.body["rule"], "rate_limited");
     assert!(last.headers.contains_key("retry-after"));
 
-    let shown = plane.operate("GET", "/v1/agents/support-1", json!(null)).await.ok();
+    let shown = plane
+        .operate("GET", "/v1/agents/support-1", json!(null))
+        .await
+        .ok();
     assert_eq!(shown["pace"]["refused"], 1);
     plane.control.write_counts();
     plane.break_log().await;
@@ -76,7 +81,12 @@ async fn an_agent_that_asks_too_often_is_told_to_wait_and_others_are_not() {
     });
     let agents: Vec<_> = refusals
         .filter(|refusal| refusal.endpoint == "/oauth/token")
-        .map(|refusal| (refusal.denial.rule.as_str(), refusal.agent.as_ref().unwrap().as_str()))
+        .map(|refusal| {
+            (
+                refusal.denial.rule.as_str(),
+                refusal.agent.as_ref().unwrap().as_str(),
+            )
+        })
         .collect();
     assert_eq!(agents, [("rate_limited", "support-1")]);
 }

@@ -494,7 +494,13 @@ impl Caller {
             ended_at: None,
             ended_because: None,
         };
-        let task = LiveTask::new(task, None, Arc::default(), b"salt", policy::Usage::default());
+        let task = LiveTask::new(
+            task,
+            None,
+            Arc::default(),
+            b"salt",
+            policy::Usage::default(),
+        );
         Self {
             agent: "triage".parse().unwrap(),
             instance: InstanceId::new(now, [1; 10]),

@@ -313,9 +313,7 @@ fn open<B>(settings: &Settings, request: &Request<B>) -> Opened {
     }
     let metadata = Route::of_metadata_path(path);
     Opened::Answer(match (request.method(), metadata) {
-        (&Method::GET, Some(route)) => {
-            resource::metadata(&route, settings)
-        }
+        (&Method::GET, Some(route)) => resource::metadata(&route, settings),
         (&Method::OPTIONS, Some(_)) => preflight(),
         (_, Some(_)) => method_not_allowed("GET, OPTIONS"),
         (&Method::GET, None) if path == "/livez" => {

@@ -127,7 +127,8 @@ impl Gathering {
                 self.first = data;
             } else {
                 if !self.first.is_empty() {
-                    self.more.extend_from_slice(&std::mem::take(&mut self.first));
+                    self.more
+                        .extend_from_slice(&std::mem::take(&mut self.first));
                 }
                 self.more.extend_from_slice(&data);
             }
@@ -195,7 +196,11 @@ mod tests {
         assert_eq!(came, Ok(Came::Pausing));
         sender.send("two ").unwrap();
         let never = gathering.take(&mut body, 10, &room, None);
-        assert!(tokio::time::timeout(Duration::from_millis(20), never).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), never)
+                .await
+                .is_err()
+        );
         sender.send("three").unwrap();
         let came = gathering.take(&mut body, 10, &room, pause).await;
         assert_eq!(came, Ok(Came::TooLong));

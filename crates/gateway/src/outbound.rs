@@ -419,7 +419,8 @@ mod tests {
     async fn of_an_answer_so_much_is_read_and_no_more() {
         let outbound = Outbound::new(None).unwrap();
         let long = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
         for answer in [long, chunked] {
             let (url, served) = answering(answer).await;
             let fetched = outbound.fetch(post(&url, Reach::Any), 5).await.unwrap();
@@ -427,7 +428,10 @@ mod tests {
             served.await.unwrap();
             let (url, served) = answering(answer).await;
             let fetched = outbound.fetch(post(&url, Reach::Any), 4).await;
-            assert!(matches!(fetched, Err(OutboundError::Broken(_))), "{fetched:?}");
+            assert!(
+                matches!(fetched, Err(OutboundError::Broken(_))),
+                "{fetched:?}"
+            );
             served.await.unwrap();
         }
     }

@@ -239,7 +239,11 @@ mod tests {
         let passed: usize = std::thread::scope(|scope| {
             let tries: Vec<_> = (0..8)
                 .map(|_| {
-                    scope.spawn(|| (0..1_000).filter(|_| pace.take(rate, SECOND).is_ok()).count())
+                    scope.spawn(|| {
+                        (0..1_000)
+                            .filter(|_| pace.take(rate, SECOND).is_ok())
+                            .count()
+                    })
                 })
                 .collect();
             tries.into_iter().map(|one| one.join().unwrap()).sum()

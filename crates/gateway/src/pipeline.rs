@@ -263,7 +263,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// As of [`Self::attempt`].
-    pub async fn attempt_expected(&self, caller: &Caller, action: Action) -> Result<Permit, Denied> {
+    pub async fn attempt_expected(
+        &self,
+        caller: &Caller,
+        action: Action,
+    ) -> Result<Permit, Denied> {
         self.attempt_since(Instant::now(), caller, action).await
     }
 

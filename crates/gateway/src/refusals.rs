@@ -133,7 +133,12 @@ impl Refusals {
             made()
         } else {
             let key = inner.key(
-                (endpoint, whom.caller.as_deref(), whom.task, denial.reason.as_str()),
+                (
+                    endpoint,
+                    whom.caller.as_deref(),
+                    whom.task,
+                    denial.reason.as_str(),
+                ),
                 denial.rule,
                 whom.agent,
             );

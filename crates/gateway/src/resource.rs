@@ -128,7 +128,13 @@ pub fn metadata(route: &Route, settings: &Settings) -> Response<Body> {
     let name = format!("Sallyport: {} server {}", route.kind.as_str(), route.server);
     let resource = route.resource(&settings.base_url);
     let certificates = settings.certificates;
-    describe(&resource, route.scope(), &name, &settings.issuer, certificates)
+    describe(
+        &resource,
+        route.scope(),
+        &name,
+        &settings.issuer,
+        certificates,
+    )
 }
 
 /// The metadata document of a protected resource, by its URL, the scope of its tokens and its name.

@@ -86,7 +86,9 @@ pub enum ProofError {
     #[error("the proof's signature does not verify")]
     BadSignature,
     /// Without a nonce that is good now, where one is demanded (RFC 9449 §8).
-    #[error("the proof needs the nonce that this answer brings in `DPoP-Nonce`: make a new one with it")]
+    #[error(
+        "the proof needs the nonce that this answer brings in `DPoP-Nonce`: make a new one with it"
+    )]
     NonceNeeded,
     /// Used before.
     #[error("the proof was used before: make a new one for each request")]

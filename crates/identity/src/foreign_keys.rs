@@ -162,7 +162,9 @@ impl ForeignKey {
             }
             Self::Usual(key) => alg == key.kind().algorithm(),
             Self::Es384(_) => alg == "ES384",
-            Self::Rsa(_, only) => Rsa::of(alg).is_some_and(|rsa| only.is_none_or(|only| only == rsa)),
+            Self::Rsa(_, only) => {
+                Rsa::of(alg).is_some_and(|rsa| only.is_none_or(|only| only == rsa))
+            }
         }
     }
 
@@ -236,8 +238,8 @@ mod tests {
     use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
     use aws_lc_rs::signature::{
-        ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
-        RSA_PSS_SHA256,
+        ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+        RSA_PKCS1_SHA256, RSA_PSS_SHA256,
     };
 
     const TYPE: &str = "secevent+jwt";

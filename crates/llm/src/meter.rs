@@ -351,10 +351,13 @@ mod tests {
             json!({"input_tokens": [1], "output_tokens": {}}),
             json!(true),
         ] {
-            assert_eq!(spent(&[bad.clone()]), unreported, "{bad}");
+            assert_eq!(spent(std::slice::from_ref(&bad)), unreported, "{bad}");
         }
         // What says little is held to what passed by.
-        assert_eq!(spent(&[json!({"prompt_tokens": 1, "completion_tokens": 0})]).tokens, 120);
+        assert_eq!(
+            spent(&[json!({"prompt_tokens": 1, "completion_tokens": 0})]).tokens,
+            120
+        );
         assert_eq!(spent(&[json!({"prompt_tokens": 1})]).tokens, 100 + 640);
         assert_eq!(spent(&[json!({"input_tokens": 1})]).tokens, 100 + 640);
         // What is read from a cache is cheaper, but not less.

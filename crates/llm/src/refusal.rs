@@ -298,7 +298,10 @@ mod tests {
             assert_eq!(response.headers()[RETRY_AFTER], "3");
             assert!(!response.headers().contains_key(&SHOULD_RETRY));
             let error = &refusal.document(surface)["error"];
-            assert_eq!((&error["type"], &error["rule"]), (&json!(kind), &json!("rate_limited")));
+            assert_eq!(
+                (&error["type"], &error["rule"]),
+                (&json!(kind), &json!("rate_limited"))
+            );
         }
     }
 

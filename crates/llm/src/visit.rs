@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::{Body, single};
 use gateway::caller::Caller;
 use gateway::front::Knock;
 use gateway::intake::{Broken, collect};
 use gateway::pipeline::Permit;
 use gateway::resource::Route;
 use gateway::slots::Slot;
+use gateway::{Body, single};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;

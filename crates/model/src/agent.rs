@@ -92,9 +92,7 @@ pub struct Instance {
 
 /// How a caller proved possession of the key that its token is bound to, the weakest first: what demands one of
 /// them takes a stronger one too.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
     /// No proof: whoever holds the token can use it. Only where a template allows it.

@@ -28,7 +28,7 @@ content = ["2"]
 "#;
 
 fn bank() -> Annotations {
-    Annotations::parse(Path::new("bank.toml"), BANK).unwrap()
+    Annotations::parse(Path::new("bank.toml"), BANK).expect("they are sound")
 }
 
 fn ledger() -> Ledger {

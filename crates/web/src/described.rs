@@ -27,7 +27,8 @@ pub struct Described {
 pub fn described(settings: &Http) -> Result<Vec<Described>, String> {
     let mut all = Vec::new();
     if let Some(file) = &settings.openapi {
-        let text = crate::api::read(file).map_err(|why| format!("`openapi` {}: {why}", file.display()))?;
+        let text =
+            crate::api::read(file).map_err(|why| format!("`openapi` {}: {why}", file.display()))?;
         for operation in openapi::operations(&text)? {
             let Operation {
                 route,
@@ -49,7 +50,9 @@ pub fn described(settings: &Http) -> Result<Vec<Described>, String> {
         if all.iter().any(|known| known.name == name) {
             continue;
         }
-        let parameters = route.parameters().map(|name| (format!("path.{name}"), Value::Null));
+        let parameters = route
+            .parameters()
+            .map(|name| (format!("path.{name}"), Value::Null));
         all.push(Described {
             summary: String::new(),
             arguments: parameters.collect(),
@@ -91,19 +94,32 @@ components:
         std::fs::write(&file, document).unwrap();
         let settings = Http {
             openapi: Some(file.clone()),
-            routes: vec!["POST /mails/{box}".to_owned(), "DELETE /mails/{box}/{id}".to_owned()],
+            routes: vec![
+                "POST /mails/{box}".to_owned(),
+                "DELETE /mails/{box}/{id}".to_owned(),
+            ],
             ..Http::default()
         };
         let all = described(&settings);
         std::fs::remove_file(file).unwrap();
         let all = all.unwrap();
         let names = |at: usize| -> Vec<&str> {
-            all[at].arguments.iter().map(|(name, _)| name.as_str()).collect()
+            all[at]
+                .arguments
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect()
         };
-        assert_eq!((all.len(), &*all[0].summary, all[0].open), (2, "Sends a mail", false));
+        assert_eq!(
+            (all.len(), &*all[0].summary, all[0].open),
+            (2, "Sends a mail", false)
+        );
         assert_eq!(names(0), ["path.box", "query.dry", "body.to", "body.text"]);
         assert_eq!(all[0].arguments[2].1["format"], "email");
-        assert_eq!((&*all[1].name, all[1].open), ("DELETE /mails/{box}/{id}", true));
+        assert_eq!(
+            (&*all[1].name, all[1].open),
+            ("DELETE /mails/{box}/{id}", true)
+        );
         assert_eq!(names(1), ["path.box", "path.id"]);
     }
 }

@@ -2,12 +2,12 @@
 
 use gateway::named_by_connection;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCEPT_RANGES, ALT_SVC, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
-    CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG, FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
-    WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCEPT_RANGES, ALT_SVC, AUTHORIZATION, CACHE_CONTROL,
+    CONNECTION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, ETAG,
+    FORWARDED, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -259,16 +259,32 @@ mod tests {
         };
         assert!(of(&[]) && of(&[("content-encoding", "identity")]));
         assert!(of(&[("transfer-encoding", "Chunked")]));
-        for coding in ["gzip", "br", "deflate", "zstd", "identity, gzip", "x-gzip", ""] {
+        for coding in [
+            "gzip",
+            "br",
+            "deflate",
+            "zstd",
+            "identity, gzip",
+            "x-gzip",
+            "",
+        ] {
             assert!(!of(&[("content-encoding", coding)]), "{coding}");
         }
-        assert!(!of(&[("content-encoding", "identity"), ("content-encoding", "gzip")]));
+        assert!(!of(&[
+            ("content-encoding", "identity"),
+            ("content-encoding", "gzip")
+        ]));
         assert!(!of(&[("transfer-encoding", "gzip, chunked")]));
     }
 
     #[test]
     fn what_is_to_be_looked_at_is_asked_for_as_a_whole() {
-        let all = [("range", "bytes=0-9"), ("if-range", "\"1\""), ("sec-websocket-extensions", "x"), ("accept", "*/*")];
+        let all = [
+            ("range", "bytes=0-9"),
+            ("if-range", "\"1\""),
+            ("sec-websocket-extensions", "x"),
+            ("accept", "*/*"),
+        ];
         let mut parts = headers(&all);
         to_be_looked_at(&mut parts, true);
         assert_eq!(names(&parts), ["accept", "if-range", "range"]);

@@ -78,7 +78,9 @@ fn read(document: &Value, mut route: Route, item: &Value, operation: &Value) -> 
         let (Some(place @ ("path" | "query")), Some(name)) = (text("in"), text("name")) else {
             continue;
         };
-        let schema = parameter.get("schema").map(|schema| resolved(document, schema));
+        let schema = parameter
+            .get("schema")
+            .map(|schema| resolved(document, schema));
         let kind = schema.and_then(|schema| schema.get("type")?.as_str());
         let name = format!("{place}.{name}");
         if matches!(kind, Some("integer" | "number")) {
@@ -105,7 +107,9 @@ fn body(document: &Value, operation: &Value) -> (Vec<(String, Value)>, bool) {
     let Some(body) = operation.get("requestBody") else {
         return (Vec::new(), false);
     };
-    let content = resolved(document, body).get("content").and_then(Value::as_object);
+    let content = resolved(document, body)
+        .get("content")
+        .and_then(Value::as_object);
     let schema = content
         .into_iter()
         .flatten()

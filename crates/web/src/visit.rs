@@ -29,10 +29,9 @@ use crate::{Shared, call_token, headers, path};
 /// Answers one request.
 pub(crate) async fn answer(shared: &Arc<Shared>, knock: Knock) -> Response<Body> {
     let base_url = &knock.settings.base_url;
-    let caller =
-        shared
-            .pipeline
-            .authenticate(&knock.request, &knock.route, &knock.rest, base_url);
+    let caller = shared
+        .pipeline
+        .authenticate(&knock.request, &knock.route, &knock.rest, base_url);
     let caller = match caller {
         Ok(caller) => caller,
         Err(refused) => return challenge(&refused, &knock.route, base_url),
@@ -286,7 +285,9 @@ impl Visit<'_> {
         let sending = async {
             match (api.web.send(first, &target).await, again) {
                 (Err(UpstreamError::Stale), Some(bytes)) => {
-                    account.permit.note("retried", "the connection had been closed");
+                    account
+                        .permit
+                        .note("retried", "the connection had been closed");
                     api.web.send_afresh(outgoing(full(bytes)), &target).await
                 }
                 (answered, _) => answered,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use gateway::serve::strict;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Empty;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;

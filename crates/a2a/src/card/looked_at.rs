@@ -18,11 +18,7 @@ impl Card {
     ///
     /// # Errors
     /// The denial when what it says of itself must not pass.
-    pub fn looked_at(
-        &self,
-        may: impl Fn(&str) -> bool,
-        look: Look<'_>,
-    ) -> Result<Self, Denial> {
+    pub fn looked_at(&self, may: impl Fn(&str) -> bool, look: Look<'_>) -> Result<Self, Denial> {
         let mut card = self.clone();
         let skills = card.taken.shift_remove("skills");
         let mut said = std::mem::take(&mut card.taken);
@@ -59,8 +55,7 @@ fn changed(look: Look<'_>, target: &str, said: &Value) -> Result<Option<Value>, 
     let text = said.to_string();
     let other = look(target, text.as_bytes())?;
     // What is taken out of JSON leaves JSON; should it not, nothing is left.
-    let read = |text: Vec<u8>| {
-        serde_json::from_slice(&text).unwrap_or_else(|_| Value::Object(Map::new()))
-    };
+    let read =
+        |text: Vec<u8>| serde_json::from_slice(&text).unwrap_or_else(|_| Value::Object(Map::new()));
     Ok(other.map(read))
 }

@@ -89,15 +89,17 @@ fn what_a_card_says_is_looked_at_before_it_is_shown() {
     let mut seen = Vec::new();
     // What is blocked, and what stands in place of what.
     let mut shown = |card: &Value, blocked: &str, from: &str, to: &str| {
-        let looked_at = read(card, &[]).unwrap().looked_at(|_| true, &mut |target, text| {
-            let text = std::str::from_utf8(text).unwrap();
-            seen.push(target.to_owned());
-            if !blocked.is_empty() && text.contains(blocked) {
-                return Err(denial());
-            }
-            let other = text.replace(from, to);
-            Ok((other != text).then(|| other.into_bytes()))
-        });
+        let looked_at = read(card, &[])
+            .unwrap()
+            .looked_at(|_| true, &mut |target, text| {
+                let text = std::str::from_utf8(text).unwrap();
+                seen.push(target.to_owned());
+                if !blocked.is_empty() && text.contains(blocked) {
+                    return Err(denial());
+                }
+                let other = text.replace(from, to);
+                Ok((other != text).then(|| other.into_bytes()))
+            });
         looked_at.map(|card| Value::Object(card.taken))
     };
     let card = shown(&said, "poison", "555", "[redacted: phone]").unwrap();

@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::{Body, single};
 use gateway::caller::Caller;
 use gateway::front::Settings;
 use gateway::inspection::What;
@@ -14,6 +13,7 @@ use gateway::outbound::Post;
 use gateway::pipeline::Permit;
 use gateway::problem::problem;
 use gateway::resource::Route;
+use gateway::{Body, single};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -291,8 +291,7 @@ impl Shared {
 
 /// The token that a notification came with, in either header.
 fn token(headers: &HeaderMap) -> Option<&str> {
-    single(headers, &TOKEN)
-        .or_else(|| single(headers, AUTHORIZATION)?.strip_prefix("Bearer "))
+    single(headers, &TOKEN).or_else(|| single(headers, AUTHORIZATION)?.strip_prefix("Bearer "))
 }
 
 /// The headers that a webhook expects.

@@ -78,9 +78,7 @@ impl StoreDesk {
             Filed::New => {}
         }
         let record = requested(&request);
-        live.record(record)
-            .await
-            .map_err(|error| written(&error))?;
+        live.record(record).await.map_err(|error| written(&error))?;
         self.changed.notify_waiters();
         Ok(())
     }

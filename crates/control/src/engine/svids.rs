@@ -38,7 +38,8 @@ impl Engine {
             if state != Some(Lifecycle::Active) || live.is_disabled(&instance) {
                 return Err(EngineError::Forbidden {
                     reason: "the agent is not active, or the instance was disabled".to_owned(),
-                    remedy: "ask an operator to release the agent, or enrol a new instance".to_owned(),
+                    remedy: "ask an operator to release the agent, or enrol a new instance"
+                        .to_owned(),
                 });
             }
             let now = Timestamp::now();

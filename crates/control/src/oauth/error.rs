@@ -97,10 +97,7 @@ impl OAuthError {
 
     /// The proof must carry a nonce (RFC 9449 §8), which the answer brings.
     pub(super) fn nonce() -> Self {
-        Self::new(
-            "use_dpop_nonce",
-            dpop::ProofError::NonceNeeded.to_string(),
-        )
+        Self::new("use_dpop_nonce", dpop::ProofError::NonceNeeded.to_string())
     }
 
     /// It comes too soon after others. RFC 6749 has no code for it; the status is that of RFC 6585 §4.

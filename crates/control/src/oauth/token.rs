@@ -161,11 +161,9 @@ fn own<'a>(
     instance: &Instance,
 ) -> Result<Option<&'a Svid>, OAuthError> {
     match certificate {
-        Some(svid) if svid.instance != instance.id || svid.agent != instance.agent => {
-            Err(OAuthError::client(
-                "the certificate of this connection was issued to another instance",
-            ))
-        }
+        Some(svid) if svid.instance != instance.id || svid.agent != instance.agent => Err(
+            OAuthError::client("the certificate of this connection was issued to another instance"),
+        ),
         certificate => Ok(certificate),
     }
 }

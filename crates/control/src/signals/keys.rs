@@ -73,7 +73,10 @@ impl Keys {
                 return Err("nothing says where its keys are: `server` with `keys`, `jwks_uri` or `discover`".to_owned());
             }
             _ => {
-                return Err("`keys`, `jwks_uri` and `discover` say three ways where its keys are: name one".to_owned());
+                return Err(
+                    "`keys`, `jwks_uri` and `discover` say three ways where its keys are: name one"
+                        .to_owned(),
+                );
             }
         };
         Ok(Self {

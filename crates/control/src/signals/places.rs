@@ -22,7 +22,8 @@ impl Places {
     /// # Errors
     /// When the certification authorities cannot be used.
     pub(super) fn of(config: &SignalTransmitter) -> Result<Self, String> {
-        let outbound = Outbound::new(config.ca.as_deref()).map_err(|why| format!("its `ca`: {why}"))?;
+        let outbound =
+            Outbound::new(config.ca.as_deref()).map_err(|why| format!("its `ca`: {why}"))?;
         Ok(Self {
             outbound,
             private: config.private,
@@ -65,7 +66,8 @@ impl Places {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), String> {
-        let (origin, _) = Origin::of(url).map_err(|why| format!("the URL cannot be used: {why}"))?;
+        let (origin, _) =
+            Origin::of(url).map_err(|why| format!("the URL cannot be used: {why}"))?;
         if !origin.is_secure() && !self.private {
             return Err(format!(
                 "`{url}` is not https; `private = true` lets it be reached without TLS"
@@ -121,7 +123,8 @@ mod tests {
     }
 
     fn config(private: bool) -> SignalTransmitter {
-        let config = serde_json::json!({ "issuer": "https://a", "audience": "b", "private": private });
+        let config =
+            serde_json::json!({ "issuer": "https://a", "audience": "b", "private": private });
         serde_json::from_value(config).unwrap()
     }
 

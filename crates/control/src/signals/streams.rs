@@ -64,10 +64,7 @@ struct Named {
     stream_id: Option<String>,
 }
 
-async fn read(
-    known: Known,
-    Query(named): Query<Named>,
-) -> Result<Response, Refused> {
+async fn read(known: Known, Query(named): Query<Named>) -> Result<Response, Refused> {
     match named.stream_id {
         Some(id) => Ok(no_store(Json(known.shown(&known.stream(Some(&id))?)))),
         None => {
@@ -81,10 +78,7 @@ async fn read(
     }
 }
 
-async fn create(
-    known: Known,
-    body: Bytes,
-) -> Result<Response, Refused> {
+async fn create(known: Known, body: Bytes) -> Result<Response, Refused> {
     let body = if body.is_empty() {
         json!({})
     } else {
@@ -124,24 +118,15 @@ async fn change(
     Ok(no_store(Json(known.shown(&stream))))
 }
 
-async fn update(
-    known: Known,
-    body: Bytes,
-) -> Result<Response, Refused> {
+async fn update(known: Known, body: Bytes) -> Result<Response, Refused> {
     change(&known, &body, StreamRequest::update).await
 }
 
-async fn replace(
-    known: Known,
-    body: Bytes,
-) -> Result<Response, Refused> {
+async fn replace(known: Known, body: Bytes) -> Result<Response, Refused> {
     change(&known, &body, StreamRequest::replace).await
 }
 
-async fn remove(
-    known: Known,
-    Query(named): Query<Named>,
-) -> Result<Response, Refused> {
+async fn remove(known: Known, Query(named): Query<Named>) -> Result<Response, Refused> {
     let id = named.stream_id.ok_or(Refused::NoStream)?;
     let _alone = known.signals.changing.lock().await;
     let stream = known.stream(Some(&id))?;
@@ -163,10 +148,7 @@ fn status_of(stream: &Stream) -> Value {
     status
 }
 
-async fn status(
-    known: Known,
-    Query(named): Query<Named>,
-) -> Result<Response, Refused> {
+async fn status(known: Known, Query(named): Query<Named>) -> Result<Response, Refused> {
     let id = named.stream_id.ok_or(Refused::NoStream)?;
     Ok(no_store(Json(status_of(&known.stream(Some(&id))?))))
 }
@@ -186,10 +168,7 @@ impl AboutStream for SetStatus {
     }
 }
 
-async fn set_status(
-    known: Known,
-    body: Bytes,
-) -> Result<Response, Refused> {
+async fn set_status(known: Known, body: Bytes) -> Result<Response, Refused> {
     let _alone = known.signals.changing.lock().await;
     let (wanted, mut stream): (SetStatus, _) = known.about(&body)?;
     stream.status = wanted.status;
@@ -217,10 +196,7 @@ impl AboutStream for Verify {
     }
 }
 
-async fn verify(
-    known: Known,
-    body: Bytes,
-) -> Result<Response, Refused> {
+async fn verify(known: Known, body: Bytes) -> Result<Response, Refused> {
     let (wanted, stream): (Verify, _) = known.about(&body)?;
     if wanted
         .state

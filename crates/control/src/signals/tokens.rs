@@ -87,7 +87,10 @@ impl Tokens {
         let (id, secret) = (&self.config.client_id, self.secret.as_str());
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
-        let optional = [("scope", &self.config.scope), ("resource", &self.config.resource)];
+        let optional = [
+            ("scope", &self.config.scope),
+            ("resource", &self.config.resource),
+        ];
         for (name, value) in optional {
             if let Some(value) = value {
                 form.append_pair(name, value);
@@ -96,7 +99,8 @@ impl Tokens {
         let mut headers = HeaderMap::new();
         match self.config.method {
             SecretMethod::ClientSecretPost => {
-                form.append_pair("client_id", id).append_pair("client_secret", secret);
+                form.append_pair("client_id", id)
+                    .append_pair("client_secret", secret);
             }
             SecretMethod::ClientSecretBasic => {
                 let encoded = |text: &str| -> Zeroizing<String> {
@@ -124,7 +128,8 @@ fn token_in(body: &[u8]) -> Option<(HeaderValue, Duration)> {
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let token = Zeroizing::new(answer.access_token);
-    let is_plain = (1..=TOKEN).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+    let is_plain =
+        (1..=TOKEN).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
     if !is_plain || !answer.token_type.eq_ignore_ascii_case("bearer") {
         return None;
     }
@@ -160,24 +165,37 @@ mod tests {
     fn the_secret_stands_in_one_place_and_is_encoded_for_it() {
         let (headers, form) = tokens("client_secret_basic").request().unwrap();
         let shown = headers[AUTHORIZATION].to_str().unwrap();
-        let pair = STANDARD.decode(shown.strip_prefix("Basic ").unwrap()).unwrap();
+        let pair = STANDARD
+            .decode(shown.strip_prefix("Basic ").unwrap())
+            .unwrap();
         assert_eq!(pair, b"me%3A1:s%26cret%3A+%C3%BC");
         assert!(headers[AUTHORIZATION].is_sensitive());
-        assert_eq!(form, "grant_type=client_credentials&scope=ssf.read+ssf.manage");
+        assert_eq!(
+            form,
+            "grant_type=client_credentials&scope=ssf.read+ssf.manage"
+        );
         let (headers, form) = tokens("client_secret_post").request().unwrap();
         assert!(headers.is_empty());
         let form = std::str::from_utf8(&form).unwrap();
-        assert!(form.ends_with("&client_id=me%3A1&client_secret=s%26cret%3A+%C3%BC"), "{form}");
+        assert!(
+            form.ends_with("&client_id=me%3A1&client_secret=s%26cret%3A+%C3%BC"),
+            "{form}"
+        );
     }
 
     #[test]
     fn only_bearer_tokens_are_taken_and_not_for_long() {
         let token = |answer: serde_json::Value| token_in(answer.to_string().as_bytes());
         let (header, lasts) =
-            token(json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 300 })).unwrap();
-        assert_eq!((header.to_str().unwrap(), lasts.as_secs()), ("Bearer abc", 270));
+            token(json!({ "access_token": "abc", "token_type": "Bearer", "expires_in": 300 }))
+                .unwrap();
+        assert_eq!(
+            (header.to_str().unwrap(), lasts.as_secs()),
+            ("Bearer abc", 270)
+        );
         assert!(header.is_sensitive());
-        let for_ever = json!({ "access_token": "abc", "token_type": "bearer", "expires_in": u64::MAX });
+        let for_ever =
+            json!({ "access_token": "abc", "token_type": "bearer", "expires_in": u64::MAX });
         assert_eq!(token(for_ever).unwrap().1, LONGEST);
         let unsaid = json!({ "access_token": "abc", "token_type": "bearer" });
         assert_eq!(token(unsaid).unwrap().1, UNSAID - EARLY);

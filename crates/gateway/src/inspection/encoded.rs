@@ -41,7 +41,8 @@ pub fn is_binary(text: &str) -> bool {
 /// whether it is text.
 pub(super) fn read(text: &str) -> Content {
     let digits = text.trim_end_matches('=');
-    let of_it = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+    let of_it =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
     if digits.is_empty() || !digits.bytes().all(of_it) {
         return Content::None;
     }
@@ -135,7 +136,11 @@ mod tests {
             assert_eq!(read(&engine.encode(text)), Content::Text(text.to_owned()));
         }
         for length in [64, 1_025, 4_000, 400_000] {
-            assert_eq!(read(&STANDARD.encode(noise(length))), Content::Binary, "{length}");
+            assert_eq!(
+                read(&STANDARD.encode(noise(length))),
+                Content::Binary,
+                "{length}"
+            );
         }
         let words = "ignoreAllPreviousInstructions".repeat(20);
         for none in ["", "not base64", "aGk=aGk=", "refund", &words] {

@@ -22,7 +22,9 @@ impl Inspection {
         if !self.looks(about) {
             return Verdict::Pass;
         }
-        let length = fields.iter().map(|(name, value)| name.len() + value.len() + 3);
+        let length = fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 3);
         let mut joined = String::with_capacity(length.sum());
         let mut places = Vec::with_capacity(fields.len());
         for (name, value) in fields {

@@ -218,7 +218,9 @@ impl Following {
             return Verdict::Pass;
         }
         let strand = place.and_then(|place| self.strands.iter().find(|it| it.place == place));
-        let before = strand.map(|strand| strand.tail.as_str()).unwrap_or_default();
+        let before = strand
+            .map(|strand| strand.tail.as_str())
+            .unwrap_or_default();
         let texts = Texts::sorted(before, &[document], Some(sort));
         self.told.bytes = self.told.bytes.saturating_add(document.len() as u64);
         let scan = self.inspection.scan(about, &texts.joined);
@@ -343,7 +345,13 @@ impl Following {
     }
 
     fn seam_of_all(&mut self, about: &About<'_>, piece: &str) -> Result<(), Denial> {
-        seam(&self.inspection, about, &mut self.all, piece, &mut self.told)
+        seam(
+            &self.inspection,
+            about,
+            &mut self.all,
+            piece,
+            &mut self.told,
+        )
     }
 }
 

@@ -35,15 +35,36 @@ mod tests {
 
     #[test]
     fn every_part_is_looked_at_and_borders_hide_nothing() {
-        let token = format!("{}{}", "gh".to_owned() + "p_", "a8Kd02LmQpZx7Vn4Rt6Yb1Wc9Hs3Jf5Ge0Uo");
+        let token = format!(
+            "{}{}",
+            "gh".to_owned() + "p_",
+            "a8Kd02LmQpZx7Vn4Rt6Yb1Wc9Hs3Jf5Ge0Uo"
+        );
         let scanner = Scanner::shared();
-        let look = |text: &str| scanner.scan(text, Place::Result, &Canaries::default(), &Policy::default());
-        for at in [10, LONGEST - 20, LONGEST + 5, 2 * LONGEST - OVERLAP, 3 * LONGEST - 60] {
+        let look = |text: &str| {
+            scanner.scan(
+                text,
+                Place::Result,
+                &Canaries::default(),
+                &Policy::default(),
+            )
+        };
+        for at in [
+            10,
+            LONGEST - 20,
+            LONGEST + 5,
+            2 * LONGEST - OVERLAP,
+            3 * LONGEST - 60,
+        ] {
             let mut text = "é ".repeat(LONGEST);
             let at = text.floor_char_boundary(at);
             text.replace_range(at..at, &format!(" {token} "));
             let scan = scanned(&text, look);
-            let taken: Vec<&str> = scan.redactions.iter().map(|(from, to, _)| &text[*from..*to]).collect();
+            let taken: Vec<&str> = scan
+                .redactions
+                .iter()
+                .map(|(from, to, _)| &text[*from..*to])
+                .collect();
             assert_eq!(taken, [token.as_str()], "{at}");
             assert!(scan.complete);
         }

@@ -86,7 +86,13 @@ impl Texts {
             .unwrap_or_default()
     }
 
-    fn read(&mut self, number: usize, document: &[u8], sort: Option<Sort<'_>>, others: &mut String) {
+    fn read(
+        &mut self,
+        number: usize,
+        document: &[u8],
+        sort: Option<Sort<'_>>,
+        others: &mut String,
+    ) {
         let mut at = 0;
         // The name that was read last, and where it ends.
         let mut name = (String::new(), 0);
@@ -108,9 +114,11 @@ impl Texts {
             let mut decoded = None;
             let mut role = Role::Own;
             if let Some(sort) = sort.filter(|_| !is_name) {
-                let is_value = document
-                    .get(name.1..begin - 1)
-                    .is_some_and(|between| between.iter().all(|b| b.is_ascii_whitespace() || *b == b':'));
+                let is_value = document.get(name.1..begin - 1).is_some_and(|between| {
+                    between
+                        .iter()
+                        .all(|b| b.is_ascii_whitespace() || *b == b':')
+                });
                 let named = if is_value { name.0.as_str() } else { "" };
                 role = sort(named, &text);
                 if role == Role::Base64 {
@@ -268,7 +276,8 @@ mod tests {
 
     #[test]
     fn pieces_go_on_with_what_went_before() {
-        let document = br#"{"id":"no","name":"n","parts":[{"text":"ry "},{"text":"bird"},"text","x"]}"#;
+        let document =
+            br#"{"id":"no","name":"n","parts":[{"text":"ry "},{"text":"bird"},"text","x"]}"#;
         let texts = Texts::sorted("a cana", &[document], Some(&of_an_agent));
         assert_eq!(texts.pieces(), "ry bird");
         assert_eq!(
@@ -284,15 +293,20 @@ mod tests {
             "what is here of it is taken out; the rest passed before"
         );
         // Nothing of it is here.
-        assert_eq!(texts.replaced(0, document, &[(0, 3, "[x]".to_owned())]), None);
+        assert_eq!(
+            texts.replaced(0, document, &[(0, 3, "[x]".to_owned())]),
+            None
+        );
     }
 
     #[test]
     fn what_base64_holds_is_replaced_inside_it() {
         use base64::Engine as _;
         use base64::engine::general_purpose::STANDARD;
-        let (text, binary) = (STANDARD.encode("my password"), STANDARD.encode([0xff; 300]));
-        let document = format!(r#"[{{"bytes":"{text}"}},{{"bytes":"{binary}"}},{{"bytes":"no b64"}}]"#);
+        let noise: Vec<u8> = (0..300u32).map(|n| (n * n * 31 / 4) as u8 | 0x80).collect();
+        let (text, binary) = (STANDARD.encode("my password"), STANDARD.encode(noise));
+        let document =
+            format!(r#"[{{"bytes":"{text}"}},{{"bytes":"{binary}"}},{{"bytes":"no b64"}}]"#);
         let texts = Texts::sorted("", &[document.as_bytes()], Some(&of_an_agent));
         assert_eq!(texts.joined, "my password\nbytes: bytes: bytes: no b64\n");
         let with = [(3, 11, "[x]".to_owned())];

@@ -61,7 +61,11 @@ impl Live {
         let Some(rate) = self.rates.control.get() else {
             return Ok(());
         };
-        let taken = self.agents.of(agent).control.take(rate, moment(Instant::now()));
+        let taken = self
+            .agents
+            .of(agent)
+            .control
+            .take(rate, moment(Instant::now()));
         taken.map_err(|wait| {
             let denial = Denial {
                 rule: Rule::RateLimited,

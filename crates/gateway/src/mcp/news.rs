@@ -19,7 +19,8 @@ pub(super) struct News {
 impl News {
     /// What there may be to tell a client, if it listens.
     pub(super) fn of(exchange: &Exchange) -> Option<Self> {
-        let listens = exchange.opens_stream || exchange.calls.iter().any(|call| call.hears_of_tools);
+        let listens =
+            exchange.opens_stream || exchange.calls.iter().any(|call| call.hears_of_tools);
         listens.then(|| {
             let changes = exchange.shared.pipeline.live().tools_changes();
             Self {

@@ -112,7 +112,10 @@ impl Refusal {
     #[must_use]
     pub(crate) fn response(&self) -> Response<Body> {
         let mut response = json_response(self.status, self.to_bytes());
-        let wait = self.data.as_ref().and_then(|data| data["retry_after"].as_f64());
+        let wait = self
+            .data
+            .as_ref()
+            .and_then(|data| data["retry_after"].as_f64());
         if let Some(wait) = wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok()) {
             let headers = response.headers_mut();
             headers.insert(RETRY_AFTER, retry_after(wait));

@@ -103,7 +103,12 @@ impl Exchange {
 
     /// Passes on a stream of events. It runs on by itself, so that each event is looked at, and
     /// recorded, whether or not the client reads.
-    pub(super) fn stream(self: Box<Self>, head: Head, first: Vec<Bytes>, body: Body) -> Response<Body> {
+    pub(super) fn stream(
+        self: Box<Self>,
+        head: Head,
+        first: Vec<Bytes>,
+        body: Body,
+    ) -> Response<Body> {
         let (feed, delivered) = delivery(self.caller.signal());
         let pump = Pump {
             cutter: Cutter::new(self.limits.response_bytes),

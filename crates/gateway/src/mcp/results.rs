@@ -84,9 +84,7 @@ impl Exchange {
         };
         let pipeline = &self.shared.pipeline;
         let inspection = pipeline.inspection();
-        let standings = inspection
-            .standings(pipeline.live(), &about, &result)
-            .await;
+        let standings = inspection.standings(pipeline.live(), &about, &result).await;
         let next = result.text("nextCursor");
         match (&self.learns, next, whose.listing_since) {
             (Some(learns), next, _) => {

@@ -245,8 +245,8 @@ fn nothing_else_gets_a_connection() {
         key: PrivatePkcs8KeyDer::from(stolen.serialize_der()).into(),
     };
     let refused = [
-        ("expired", scene.svid(now - day), "Expired"),
-        ("from the future", scene.svid(now + day), "NotValidYet"),
+        ("expired", scene.svid(now - day), "expired"),
+        ("from the future", scene.svid(now + day), "not valid yet"),
         ("self-signed", itself, "UnknownIssuer"),
         ("of another authority", twin, "BadSignature"),
         ("the authority itself", authority, "CaUsedAsEndEntity"),
@@ -260,12 +260,21 @@ fn nothing_else_gets_a_connection() {
     };
     let dns = SanType::DnsName("gateway.example.org".try_into().unwrap());
     let forged = [
-        ("two names", uris(&[OWN, "spiffe://example.org/agent/other"])),
+        (
+            "two names",
+            uris(&[OWN, "spiffe://example.org/agent/other"]),
+        ),
         ("the same name twice", uris(&[OWN, OWN])),
         ("no agent", uris(&["spiffe://example.org/server/crm"])),
-        ("another trust domain", uris(&["spiffe://other.example/agent/triage"])),
+        (
+            "another trust domain",
+            uris(&["spiffe://other.example/agent/triage"]),
+        ),
         ("no name", uris(&[])),
-        ("a server", scene.forged(|it| it.subject_alt_names = vec![dns])),
+        (
+            "a server",
+            scene.forged(|it| it.subject_alt_names = vec![dns]),
+        ),
         (
             "only for servers",
             scene.forged(|it| it.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
@@ -328,7 +337,12 @@ fn an_authority_that_was_replaced_is_trusted_until_its_time_is_over() {
     assert!(scene.handshake(&fresh).is_ok());
     let later = Timestamp::now() + SignedDuration::from_hours(26);
     scene.authority.rotate_if_due(later).unwrap();
-    assert!(scene.handshake(&client).unwrap_err().contains("UnknownIssuer"));
+    assert!(
+        scene
+            .handshake(&client)
+            .unwrap_err()
+            .contains("UnknownIssuer")
+    );
 }
 
 #[tokio::test]

@@ -156,8 +156,8 @@ impl LiveTask {
         let mut ledger = match before {
             Some(before) if before.is_destroyed => {
                 keeping.journals.destroy(id);
-                let mut ledger =
-                    self.opened_with(|above, inputs| above.part_at(keeping, Mark::default(), inputs));
+                let mut ledger = self
+                    .opened_with(|above, inputs| above.part_at(keeping, Mark::default(), inputs));
                 ledger.miss_some();
                 return ledger;
             }

@@ -64,7 +64,8 @@ async fn a_flood_is_written_as_counts_and_nothing_is_lost() {
     let book = book();
     let why = || denial(Rule::Unauthenticated, "no token");
     for n in 0..1_000 {
-        book.refusals.note(at(n * 9 / 10), "/mcp/files", None, why());
+        book.refusals
+            .note(at(n * 9 / 10), "/mcp/files", None, why());
     }
     book.refusals.note(at(1_100), "/mcp/files", None, why());
     let written = book.written().await;
@@ -147,11 +148,9 @@ async fn many_kinds_do_not_make_many_records_and_hide_no_agent() {
         .cloned()
         .collect();
     assert_eq!(sum(&of_quiet), 7);
-    assert!(
-        written.iter().any(|(_, one)| one.endpoint == SEVERAL
-            && one.agent.as_ref() == Some(&loud)
-            && one.times > 4_000)
-    );
+    assert!(written.iter().any(|(_, one)| one.endpoint == SEVERAL
+        && one.agent.as_ref() == Some(&loud)
+        && one.times > 4_000));
 }
 
 #[tokio::test]
@@ -165,9 +164,7 @@ async fn those_in_one_count_are_told_what_names_it() {
     let mut told = std::collections::HashMap::<_, u64>::new();
     for _ in 0..500 {
         let why = denial(Rule::RateLimited, "too fast");
-        let id = book
-            .refusals
-            .note_named(at(0), "/mcp/files", &whom, why);
+        let id = book.refusals.note_named(at(0), "/mcp/files", &whom, why);
         *told.entry(id).or_default() += 1;
     }
     book.refusals.flush();

@@ -52,8 +52,10 @@ pub fn plain<B>(mut request: Request<B>) -> Result<Request<B>, Box<Response<Body
     let Some(path) = request.uri().path_and_query().cloned() else {
         return bad("the request has no path", "send `:path`");
     };
-    let is_path = path.as_str().starts_with('/')
-        || (path.as_str() == "*" && request.method() == Method::OPTIONS);
+    // Only what is left of it says so: what had nothing but a fragment is shown as `/` before.
+    let path = Uri::from(path);
+    let is_path =
+        path.path().starts_with('/') || (path.path() == "*" && request.method() == Method::OPTIONS);
     let is_http = matches!(request.uri().scheme_str(), None | Some("http" | "https"));
     if !is_path || !is_http {
         return bad(
@@ -62,7 +64,7 @@ pub fn plain<B>(mut request: Request<B>) -> Result<Request<B>, Box<Response<Body
         );
     }
     request.headers_mut().insert(HOST, host);
-    *request.uri_mut() = Uri::from(path);
+    *request.uri_mut() = path;
     Ok(request)
 }
 
@@ -125,6 +127,7 @@ mod tests {
             ("/a", &[], 400),
             ("/a", &[("host", "a"), ("host", "b")], 400),
             ("ftp://gw/a", &[], 400),
+            ("http://gw#/a", &[], 400),
         ] {
             assert_eq!(
                 status(request("GET", uri, headers)),

@@ -102,11 +102,18 @@ mod tests {
         let asked = freshness.announced();
         freshness.announce();
         compared.compared(asked);
-        assert!(compared.up_to() < freshness.announced(), "it came meanwhile");
+        assert!(
+            compared.up_to() < freshness.announced(),
+            "it came meanwhile"
+        );
         compared.compared(freshness.announced());
         assert_eq!(compared.up_to(), freshness.announced());
         compared.compared(asked);
-        assert_eq!(compared.up_to(), freshness.announced(), "it never goes back");
+        assert_eq!(
+            compared.up_to(),
+            freshness.announced(),
+            "it never goes back"
+        );
     }
 
     #[test]

@@ -58,7 +58,10 @@ async fn a_proof_without_a_good_nonce_is_answered_with_one() {
     assert_eq!(refused.status, 401);
     let challenge = refused.headers["www-authenticate"].to_str().unwrap();
     assert!(challenge.starts_with("DPoP "), "{challenge}");
-    assert!(challenge.contains("error=\"use_dpop_nonce\""), "{challenge}");
+    assert!(
+        challenge.contains("error=\"use_dpop_nonce\""),
+        "{challenge}"
+    );
     assert_eq!(refused.json()["error"]["data"]["rule"], "nonce_needed");
     let given = nonce(&refused).unwrap();
 
@@ -101,7 +104,11 @@ async fn nonces_of_others_of_other_times_and_made_up_ones_are_none() {
     ] {
         let answer = asking.with(&asking.proof(Some(&wrong), what)).await;
         assert_eq!(answer.status, 401, "{what}");
-        assert_eq!(answer.json()["error"]["data"]["rule"], "nonce_needed", "{what}");
+        assert_eq!(
+            answer.json()["error"]["data"]["rule"],
+            "nonce_needed",
+            "{what}"
+        );
     }
     // That of the minute before is still taken: who got it a moment ago need not ask again.
     let answer = asking.with(&asking.proof(Some(&at(&own, 0)), "good")).await;

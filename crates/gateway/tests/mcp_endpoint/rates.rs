@@ -51,7 +51,11 @@ async fn a_task_that_runs_away_is_told_to_wait_and_recorded() {
     let forwarded = double.seen().len();
     let refused = call(&gateway, &agent).await;
     assert_eq!(refused.status, 200, "clients take others for trouble");
-    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    let wait: u64 = refused.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     let error = &refused.json()["error"];
     assert_eq!(error["code"], 429);
@@ -61,7 +65,10 @@ async fn a_task_that_runs_away_is_told_to_wait_and_recorded() {
     let reason = data["reason"].as_str().unwrap();
     assert!(reason.contains("1 call a minute, 3 at once"), "{reason}");
     let remedy = data["remedy"].as_str().unwrap();
-    assert!(remedy.contains("wait") && remedy.contains("template"), "{remedy}");
+    assert!(
+        remedy.contains("wait") && remedy.contains("template"),
+        "{remedy}"
+    );
     for _ in 0..200 {
         assert!(!passes(&gateway, &agent).await);
     }
@@ -78,7 +85,11 @@ async fn a_task_that_runs_away_is_told_to_wait_and_recorded() {
     let written = refusals(&gateway).await;
     let times: u64 = written.iter().map(|refusal| refusal.times).sum();
     assert_eq!(times, 201, "every one is on record");
-    assert!(written.len() < 120, "not as fast as it came: {}", written.len());
+    assert!(
+        written.len() < 120,
+        "not as fast as it came: {}",
+        written.len()
+    );
     assert!(
         written
             .iter()
@@ -105,7 +116,10 @@ async fn an_agents_tasks_share_what_it_may_and_one_task_cannot_use_it_up() {
     for _ in 0..50 {
         passed += u32::from(passes(&gateway, &one).await);
     }
-    assert_eq!(passed, 4, "what its own rate refuses takes nothing from the agent's");
+    assert_eq!(
+        passed, 4,
+        "what its own rate refuses takes nothing from the agent's"
+    );
     assert!(passes(&gateway, &other).await);
     assert!(passes(&gateway, &third).await);
     let refused = call(&gateway, &third).await.json();

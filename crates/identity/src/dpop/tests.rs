@@ -491,7 +491,10 @@ fn where_nonces_are_demanded_a_proof_carries_a_good_one() {
     };
     let proof = make(None, 0);
     assert!(!proofs.lacks_nonce(&proof, at(0)));
-    assert!(proofs.verify(&proof, &request(), at(0)).is_ok(), "none is demanded");
+    assert!(
+        proofs.verify(&proof, &request(), at(0)).is_ok(),
+        "none is demanded"
+    );
     demand.set(true);
     let present = proofs.nonce(at(0)).unwrap();
     let elsewhere = nonces(2).present(at(0)).unwrap();

@@ -162,7 +162,9 @@ impl Svid {
             trust_domain,
             agent,
             instance: instance.ok_or(NotAnSvid::NoInstance)?,
-            issued_at: from.checked_add(BACKDATED).map_err(|_| NotAnSvid::Malformed)?,
+            issued_at: from
+                .checked_add(BACKDATED)
+                .map_err(|_| NotAnSvid::Malformed)?,
             expires_at: moment(validity.not_after.timestamp())?,
             thumbprint: Thumbprint::of(der),
             serial: hex(certificate.raw_serial()),

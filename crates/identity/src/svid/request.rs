@@ -106,7 +106,10 @@ impl Requested {
             return Err(malformed());
         }
         let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| malformed())?;
-        if !matches!(&*pem.label, "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") {
+        if !matches!(
+            &*pem.label,
+            "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST"
+        ) {
             return Err(malformed());
         }
         let (rest, request) =

@@ -318,9 +318,7 @@ fn only_who_has_a_p256_key_gets_a_certificate_for_it() {
     let as_pem = |der: &[u8]| {
         use base64::Engine as _;
         let text = base64::engine::general_purpose::STANDARD.encode(der);
-        format!(
-            "-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n"
-        )
+        format!("-----BEGIN CERTIFICATE REQUEST-----\n{text}\n-----END CERTIFICATE REQUEST-----\n")
     };
     assert_eq!(ask(&as_pem(&plain(&mine))), None);
     assert_eq!(ask(&as_pem(&forged)), Some(NotRequested::NotSigned));
@@ -353,7 +351,11 @@ fn certificate(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
     )];
     change(&mut params);
     let issuer = Issuer::from_params(&root, key.pair());
-    params.signed_by(&key.pair(), &issuer).unwrap().der().to_vec()
+    params
+        .signed_by(&key.pair(), &issuer)
+        .unwrap()
+        .der()
+        .to_vec()
 }
 
 #[test]
@@ -369,7 +371,11 @@ fn a_certificate_that_could_be_taken_for_several_things_is_no_svid() {
         vec![own(), SanType::DnsName("example.org".try_into().unwrap())],
         vec![SanType::DnsName("example.org".try_into().unwrap())],
     ] {
-        assert_eq!(named(names.clone()), Err(NotAnSvid::NotOneName), "{names:?}");
+        assert_eq!(
+            named(names.clone()),
+            Err(NotAnSvid::NotOneName),
+            "{names:?}"
+        );
     }
     for id in [
         "spiffe://example.org",
@@ -415,8 +421,16 @@ fn a_thumbprint_is_32_bytes_in_base64url_and_nothing_else() {
     let thumbprint = Thumbprint::of(b"certificate");
     let text = serde_json::to_string(&thumbprint).unwrap();
     assert_eq!(text.len(), 45);
-    assert_eq!(serde_json::from_str::<Thumbprint>(&text).unwrap(), thumbprint);
-    for bad in ["\"\"", "\"AA\"", "7", "\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\""] {
+    assert_eq!(
+        serde_json::from_str::<Thumbprint>(&text).unwrap(),
+        thumbprint
+    );
+    for bad in [
+        "\"\"",
+        "\"AA\"",
+        "7",
+        "\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"",
+    ] {
         assert!(serde_json::from_str::<Thumbprint>(bad).is_err(), "{bad}");
     }
 }

@@ -35,7 +35,13 @@ pub(super) fn look(
 ) -> Result<Bytes, End> {
     let clean = lines(exchange, following, &piece.bytes);
     let clean = clean.map_err(|denial| exchange.blocked(denial))?;
-    let bare = || if clean { piece.bytes.clone() } else { Bytes::new() };
+    let bare = || {
+        if clean {
+            piece.bytes.clone()
+        } else {
+            Bytes::new()
+        }
+    };
     let Some(data) = &piece.data else {
         return Ok(bare());
     };
@@ -106,7 +112,8 @@ fn listen(
     if ends(api, event) {
         following.end(&about)?;
     }
-    let is_fresh = |one: &&Heard<'_>| !matches!(one, Heard::Piece(..)) && !following.knows(one.text());
+    let is_fresh =
+        |one: &&Heard<'_>| !matches!(one, Heard::Piece(..)) && !following.knows(one.text());
     let fresh: Vec<Heard<'_>> = heard.iter().filter(is_fresh).copied().collect();
     let values: HashSet<&str> = fresh.iter().filter_map(Heard::value).collect();
     // Base64 of what is no text was not heard, and has its own role.
@@ -185,11 +192,7 @@ fn learn_all(following: &mut Following, value: &Value) {
 }
 
 /// Looks at the lines of an event that are no data: names, ids and comments. Whether they may pass.
-fn lines(
-    exchange: &Exchange,
-    following: &mut Following,
-    bytes: &[u8],
-) -> Result<bool, Denial> {
+fn lines(exchange: &Exchange, following: &mut Following, bytes: &[u8]) -> Result<bool, Denial> {
     let about = exchange.about_answer();
     let mut clean = true;
     for line in bytes.split(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -212,7 +212,10 @@ impl<'a> Listener<'a, '_> {
                 let of = text(value, "type").unwrap_or_default();
                 for (name, value) in members {
                     (self.hear)(Heard::Name(name));
-                    let inside = self.inside(here, of, name);
+                    let mut inside = self.inside(here, of, name);
+                    if inside.part == Part::Piece && !value.is_string() && !goes_on_inside(name) {
+                        inside.part = Part::Written;
+                    }
                     self.value(value, &inside, left);
                 }
             }
@@ -237,8 +240,6 @@ impl<'a> Listener<'a, '_> {
             (Api::Messages, Part::Event, "delta") if self.kind == "content_block_delta" => {
                 Part::Piece
             }
-            // What it cites is there at once.
-            (Api::Messages, Part::Piece, "citation") => Part::Written,
             (Api::Messages, Part::Event, "content_block") => Part::First,
             (_, Part::Event, _) => Part::Written,
             (_, part, _) => part,
@@ -293,6 +294,15 @@ impl<'a> Listener<'a, '_> {
             }
         });
     }
+}
+
+/// Whether what this member holds is made of pieces. Anything else inside of pieces, such as what is cited,
+/// is there at once.
+fn goes_on_inside(name: &str) -> bool {
+    matches!(
+        name,
+        "delta" | "tool_calls" | "function_call" | "function" | "custom" | "audio" | "content"
+    )
 }
 
 /// Whether texts that go on may begin in this member.

@@ -127,46 +127,124 @@ async fn what_is_in_no_piece_does_not_pass_wherever_else_it_stands() {
         "arguments": json!({ "body": text }).to_string() });
     let choice = |choice: Value| json!({ "id": "c", "choices": [choice] });
     for (asked, event) in [
-        (RESPONSES, json!({ "type": "response.output_text.done", "text": text })),
-        (RESPONSES, json!({ "type": "response.refusal.done", "refusal": text })),
-        (RESPONSES, json!({ "type": "response.reasoning_text.done", "text": text })),
-        (RESPONSES, json!({ "type": "response.reasoning_summary_text.done", "text": text })),
-        (RESPONSES, json!({ "type": "response.reasoning_summary_part.added",
-            "part": { "type": "summary_text", "text": text } })),
-        (RESPONSES, json!({ "type": "response.content_part.done",
-            "part": message["content"][0] })),
-        (RESPONSES, json!({ "type": "response.output_item.added", "item": message })),
-        (RESPONSES, json!({ "type": "response.output_item.done", "item": reasoning })),
-        (RESPONSES, json!({ "type": "response.output_item.done", "item": call })),
-        (RESPONSES, json!({ "type": "response.function_call_arguments.done",
-            "arguments": call["arguments"] })),
-        (RESPONSES, json!({ "type": "response.output_text.annotation.added",
-            "annotation": { "type": "url_citation", "title": text, "url": "https://x" } })),
-        (RESPONSES, json!({ "type": "response.output_text.delta", "delta": "x",
-            "logprobs": [{ "token": "x", "top_logprobs": [{ "token": text }] }] })),
-        (RESPONSES, json!({ "type": "response.created", "response": { "instructions": text } })),
-        (RESPONSES, json!({ "type": "response.completed", "response": { "output": [message] } })),
-        (RESPONSES, json!({ "type": "response.incomplete", "response": { "output": [call] } })),
-        (RESPONSES, json!({ "type": "response.failed",
-            "response": { "error": { "message": text } } })),
+        (
+            RESPONSES,
+            json!({ "type": "response.output_text.done", "text": text }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.refusal.done", "refusal": text }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.reasoning_text.done", "text": text }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.reasoning_summary_text.done", "text": text }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.reasoning_summary_part.added",
+            "part": { "type": "summary_text", "text": text } }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.content_part.done",
+            "part": message["content"][0] }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.output_item.added", "item": message }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.output_item.done", "item": reasoning }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.output_item.done", "item": call }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.function_call_arguments.done",
+            "arguments": call["arguments"] }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.output_text.annotation.added",
+            "annotation": { "type": "url_citation", "title": text, "url": "https://x" } }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.output_text.delta", "delta": "x",
+            "logprobs": [{ "token": "x", "top_logprobs": [{ "token": text }] }] }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.created", "response": { "instructions": text } }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.completed", "response": { "output": [message] } }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.incomplete", "response": { "output": [call] } }),
+        ),
+        (
+            RESPONSES,
+            json!({ "type": "response.failed",
+            "response": { "error": { "message": text } } }),
+        ),
         (RESPONSES, json!({ "type": "error", "message": text })),
-        (RESPONSES, json!({ "type": "response.new.event", "deep": [[{ "x": [text] }]] })),
+        (
+            RESPONSES,
+            json!({ "type": "response.new.event", "deep": [[{ "x": [text] }]] }),
+        ),
         (RESPONSES, json!({ "type": "response.new.event", text: 1 })),
         (CHAT, choice(json!({ "message": { "content": text } }))),
-        (CHAT, choice(json!({ "delta": { "annotations": [{ "title": text }] } }))),
-        (CHAT, choice(json!({ "delta": {}, "logprobs": { "content": [{ "token": text }] } }))),
-        (CHAT, json!({ "choices": [], "moderation": { "reason": text } })),
+        (
+            CHAT,
+            choice(json!({ "delta": { "annotations": [{ "title": text }] } })),
+        ),
+        (
+            CHAT,
+            choice(json!({ "delta": {}, "logprobs": { "content": [{ "token": text }] } })),
+        ),
+        (
+            CHAT,
+            json!({ "choices": [], "moderation": { "reason": text } }),
+        ),
         (CHAT, json!({ "error": { "message": text } })),
-        (MESSAGES, json!({ "type": "message_start", "message": { "id": "m",
-            "content": [{ "type": "text", "text": text }] } })),
-        (MESSAGES, json!({ "type": "content_block_start", "index": 0,
-            "content_block": { "type": "text", "text": text } })),
-        (MESSAGES, json!({ "type": "content_block_start", "index": 0,
-            "content_block": { "type": "tool_use", "name": "send", "input": { "a": text } } })),
-        (MESSAGES, json!({ "type": "content_block_delta", "index": 0,
-            "delta": { "type": "citations_delta", "citation": { "cited_text": text } } })),
-        (MESSAGES, json!({ "type": "message_delta", "delta": { "stop_sequence": text } })),
-        (MESSAGES, json!({ "type": "error", "error": { "message": text } })),
+        (
+            MESSAGES,
+            json!({ "type": "message_start", "message": { "id": "m",
+            "content": [{ "type": "text", "text": text }] } }),
+        ),
+        (
+            MESSAGES,
+            json!({ "type": "content_block_start", "index": 0,
+            "content_block": { "type": "text", "text": text } }),
+        ),
+        (
+            MESSAGES,
+            json!({ "type": "content_block_start", "index": 0,
+            "content_block": { "type": "tool_use", "name": "send", "input": { "a": text } } }),
+        ),
+        (
+            MESSAGES,
+            json!({ "type": "content_block_delta", "index": 0,
+            "delta": { "type": "citations_delta", "citation": { "cited_text": text } } }),
+        ),
+        (
+            MESSAGES,
+            json!({ "type": "message_delta", "delta": { "stop_sequence": text } }),
+        ),
+        (
+            MESSAGES,
+            json!({ "type": "error", "error": { "message": text } }),
+        ),
         (MESSAGES, json!({ "type": "ping", "of": text })),
     ] {
         let seen = events(asked, std::slice::from_ref(&event), BLOCK).await;
@@ -198,7 +276,8 @@ fn done(item: u64, text: &str) -> Value {
 #[tokio::test]
 async fn a_split_canary_ends_the_stream_however_it_is_split() {
     let (one, other) = CANARY.split_at(9);
-    let completed = json!({ "type": "response.completed", "response": { "id": "r", "output": [] } });
+    let completed =
+        json!({ "type": "response.completed", "response": { "id": "r", "output": [] } });
     let part = |item: u64, text: &str| {
         json!({ "type": "response.content_part.added", "output_index": item, "content_index": 0,
             "part": { "type": "output_text", "text": text } })
@@ -226,33 +305,74 @@ async fn a_split_canary_ends_the_stream_however_it_is_split() {
         json!({ "choices": [{ "index": 0, "delta": { "tool_calls": [
             { "index": 0, "function": { "arguments": text } }] } }] })
     };
-    let content = |index: u64, text: &str| {
-        json!({ "choices": [{ "index": index, "delta": { "content": text } }] })
-    };
+    let content = |index: u64, text: &str| json!({ "choices": [{ "index": index, "delta": { "content": text } }] });
     let thinking = |text: &str| {
         json!({ "type": "content_block_delta", "index": 0,
             "delta": { "type": "thinking_delta", "thinking": text } })
     };
     for (what, asked, all) in [
-        ("one item", RESPONSES, vec![delta(0, one), delta(0, other), completed.clone()]),
-        ("two items", RESPONSES, vec![delta(0, one), delta(1, other), completed.clone()]),
-        ("the wrong order", RESPONSES, vec![delta(1, other), delta(0, one), completed.clone()]),
+        (
+            "one item",
+            RESPONSES,
+            vec![delta(0, one), delta(0, other), completed.clone()],
+        ),
+        (
+            "two items",
+            RESPONSES,
+            vec![delta(0, one), delta(1, other), completed.clone()],
+        ),
+        (
+            "the wrong order",
+            RESPONSES,
+            vec![delta(1, other), delta(0, one), completed.clone()],
+        ),
         (
             "taking turns",
             RESPONSES,
-            vec![delta(0, one), delta(1, &fill), delta(0, other), delta(1, &fill), completed.clone()],
+            vec![
+                delta(0, one),
+                delta(1, &fill),
+                delta(0, other),
+                delta(1, &fill),
+                completed.clone(),
+            ],
         ),
         (
             "begun in another event",
             RESPONSES,
-            vec![part(0, one), delta(1, &fill), delta(0, other), completed.clone()],
+            vec![
+                part(0, one),
+                delta(1, &fill),
+                delta(0, other),
+                completed.clone(),
+            ],
         ),
-        ("before the pieces", RESPONSES, vec![done(0, CANARY), delta(0, CANARY)]),
-        ("two that are done", RESPONSES, vec![done(0, one), done(1, other)]),
+        (
+            "before the pieces",
+            RESPONSES,
+            vec![done(0, CANARY), delta(0, CANARY)],
+        ),
+        (
+            "two that are done",
+            RESPONSES,
+            vec![done(0, one), done(1, other)],
+        ),
         ("tokens", RESPONSES, tokens),
-        ("arguments", RESPONSES, [arguments, vec![completed]].concat()),
-        ("arguments", CHAT, vec![call(one), content(0, &fill), call(other)]),
-        ("choices", CHAT, vec![content(0, one), content(1, &fill), content(0, other)]),
+        (
+            "arguments",
+            RESPONSES,
+            [arguments, vec![completed]].concat(),
+        ),
+        (
+            "arguments",
+            CHAT,
+            vec![call(one), content(0, &fill), call(other)],
+        ),
+        (
+            "choices",
+            CHAT,
+            vec![content(0, one), content(1, &fill), content(0, other)],
+        ),
         ("thoughts", MESSAGES, vec![thinking(one), thinking(other)]),
     ] {
         let seen = events(asked, &all, "").await;
@@ -302,7 +422,8 @@ async fn what_is_said_again_is_not_found_again_and_passes_as_it_came() {
 #[tokio::test]
 async fn what_comes_at_the_end_only_is_redacted_each_time_and_counted() {
     let text = format!("your key is {SECRET} !");
-    let message = json!({ "type": "message", "content": [{ "type": "output_text", "text": text }] });
+    let message =
+        json!({ "type": "message", "content": [{ "type": "output_text", "text": text }] });
     let all = [
         delta(0, "first "),
         done(0, &text),
@@ -312,13 +433,26 @@ async fn what_comes_at_the_end_only_is_redacted_each_time_and_counted() {
     let seen = events(RESPONSES, &all, "").await;
     let got = seen.got.text();
     assert_eq!(seen.ended, "answered");
-    assert!(!got.contains(SECRET) && got.matches("[redacted: ").count() == 3, "{got}");
-    assert!(got.contains("event: response.output_text.done\ndata: {"), "{got}");
+    assert!(
+        !got.contains(SECRET) && got.matches("[redacted: ").count() == 3,
+        "{got}"
+    );
+    assert!(
+        got.contains("event: response.output_text.done\ndata: {"),
+        "{got}"
+    );
     assert_eq!(seen.notes["redacted_in_answer"], 3);
     let request = RESPONSES.request().to_string().len() as u64;
     let written = "first ".len() + 3 * text.len();
-    assert!(seen.tokens > request && seen.tokens <= request + written as u64 + 40, "{}", seen.tokens);
-    assert!(seen.tokens >= request + text.len() as u64, "what was written at the end is counted");
+    assert!(
+        seen.tokens > request && seen.tokens <= request + written as u64 + 40,
+        "{}",
+        seen.tokens
+    );
+    assert!(
+        seen.tokens >= request + text.len() as u64,
+        "what was written at the end is counted"
+    );
 }
 
 /// Bytes that are no text, in base64.
@@ -384,7 +518,8 @@ async fn embeddings_errors_and_lists_of_models_are_looked_at_too() {
             .post(&gateway.free(), "/v1/embeddings", &request)
             .await;
         assert_eq!(got.status, status, "{got:?}");
-        assert_eq!(got.text() == answer.to_string(), status == 200);
+        let passes = got.json() == *answer;
+        assert_eq!(passes, status == 200);
     }
     let error = json!({ "error": { "message": INJECTION, "type": "t" } });
     let provider = Provider::answering(400, &error).await;

@@ -122,7 +122,7 @@ mod tests {
             anchors(r"(?m)^\s*(?:user|human): ?[^\n]+"),
             ["human", "user"]
         );
-        assert_eq!(anchors(r"<｜(?:User|Bot)｜>"), ["<｜bot", "<｜user"]);
+        assert_eq!(anchors(r"<｜(?:User|Bot)｜>"), ["user｜>", "｜bot｜>"]);
     }
 
     proptest::proptest! {

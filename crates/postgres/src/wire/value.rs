@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Buf as _;
 use jiff::civil::{DateTime, Time, date};
-use jiff::{SignedDuration, ToSpan as _};
+use jiff::{SignedDuration, Span};
 
 use super::{Fields, WireError};
 
@@ -197,7 +197,9 @@ fn scalar(oid: u32, bytes: &[u8]) -> Option<String> {
         types::NUMERIC => numeric(bytes)?,
         types::DATE => {
             let days = i32::from_be_bytes(bytes.try_into().ok()?);
-            let day = date(2000, 1, 1).checked_add(days.days()).ok()?;
+            // Not every number of days is one that there is.
+            let days = Span::new().try_days(days).ok()?;
+            let day = date(2000, 1, 1).checked_add(days).ok()?;
             day.to_string()
         }
         types::TIME => time(i64::from_be_bytes(bytes.try_into().ok()?))?.to_string(),
@@ -436,6 +438,8 @@ mod tests {
             binary(types::DATE, &0_i32.to_be_bytes()).as_deref(),
             Some("2000-01-01")
         );
+        assert_eq!(binary(types::DATE, &i32::MAX.to_be_bytes()), None);
+        assert_eq!(binary(types::DATE, &i32::MIN.to_be_bytes()), None);
         assert_eq!(
             binary(types::TIMESTAMP, &(DAY + 3_600_000_000).to_be_bytes()).as_deref(),
             Some("2000-01-02 01:00:00")

@@ -126,6 +126,7 @@ fn kind(name: &str, schema: &Value) -> Option<String> {
             "text",
             "description",
             "comment",
+            "note",
             "notes",
             "summary",
         ]) =>

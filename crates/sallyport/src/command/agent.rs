@@ -285,7 +285,10 @@ fn sheet(agent: &Agent) -> Result<(), Failure> {
                 .map_or_else(|| "none".to_owned(), ToString::to_string),
         ),
         ("registered", instant(agent.registered_at)),
-        ("rate", agent.pace.as_ref().map(super::pace).unwrap_or_default()),
+        (
+            "rate",
+            agent.pace.as_ref().map(super::pace).unwrap_or_default(),
+        ),
     ])
 }
 

@@ -52,7 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let tables = runtime()?
             .block_on(postgres::described(&args.server, about))
             .map_err(|error| Failure::new(format!("the database cannot be asked: {error}")))?;
-        let tables = tables.iter().map(|table| (&*table.name, &table.columns[..]));
+        let tables = tables
+            .iter()
+            .map(|table| (&*table.name, &table.columns[..]));
         let draft = provenance::draft_tables(args.server.as_str(), tables);
         return hand_over(args, file, &draft);
     }
@@ -67,8 +69,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             Failure::new(wrong.join("\n"))
         })?;
     let upstream = upstreams.get(&args.server).ok_or_else(|| {
-        Failure::new(format!("there is no MCP server, database or HTTP API `{}`", args.server))
-            .hint("`[servers.NAME]` in sallyport.toml names them")
+        Failure::new(format!(
+            "there is no MCP server, database or HTTP API `{}`",
+            args.server
+        ))
+        .hint("`[servers.NAME]` in sallyport.toml names them")
     })?;
     let tools = runtime()?.block_on(async {
         let tools = tools(&upstream, config.limits.response_bytes).await;
@@ -89,8 +94,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// The endpoints of an API, as its configuration and its OpenAPI document have them. The API itself is not asked.
 fn endpoints(args: &Args, about: &Server) -> Result<Vec<Endpoint>, Failure> {
     let described = web::described(&about.http).map_err(|why| {
-        Failure::new(format!("the endpoints of `{}` cannot be read: {why}", args.server))
-            .hint("`sallyport check` says more of the configuration")
+        Failure::new(format!(
+            "the endpoints of `{}` cannot be read: {why}",
+            args.server
+        ))
+        .hint("`sallyport check` says more of the configuration")
     })?;
     let endpoints = described.into_iter().map(|one| Endpoint {
         name: one.name,

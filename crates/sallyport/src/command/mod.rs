@@ -116,7 +116,9 @@ fn warn(warnings: &[String]) {
 
 /// How fast somebody may call, and how often that was not kept to.
 fn pace(pace: &control::api::Pace) -> String {
-    let rate = pace.rate.map_or_else(|| "not limited".to_owned(), |rate| rate.to_string());
+    let rate = pace
+        .rate
+        .map_or_else(|| "not limited".to_owned(), |rate| rate.to_string());
     match pace.refused {
         0 => rate,
         1 => format!("{rate}; 1 call was too fast"),

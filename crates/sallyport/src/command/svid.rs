@@ -173,7 +173,10 @@ mod tests {
         let first = read(KEY);
         write(&dir, &Request::new().unwrap(), &svid("TWO")).unwrap();
         assert_ne!(read(KEY), first);
-        assert_eq!((read(CERTIFICATE), read(BUNDLE)), ("TWO".into(), "BUNDLE".into()));
+        assert_eq!(
+            (read(CERTIFICATE), read(BUNDLE)),
+            ("TWO".into(), "BUNDLE".into())
+        );
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&dir), mode(&dir.join(KEY))), (0o700, 0o600));
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 3);

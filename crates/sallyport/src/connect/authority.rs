@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
+use control::api::Svid;
 use gateway::{Body, full};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use control::api::Svid;
 use identity::{InstanceKey, svid};
 use jiff::Timestamp;
 use model::{ApprovalId, ApprovalStatus, Proof, ServerName, TaskId};
@@ -160,11 +160,11 @@ impl Authority {
     /// # Errors
     /// [`Trouble`]
     pub(crate) async fn svid(&self) -> Result<(svid::Request, Svid), Trouble> {
-        let request =
-            svid::Request::new().map_err(|error| unexpected("the new key", &error))?;
+        let request = svid::Request::new().map_err(|error| unexpected("the new key", &error))?;
         let body = json!({ "csr": request.pem() });
         let answer = self.manage("/v1/svids", "an SVID", Some(&body)).await?;
-        let svid = serde_json::from_slice(&answer).map_err(|error| unexpected("the SVID", &error))?;
+        let svid =
+            serde_json::from_slice(&answer).map_err(|error| unexpected("the SVID", &error))?;
         Ok((request, svid))
     }
 
@@ -306,7 +306,10 @@ impl Authority {
         request: &'static str,
         body: Option<&Value>,
     ) -> Result<Bytes, Trouble> {
-        let form = [("resource", self.about.control.as_str()), ("scope", "tasks")];
+        let form = [
+            ("resource", self.about.control.as_str()),
+            ("scope", "tasks"),
+        ];
         let token = self.grant(&form, None).await?;
         let url = format!("{}{path}", self.about.control);
         let mut repeated = false;
@@ -413,7 +416,11 @@ fn read_token(
     let granted: Granted =
         serde_json::from_slice(answer).map_err(|error| unexpected("the token answer", &error))?;
     // One that is bound to a certificate is sent as a bearer token (RFC 8705 §3).
-    let expected = if certified.is_some() { "bearer" } else { "dpop" };
+    let expected = if certified.is_some() {
+        "bearer"
+    } else {
+        "dpop"
+    };
     if !granted.token_type.eq_ignore_ascii_case(expected) {
         return Err(unexpected(
             "the token answer",
@@ -442,7 +449,6 @@ fn post(url: &str, kind: &'static str, body: String) -> Result<Request<Body>, Tr
         .body(full(body))
         .map_err(|error| unexpected("the URL", &error))
 }
-
 
 /// A refusal with the reason that it gives: RFC 6749 §5.2, or RFC 9457.
 fn refused(request: &'static str, answer: &Response<Bytes>) -> Trouble {

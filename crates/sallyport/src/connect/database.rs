@@ -15,7 +15,6 @@ use model::ServerName;
 use postgres::connector::{self, Credentials, Gateway, Listener, Shown};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use super::at::{self, At};
 use super::channel::Channel;

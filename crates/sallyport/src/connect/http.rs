@@ -173,7 +173,8 @@ pub(crate) fn tls_as(
     key: &[u8],
 ) -> Result<rustls::ClientConfig, Failure> {
     use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject};
-    let failed = |why: String| Failure::new(format!("the agent's certificate cannot be used: {why}"));
+    let failed =
+        |why: String| Failure::new(format!("the agent's certificate cannot be used: {why}"));
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
         .map_err(|error| failed(error.to_string()))?;
     let key = PrivatePkcs8KeyDer::from(key.to_vec());

@@ -275,9 +275,7 @@ fn kind_of(args: &Args, opened: &Opened, gateway: &str) -> Result<ServerKind, Fa
     match (route.map(|route| route.kind), &args.listen) {
         (None, None) => Ok(ServerKind::Mcp),
         (Some(ServerKind::Mcp), _) => Ok(ServerKind::Mcp),
-        (Some(ServerKind::Postgres), Some(_))
-            if !opened.databases.contains_key(server) =>
-        {
+        (Some(ServerKind::Postgres), Some(_)) if !opened.databases.contains_key(server) => {
             Err(Failure::new(format!(
                 "`{server}` is a database, and the gateway does not say where its databases are"
             ))

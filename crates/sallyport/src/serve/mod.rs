@@ -606,8 +606,10 @@ fn open_authority(config: &Config, data: &DataDir) -> Result<Arc<Authority>, Fai
         Timestamp::now(),
     );
     authority.map(Arc::new).map_err(|error| {
-        Failure::new(format!("the certification authority cannot be used: {error}"))
-            .hint("it is in the folder `authority` of the data directory")
+        Failure::new(format!(
+            "the certification authority cannot be used: {error}"
+        ))
+        .hint("it is in the folder `authority` of the data directory")
     })
 }
 

@@ -51,7 +51,10 @@ impl Certificate {
     ///
     /// # Errors
     /// [`Failure`] when the library cannot do that.
-    pub(super) fn server(self: &Arc<Self>, peers: &Arc<Peers>) -> Result<Arc<ServerConfig>, Failure> {
+    pub(super) fn server(
+        self: &Arc<Self>,
+        peers: &Arc<Peers>,
+    ) -> Result<Arc<ServerConfig>, Failure> {
         let mut config = peers
             .listener(Arc::clone(self) as Arc<dyn ResolvesServerCert>)
             .map_err(|error| Failure::new(format!("TLS cannot be set up: {error}")))?;

@@ -31,7 +31,8 @@ impl Reading {
                     None
                 }
                 (Some(_), _) => Some(
-                    "only MCP servers, HTTP APIs and databases have something to annotate".to_owned(),
+                    "only MCP servers, HTTP APIs and databases have something to annotate"
+                        .to_owned(),
                 ),
                 (None, Some(_)) if config.is_none() => None,
                 (None, _) => Some(format!("there is no server `{}`", stem.escape_debug())),

@@ -27,9 +27,18 @@ pub(super) fn check_template(remarks: &mut Remarks<'_>, template: &Template, con
     let (databases, others): (Vec<_>, Vec<_>) =
         permissions.partition(|one| ServerKind::of(one.kind) == ServerKind::Postgres);
     let needed = [
-        ("postgres", !databases.is_empty() && config.postgres.tls.is_none()),
-        ("control", !others.is_empty() && config.control.tls.is_none()),
-        ("gateway", !others.is_empty() && config.gateway.tls.is_none()),
+        (
+            "postgres",
+            !databases.is_empty() && config.postgres.tls.is_none(),
+        ),
+        (
+            "control",
+            !others.is_empty() && config.control.tls.is_none(),
+        ),
+        (
+            "gateway",
+            !others.is_empty() && config.gateway.tls.is_none(),
+        ),
     ];
     for (listener, _) in needed.iter().filter(|(_, lacks)| *lacks) {
         remarks.mistake(
@@ -49,7 +58,11 @@ mod tests {
 
     #[test]
     fn certificates_are_short_lived_but_not_too_short() {
-        for good in ["", "[identity]\nsvid_seconds = 60\n", "[identity]\nsvid_seconds = 86400\n"] {
+        for good in [
+            "",
+            "[identity]\nsvid_seconds = 60\n",
+            "[identity]\nsvid_seconds = 86400\n",
+        ] {
             assert!(messages(good, check).is_empty(), "{good}");
         }
         for bad in [0, 59, 86_401, u64::from(u32::MAX)] {
@@ -69,13 +82,17 @@ mod tests {
             let file = std::path::Path::new("work.toml");
             let name = "work".parse().unwrap();
             let template = Template::parse(name, file, &template).unwrap();
-            messages(config, |remarks, config| check_template(remarks, &template, config)).len()
+            messages(config, |remarks, config| {
+                check_template(remarks, &template, config)
+            })
+            .len()
         };
-        let (tools, tables) = ("tools = [\"t\"]", "tables = [{ name = \"a.b\", select = true }]");
+        let (tools, tables) = (
+            "tools = [\"t\"]",
+            "tables = [{ name = \"a.b\", select = true }]",
+        );
         let tls = |name: &str| {
-            format!(
-                "[{name}]\nlisten = \"127.0.0.1:1\"\ntls = {{ cert = \"c\", key = \"k\" }}\n"
-            )
+            format!("[{name}]\nlisten = \"127.0.0.1:1\"\ntls = {{ cert = \"c\", key = \"k\" }}\n")
         };
         assert_eq!(said(tools, ""), 2);
         assert_eq!(said(tools, &tls("gateway")), 1);

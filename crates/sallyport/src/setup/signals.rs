@@ -40,11 +40,22 @@ pub(super) fn check(remarks: &mut Remarks<'_>, config: &Config) {
             place(remarks, &at("jwks_uri"), keys, transmitter.private);
         }
         if transmitter.discover {
-            place(remarks, &at("issuer"), &transmitter.issuer, transmitter.private);
+            place(
+                remarks,
+                &at("issuer"),
+                &transmitter.issuer,
+                transmitter.private,
+            );
         }
         if let Some(oauth) = &transmitter.oauth {
-            let at = |member: &'static str| ["signals", "transmitters", name.as_str(), "oauth", member];
-            place(remarks, &at("token_endpoint"), &oauth.token_endpoint, transmitter.private);
+            let at =
+                |member: &'static str| ["signals", "transmitters", name.as_str(), "oauth", member];
+            place(
+                remarks,
+                &at("token_endpoint"),
+                &oauth.token_endpoint,
+                transmitter.private,
+            );
             token(remarks, &at("client_secret"), &oauth.client_secret);
         }
         whereabouts(remarks, config, name, transmitter);

@@ -299,8 +299,8 @@ async fn approvals_survive_a_restart_and_not_their_task() {
         third["error"]["message"]
             .as_str()
             .unwrap()
-            .contains("than is remembered"),
-        "that something was forgotten is said: {third}"
+            .contains("of the result of get_current_time"),
+        "what was read is remembered too: {third}"
     );
 
     agent.complete(&task).await;

@@ -112,23 +112,66 @@ fn holes_of_the_persons_own_configuration_are_told_with_the_line_to_change() {
     let (report, is_contained) = rehearsed(dir.path(), &["--all", "--template", "desk"]);
     assert!(!is_contained, "{report:#}");
     for (name, what, change) in [
-        ("injection", "`send_mail` at `mail`", "sallyport annotate mail --write"),
-        ("injection", "`to` chosen by the attacker", "templates/desk.toml:5"),
-        ("exfiltration", "handed out a credential", "[inspection] secrets"),
-        ("exfiltration", "a planted record left through `send_mail`", "[inspection] canaries"),
-        ("exfiltration", "a credential left through `send_mail`", "[inspection] secrets"),
-        ("stolen-token", "calls with a stolen token reached mail", "proof = \\\"bearer"),
-        ("runaway-loop", "1000 equal calls reached `mail`", "it states no budget"),
-        ("scope-creep", "`transfer_money` at `mail`", "templates/desk.toml:8: it allows everything"),
-        ("wide-template", "reached `mail` of the segment `office`", "policies/"),
+        (
+            "injection",
+            "`send_mail` at `mail`",
+            "sallyport annotate mail --write",
+        ),
+        (
+            "injection",
+            "`to` chosen by the attacker",
+            "templates/desk.toml:5",
+        ),
+        (
+            "exfiltration",
+            "handed out a credential",
+            "[inspection] secrets",
+        ),
+        (
+            "exfiltration",
+            "a planted record left through `send_mail`",
+            "[inspection] canaries",
+        ),
+        (
+            "exfiltration",
+            "a credential left through `send_mail`",
+            "[inspection] secrets",
+        ),
+        (
+            "stolen-token",
+            "tokens that are bound to nothing",
+            "proof = \\\"bearer",
+        ),
+        (
+            "runaway-loop",
+            "1000 equal calls reached `mail`",
+            "it states no budget",
+        ),
+        (
+            "scope-creep",
+            "`transfer_money` at `mail`",
+            "templates/desk.toml:8: it allows everything",
+        ),
+        (
+            "wide-template",
+            "reached `mail` of the segment `office`",
+            "policies/",
+        ),
     ] {
         let drill = drill(&report, name);
         assert_eq!(drill["verdict"], "not-contained", "{drill:#}");
         let missed = missed(drill);
-        assert!(missed.contains(what) && missed.contains(change), "{name}: {what}: {missed}");
+        assert!(
+            missed.contains(what) && missed.contains(change),
+            "{name}: {what}: {missed}"
+        );
     }
     assert_eq!(drill(&report, "injection")["agent"], "desk-drill (office)");
-    assert!(is_by(drill(&report, "exfiltration"), "detected_by", "canary"));
+    assert!(is_by(
+        drill(&report, "exfiltration"),
+        "detected_by",
+        "canary"
+    ));
 }
 
 #[test]
@@ -196,7 +239,10 @@ fn policies_of_the_organisation_hold_in_the_twin() {
     assert!(!is_contained, "{report:#}");
     let refused = drill(&report, "scope-creep");
     assert_eq!(refused["verdict"], "not-rehearsed", "{refused:#}");
-    assert!(report["notes"].to_string().contains("cannot be attacked"), "{report:#}");
+    assert!(
+        report["notes"].to_string().contains("cannot be attacked"),
+        "{report:#}"
+    );
 }
 
 #[test]
@@ -250,7 +296,10 @@ fn unknown_drills_and_broken_configurations_are_refused() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("drill list"));
     assert_eq!(run(dir.path(), &["drill", "run"]).status.code(), Some(2));
-    let unknown = run(dir.path(), &["drill", "run", "--all", "--template", "flood"]);
+    let unknown = run(
+        dir.path(),
+        &["drill", "run", "--all", "--template", "flood"],
+    );
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("read-files"));
     std::fs::write(dir.path().join("sallyport.toml"), "trust_domain = 1\n").unwrap();

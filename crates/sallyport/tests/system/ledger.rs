@@ -66,7 +66,15 @@ impl Scene {
     /// A task for customer 7, opened by the operator.
     async fn task(&self) -> (String, Token) {
         let opened = self.gateway.run_json(&[
-            "task", "open", "--agent", "clerk", "--template", "clerk", "--param", "customer=7", "--json",
+            "task",
+            "open",
+            "--agent",
+            "clerk",
+            "--template",
+            "clerk",
+            "--param",
+            "customer=7",
+            "--json",
         ]);
         let task = opened["id"].as_str().unwrap().to_owned();
         let token = self.agent.token_of_kind("http", "crm", &task, true).await;
@@ -131,7 +139,9 @@ async fn what_was_read_steers_as_before_after_a_kill_and_is_gone_with_the_task()
     let length = scene.kept(&task, 68, 1).await;
     let sealed = std::fs::read(scene.file(&task)).unwrap();
     for clear in [TRUSTED, UNTRUSTED, "orders"] {
-        let there = sealed.windows(clear.len()).any(|part| part == clear.as_bytes());
+        let there = sealed
+            .windows(clear.len())
+            .any(|part| part == clear.as_bytes());
         assert!(!there, "`{clear}` stands in clear");
     }
     scene.kill_and_restart().await;
@@ -221,7 +231,15 @@ async fn a_ledger_that_was_changed_rolled_back_or_swapped_only_makes_calls_be_as
     }
     let losses = scene.losses();
     assert_eq!(losses.len(), 4, "{losses:?}");
-    assert!(losses.iter().all(|record| record["subject"] == one.0.as_str()));
-    assert!(losses.iter().all(|record| record["details"]["expected"] == 2));
+    assert!(
+        losses
+            .iter()
+            .all(|record| record["subject"] == one.0.as_str())
+    );
+    assert!(
+        losses
+            .iter()
+            .all(|record| record["details"]["expected"] == 2)
+    );
     scene.gateway.verify();
 }

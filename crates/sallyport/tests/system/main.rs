@@ -20,6 +20,7 @@ mod drills;
 mod inspection;
 mod ledger;
 mod lifecycle;
+mod limits;
 mod llm;
 mod operation;
 mod postgres;

@@ -126,8 +126,8 @@ async fn what_is_announced_is_compared_before_the_next_call() {
 
 /// A message of a session (2025-11-25).
 async fn say(scene: &Scene, session: Option<&str>, message: Value) -> Answer {
-    let mut call = Call::post(&scene.token.resource)
-        .header("accept", "application/json, text/event-stream");
+    let mut call =
+        Call::post(&scene.token.resource).header("accept", "application/json, text/event-stream");
     if let Some(session) = session {
         call = call
             .header("mcp-session-id", session)
@@ -180,11 +180,7 @@ async fn in_a_session_it_is_heard_though_nobody_listens() {
 async fn a_program_that_comes_back_changed_is_compared_before_its_first_call() {
     let dir = tempfile::tempdir().unwrap();
     let changed = dir.path().join("changed");
-    let scene = Scene::new(
-        &["--stays", "--changed", changed.to_str().unwrap()],
-        &format!("confine = {{ read = [\"{}\"] }}", dir.path().display()),
-    )
-    .await;
+    let scene = Scene::new(&["--stays", "--changed", changed.to_str().unwrap()], "").await;
     scene.meet().await;
     let told = scene.forecast().await;
     assert!(is_told(&told), "{told}");

@@ -60,7 +60,10 @@ impl Idp {
         while let Some(request) = requests::next(&mut stream).await {
             let (status, body) = self.answer(&String::from_utf8_lossy(&request));
             let body = body.to_string();
-            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
             if stream.write_all((head + &body).as_bytes()).await.is_err() {
                 return;
             }
@@ -70,7 +73,8 @@ impl Idp {
     fn answer(&self, request: &str) -> (u16, Value) {
         let shown = request.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
+            name.eq_ignore_ascii_case("authorization")
+                .then(|| value.to_owned())
         });
         let shown = shown.unwrap_or_default();
         match request.split(' ').nth(1).unwrap_or_default() {
@@ -81,12 +85,17 @@ impl Idp {
             "/keys" => (200, json!({ "keys": [self.jwk()] })),
             "/token" => {
                 let basic = format!("Basic {}", STANDARD.encode(format!("sallyport:{SECRET}")));
-                if shown != basic || !request.contains("grant_type=client_credentials&scope=ssf.read") {
+                if shown != basic
+                    || !request.contains("grant_type=client_credentials&scope=ssf.read")
+                {
                     return (401, json!({ "error": "invalid_client" }));
                 }
                 let number = self.tokens.fetch_add(1, Ordering::SeqCst) + 1;
                 let token = format!("token-{number}");
-                (200, json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 }))
+                (
+                    200,
+                    json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 }),
+                )
             }
             "/poll" => {
                 // The first token is taken back after one use.
@@ -157,11 +166,17 @@ async fn its_keys_are_found_and_it_is_asked_with_tokens_of_its_own() {
     let task = agent.open_task("read", json!({})).await;
     gateway
         .wait_until("the task is revoked", async |this| {
-            let shown = this.managed("GET", &format!("/v1/tasks/{task}"), json!({})).await;
+            let shown = this
+                .managed("GET", &format!("/v1/tasks/{task}"), json!({}))
+                .await;
             shown["status"] == "revoked"
         })
         .await;
-    assert_eq!(idp.tokens.load(Ordering::SeqCst), 2, "one after the first was refused");
+    assert_eq!(
+        idp.tokens.load(Ordering::SeqCst),
+        2,
+        "one after the first was refused"
+    );
     let records = gateway.records();
     assert!(records.iter().any(|it| it["change"] == "signals.received"));
     assert!(!gateway.stderr().contains(SECRET) && !gateway.stderr().contains("token-1"));

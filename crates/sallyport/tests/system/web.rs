@@ -13,6 +13,7 @@ use crate::support::local::Local;
 use crate::support::tunnels::Api;
 use crate::support::{Gateway, Setup};
 
+mod inspected;
 mod smuggling;
 mod sockets;
 mod streaming;
@@ -26,6 +27,10 @@ routes = [
 ]
 redact = { "GET /customers/{id}" = ["$.ssn", "$..card"] }
 call_token = {}
+
+# The API says which credential reached it.
+[servers.crm.inspection]
+secrets = "ignore"
 "#;
 
 const CLERK: &str = r#"

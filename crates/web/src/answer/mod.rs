@@ -1,6 +1,7 @@
 //! Step 7: the answer on its way to the agent.
 
 use bytes::Bytes;
+use gateway::Body;
 use gateway::front::Settings;
 use gateway::inspection::{Media, Terms, Verdict};
 use gateway::intake::Room;
@@ -9,7 +10,6 @@ use gateway::problem::{PROXY_STATUS, denied, received, unanswered};
 use gateway::resource::Route as Resource;
 use gateway::slots::Slot;
 use gateway::upstream::UpstreamError;
-use gateway::Body;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode, Uri};
@@ -242,7 +242,9 @@ impl Answer<'_> {
 
 /// There is an answer that must not pass.
 fn blocked(mut account: Account, denial: Denial) -> Response<Body> {
-    account.permit.note("blocked", gateway::inspection::What::HttpAnswer.as_str());
+    account
+        .permit
+        .note("blocked", gateway::inspection::What::HttpAnswer.as_str());
     let refused = Denied {
         decision: account.permit.decision(),
         denial,

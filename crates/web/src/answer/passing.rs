@@ -99,7 +99,11 @@ impl Pump {
 
     async fn next(&self, body: &mut Incoming, pauses: bool) -> Result<More, Ended> {
         let signal = self.account.permit.signal();
-        let patience = if pauses { PAUSE.min(self.idle) } else { self.idle };
+        let patience = if pauses {
+            PAUSE.min(self.idle)
+        } else {
+            self.idle
+        };
         let frame = tokio::select! {
             biased;
             () = signal.cut() => return Err(Ended::Cut),

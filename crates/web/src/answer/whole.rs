@@ -163,7 +163,9 @@ impl Answer<'_> {
         if let Some(redaction) = self.redaction
             && !bytes.is_empty()
         {
-            let document = media.is_json().then(|| serde_json::from_slice::<Value>(&bytes).ok());
+            let document = media
+                .is_json()
+                .then(|| serde_json::from_slice::<Value>(&bytes).ok());
             let Some(mut document) = document.flatten() else {
                 return failed(
                     account,

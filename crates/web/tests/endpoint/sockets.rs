@@ -40,7 +40,9 @@ async fn echo(extension: &'static str) -> (Api, Arc<Mutex<Vec<String>>>) {
                 texts.lock().push(text.to_string());
             }
             let back = match &message {
-                Message::Text(text) => Message::text(text.strip_prefix("say:").unwrap_or(text).to_owned()),
+                Message::Text(text) => {
+                    Message::text(text.strip_prefix("say:").unwrap_or(text).to_owned())
+                }
                 Message::Binary(_) => message,
                 _ => continue,
             };
@@ -78,7 +80,10 @@ async fn messages_are_looked_at_one_by_one() {
     let (api, heard) = echo("").await;
     let gateway = Gateway::before(&api, "", "").await;
     let mut socket = open(&gateway).await.unwrap();
-    assert!(!api.requests.lock()[0].1.contains("deflate"), "compression is not asked for");
+    assert!(
+        !api.requests.lock()[0].1.contains("deflate"),
+        "compression is not asked for"
+    );
     let big = vec![7; 300_000];
     socket.send(Message::text("grüße")).await.unwrap();
     assert_eq!(told(&mut socket).await, Some(Message::text("grüße")));
@@ -90,11 +95,26 @@ async fn messages_are_looked_at_one_by_one() {
     let expected = said.replace(&secret(), "[redacted: github-token]");
     assert_eq!(told(&mut socket).await, Some(Message::text(expected)));
     assert_eq!(heard.lock().last(), Some(&said));
-    socket.send(Message::Close(Some(CloseFrame { code: 1000.into(), reason: "bye".into() }))).await.unwrap();
-    assert!(matches!(told(&mut socket).await, Some(Message::Close(Some(frame))) if frame.code == 1000.into()));
+    socket
+        .send(Message::Close(Some(CloseFrame {
+            code: 1000.into(),
+            reason: "bye".into(),
+        })))
+        .await
+        .unwrap();
+    assert!(
+        matches!(told(&mut socket).await, Some(Message::Close(Some(frame))) if frame.code == 1000.into())
+    );
     assert_eq!(gateway.results().await[0]["ended"], "answered");
     let found = gateway.found();
-    assert_eq!(found.iter().filter(|rule| *rule == "not-all-scanned").count(), 2, "once in each direction: {found:?}");
+    assert_eq!(
+        found
+            .iter()
+            .filter(|rule| *rule == "not-all-scanned")
+            .count(),
+        2,
+        "once in each direction: {found:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +122,13 @@ async fn a_canary_closes_the_socket_in_either_direction() {
     for (said, blocked) in [
         (CANARY.to_owned(), "arguments"),
         // Only the API's answer has it in one piece; signs between its letters would not help.
-        (format!("say:{}", CANARY.chars().map(|c| format!("{c}.")).collect::<String>()), "arguments"),
+        (
+            format!(
+                "say:{}",
+                CANARY.chars().map(|c| format!("{c}.")).collect::<String>()
+            ),
+            "arguments",
+        ),
     ] {
         let (api, heard) = echo("").await;
         let gateway = Gateway::before(&api, "", "").await;
@@ -115,7 +141,10 @@ async fn a_canary_closes_the_socket_in_either_direction() {
         assert!(frame.reason.contains("rule `canary`"), "{}", frame.reason);
         assert!(heard.lock().is_empty());
         let results = gateway.results().await;
-        assert_eq!((&results[0]["ended"], &results[0]["notes"]["blocked"]), (&"cut".into(), &blocked.into()));
+        assert_eq!(
+            (&results[0]["ended"], &results[0]["notes"]["blocked"]),
+            (&"cut".into(), &blocked.into())
+        );
     }
 }
 
@@ -132,11 +161,13 @@ async fn what_the_api_says_is_blocked_too() {
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let answer =
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
         stream.write_all(answer.as_bytes()).await.unwrap();
         // One message in two frames, with a ping in between.
         let (one, two) = CANARY.split_at(7);
-        let frame = |first: u8, text: &str| [&[first, text.len() as u8][..], text.as_bytes()].concat();
+        let frame =
+            |first: u8, text: &str| [&[first, text.len() as u8][..], text.as_bytes()].concat();
         let all = [frame(0x01, one), frame(0x89, "ping"), frame(0x80, two)].concat();
         stream.write_all(&all).await.unwrap();
         let _ = stream.read_to_end(&mut head).await;

@@ -26,7 +26,11 @@ async fn what_can_be_repeated_is_asked_once_more_over_a_fresh_connection() {
         let body = if method == "PUT" { "{\"a\":1}" } else { "" };
         assert_eq!(gateway.send(method, body).await.status.as_u16(), 200);
         let got = gateway.send(method, body).await;
-        assert_eq!((got.status.as_u16(), got.text().as_str()), (200, "fine"), "{method}");
+        assert_eq!(
+            (got.status.as_u16(), got.text().as_str()),
+            (200, "fine"),
+            "{method}"
+        );
         let line = format!("{method} /v1/x HTTP/1.1");
         let asked: Vec<(usize, String)> = [0, 0, 1].map(|number| (number, line.clone())).into();
         assert_eq!(api.asked(), asked);
@@ -35,7 +39,10 @@ async fn what_can_be_repeated_is_asked_once_more_over_a_fresh_connection() {
         let results = gateway.results().await;
         assert_eq!(results.len(), 2, "one intent, one result");
         assert!(results[0]["notes"].get("retried").is_none());
-        assert_eq!(results[1]["notes"]["retried"], "the connection had been closed");
+        assert_eq!(
+            results[1]["notes"]["retried"],
+            "the connection had been closed"
+        );
     }
 }
 
@@ -46,7 +53,10 @@ async fn what_must_not_be_repeated_is_not() {
     assert_eq!(gateway.send("POST", "{}").await.status.as_u16(), 200);
     let got = gateway.send("POST", "{}").await;
     assert_eq!(got.status.as_u16(), 502);
-    assert_eq!(got.header("proxy-status"), "sallyport; error=destination_unavailable");
+    assert_eq!(
+        got.header("proxy-status"),
+        "sallyport; error=destination_unavailable"
+    );
     assert_eq!(api.asked().len(), 2);
     assert_eq!(gateway.results().await[1]["ended"], "upstream_failed");
 }
@@ -64,7 +74,11 @@ async fn it_is_asked_once_more_and_not_again() {
     assert_eq!(gateway.get().await.status.as_u16(), 502);
     assert_eq!(api.asked().len(), 3);
     assert_eq!(gateway.get().await.status.as_u16(), 502);
-    assert_eq!(api.asked().len(), 4, "a new connection that fails is no kept one");
+    assert_eq!(
+        api.asked().len(),
+        4,
+        "a new connection that fails is no kept one"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

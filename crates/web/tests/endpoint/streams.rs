@@ -56,7 +56,10 @@ async fn an_event_leaves_when_it_is_complete_and_a_canary_ends_the_stream() {
     assert_eq!(rest.text(), "", "nothing of it left");
     assert_eq!(gateway.found(), ["canary"]);
     let results = gateway.results().await;
-    assert_eq!((&results[0]["ended"], &results[0]["notes"]["blocked"]), (&"cut".into(), &"http-answer".into()));
+    assert_eq!(
+        (&results[0]["ended"], &results[0]["notes"]["blocked"]),
+        (&"cut".into(), &"http-answer".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,24 +92,38 @@ async fn a_long_answer_passes_through_a_window() {
     let api = Api::answering(answer("text/plain", "", &line)).await;
     let gateway = Gateway::before(&api, "", "unscanned = \"block\"").await;
     let got = gateway.get().await;
-    assert_eq!((got.status.as_u16(), got.rule()), (403, "content_blocked".to_owned()));
+    assert_eq!(
+        (got.status.as_u16(), got.rule()),
+        (403, "content_blocked".to_owned())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_file_keeps_its_length_since_nothing_is_taken_out_of_it() {
-    let noise: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> = (0..3_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let api = Api::answering(answer("application/zip", "etag: \"1\"\r\n", &noise)).await;
     let gateway = Gateway::before(&api, "", "").await;
     let got = gateway.get().await;
     assert!(got.complete && got.body == noise);
-    assert_eq!((got.header("content-length"), got.header("etag")), ("3000000", "\"1\""));
+    assert_eq!(
+        (got.header("content-length"), got.header("etag")),
+        ("3000000", "\"1\"")
+    );
     assert_eq!(gateway.found(), ["not-all-scanned"]);
     let mut spoilt = noise;
-    spoilt.splice(2_000_000..2_000_000, format!("\u{0}{}\u{0}", secret()).into_bytes());
+    spoilt.splice(
+        2_000_000..2_000_000,
+        format!("\u{0}{}\u{0}", secret()).into_bytes(),
+    );
     let api = Api::answering(answer("application/zip", "", &spoilt)).await;
     let gateway = Gateway::before(&api, "", "").await;
     let got = gateway.get().await;
-    assert!(!got.complete && !got.text().contains(&secret()), "it is broken off");
+    assert!(
+        !got.complete && !got.text().contains(&secret()),
+        "it is broken off"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +135,9 @@ async fn trailers_do_not_pass() {
     ];
     let api = Api::answering(steps).await;
     let gateway = Gateway::before(&api, "", "").await;
-    let mut answer = gateway.begin(Request::get(gateway.url("/x")).header("te", "trailers"), "").await;
+    let mut answer = gateway
+        .begin(Request::get(gateway.url("/x")).header("te", "trailers"), "")
+        .await;
     while let Some(frame) = answer.frame().await {
         assert!(frame.unwrap().is_data());
     }

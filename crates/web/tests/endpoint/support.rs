@@ -39,7 +39,11 @@ pub(crate) const CANARY: &str = "kdhgnbvcqwrjpmkfhdgb";
 
 /// A credential as a public service writes it, of nobody.
 pub(crate) fn secret() -> String {
-    format!("{}{}", "gh".to_owned() + "p_", "1a2B3c4D5e6F7g8H9i0J1k2L3m4N5o6P7q8R")
+    format!(
+        "{}{}",
+        "gh".to_owned() + "p_",
+        "1a2B3c4D5e6F7g8H9i0J1k2L3m4N5o6P7q8R"
+    )
 }
 
 /// What an API does after it has read a request.
@@ -119,7 +123,10 @@ impl Api {
     pub(crate) fn asked(&self) -> Vec<(usize, String)> {
         let requests = self.requests.lock();
         let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-        requests.iter().map(|(number, text)| (*number, line(text))).collect()
+        requests
+            .iter()
+            .map(|(number, text)| (*number, line(text)))
+            .collect()
     }
 }
 
@@ -208,7 +215,9 @@ impl Answered {
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     pub(crate) fn rule(&self) -> String {
@@ -273,7 +282,9 @@ impl Gateway {
             label: "row 17".to_owned(),
             minted_at: Timestamp::UNIX_EPOCH,
         };
-        pipeline.inspection().set_canaries(Canaries::watch(vec![canary]).unwrap());
+        pipeline
+            .inspection()
+            .set_canaries(Canaries::watch(vec![canary]).unwrap());
         let findings = pipeline.inspection().sink().take().unwrap();
         let mut settings = Settings::of(&config);
         settings.base_url.clone_from(&base_url);
@@ -302,7 +313,11 @@ impl Gateway {
     }
 
     /// Sends a request; the answer's body follows.
-    pub(crate) async fn begin(&self, request: http::request::Builder, body: &str) -> Response<Incoming> {
+    pub(crate) async fn begin(
+        &self,
+        request: http::request::Builder,
+        body: &str,
+    ) -> Response<Incoming> {
         let request = request
             .header("authorization", format!("Bearer {}", self.token))
             .body(Full::new(Bytes::from(body.to_owned())))
@@ -345,7 +360,10 @@ impl Gateway {
                 .map(|entry| serde_json::from_slice(&entry.unwrap().1).unwrap())
                 .collect();
             let permitted = records.iter().filter(|r| r["permitted"] == true).count();
-            let results: Vec<Value> = records.into_iter().filter(|r| r["event"] == "result").collect();
+            let results: Vec<Value> = records
+                .into_iter()
+                .filter(|r| r["event"] == "result")
+                .collect();
             if results.len() >= permitted {
                 return results;
             }
@@ -358,10 +376,16 @@ impl Gateway {
 fn token(live: &Live, keys: &KeyRing, agent: AgentName, base_url: &str) -> String {
     let now = Timestamp::now();
     let instance = InstanceId::new(now, random());
-    let endpoints: Value = ["GET /x", "HEAD /x", "PUT /x", "POST /x", "WEBSOCKET /socket"]
-        .iter()
-        .map(|name| json!({ "name": name, "other_arguments": "allow" }))
-        .collect();
+    let endpoints: Value = [
+        "GET /x",
+        "HEAD /x",
+        "PUT /x",
+        "POST /x",
+        "WEBSOCKET /socket",
+    ]
+    .iter()
+    .map(|name| json!({ "name": name, "other_arguments": "allow" }))
+    .collect();
     let task = Task {
         id: TaskId::new(now, random()),
         agent: agent.clone(),

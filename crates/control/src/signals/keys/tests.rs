@@ -34,7 +34,10 @@ impl Site {
                 let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
                 let answer = match pages.lock().get(&path) {
                     Some(page) if page.starts_with("HTTP/") => page.clone(),
-                    Some(page) => format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}", page.len()),
+                    Some(page) => format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}",
+                        page.len()
+                    ),
                     None => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 };
                 asked.lock().push(path);
@@ -54,7 +57,10 @@ impl Site {
 
     fn keys(&self, more: Value) -> Result<Keys, String> {
         let mut config = json!({ "issuer": self.url, "audience": "b", "private": true });
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let config: SignalTransmitter = serde_json::from_value(config).unwrap();
         Keys::of(&config, None, &Arc::new(Places::of(&config)?))
     }
@@ -78,7 +84,11 @@ impl Signer {
 
     fn token(&self) -> String {
         let head = json!({ "alg": "EdDSA", "typ": signals::TYPE, "kid": self.1 }).to_string();
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode("{}"));
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(head),
+            URL_SAFE_NO_PAD.encode("{}")
+        );
         let signature = self.0.sign(signed.as_bytes());
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
@@ -98,7 +108,10 @@ async fn keys_are_kept_and_fetched_again_when_they_change() {
     let keys = site.keys(json!({ "discover": true })).unwrap();
     let (old, new, same_name) = (Signer::new("k1"), Signer::new("k2"), Signer::new("k1"));
     let elsewhere = Site::new();
-    site.page(METADATA, json!({ "issuer": site.url, "jwks_uri": format!("{}/keys", elsewhere.url) }));
+    site.page(
+        METADATA,
+        json!({ "issuer": site.url, "jwks_uri": format!("{}/keys", elsewhere.url) }),
+    );
     elsewhere.page("/keys", old.set());
     for _ in 0..3 {
         keys.claims(&old.token()).await.unwrap();
@@ -111,7 +124,10 @@ async fn keys_are_kept_and_fetched_again_when_they_change() {
     later(31).await;
     keys.claims(&new.token()).await.unwrap();
     assert_eq!(elsewhere.asked().len(), 1);
-    assert!(keys.claims(&old.token()).await.is_err(), "a key that was taken back");
+    assert!(
+        keys.claims(&old.token()).await.is_err(),
+        "a key that was taken back"
+    );
     elsewhere.page("/keys", json!({ "keys": [new.jwk(), same_name.jwk()] }));
     later(31).await;
     keys.claims(&same_name.token()).await.unwrap();
@@ -151,7 +167,9 @@ async fn metadata_of_others_and_redirects_lead_nowhere() {
     keys.claims(&signer.token()).await.unwrap();
     // Without leave for private places, metadata that names one is followed nowhere.
     site.asked();
-    let keys = site.keys(json!({ "jwks_uri": uri, "private": false })).unwrap();
+    let keys = site
+        .keys(json!({ "jwks_uri": uri, "private": false }))
+        .unwrap();
     assert!(keys.claims(&signer.token()).await.is_err());
     assert!(site.asked().is_empty());
 }
@@ -165,7 +183,10 @@ async fn where_keys_are_is_said_once() {
         (json!({}), false),
         (json!({ "keys": "/keys" }), false),
         (json!({ "discover": true, "keys": "/keys" }), false),
-        (json!({ "discover": true, "jwks_uri": "https://a/keys" }), false),
+        (
+            json!({ "discover": true, "jwks_uri": "https://a/keys" }),
+            false,
+        ),
     ] {
         assert_eq!(site.keys(more.clone()).is_ok(), good, "{more}");
     }

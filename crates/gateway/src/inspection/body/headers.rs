@@ -31,7 +31,9 @@ impl Inspection {
         }
         self.judge(about, scan, |scan| {
             let is_in = |from: usize, to: usize| {
-                scan.redactions.iter().any(|(start, end, _)| *start < to && *end > from)
+                scan.redactions
+                    .iter()
+                    .any(|(start, end, _)| *start < to && *end > from)
             };
             let touched = lines.iter().filter(|(from, to, _)| is_in(*from, *to));
             touched.map(|(_, _, name)| (*name).clone()).collect()

@@ -163,10 +163,14 @@ impl Media {
     /// Whether a pattern of a configuration means it: `image/png`, or `image/*`.
     #[must_use]
     pub fn is_one_of(&self, patterns: &[String]) -> bool {
-        patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(kind) => kind.len() > 1 && self.essence.starts_with(&kind.to_ascii_lowercase()),
-            None => self.essence.eq_ignore_ascii_case(pattern),
-        })
+        patterns
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(kind) => {
+                    kind.len() > 1 && self.essence.starts_with(&kind.to_ascii_lowercase())
+                }
+                None => self.essence.eq_ignore_ascii_case(pattern),
+            })
     }
 
     pub(super) fn framing(&self) -> Framing {
@@ -203,9 +207,15 @@ mod tests {
             ("text/plain", Charset::Utf8),
             ("text/plain; charset=\"UTF-8\"", Charset::Utf8),
             ("text/html;charset=iso-8859-1", Charset::Other(WINDOWS_1252)),
-            ("application/json; charset=utf-16le", Charset::Other(UTF_16LE)),
+            (
+                "application/json; charset=utf-16le",
+                Charset::Other(UTF_16LE),
+            ),
             ("text/plain; charset=utf-7", Charset::Unknown),
-            ("text/plain; charset=utf-8; charset=utf-16", Charset::Unknown),
+            (
+                "text/plain; charset=utf-8; charset=utf-16",
+                Charset::Unknown,
+            ),
             ("text/plain; charset*=utf-7''x", Charset::Unknown),
             ("text/plain; charset=iso-2022-kr", Charset::Unknown),
         ] {
@@ -222,7 +232,10 @@ mod tests {
         headers.append(CONTENT_TYPE, HeaderValue::from_static("image/png"));
         assert_eq!(Media::of(&headers), Media::unknown());
         let list = HeaderValue::from_static("text/plain, image/png");
-        assert_eq!(Media::of(&[(CONTENT_TYPE, list)].into_iter().collect()), Media::unknown());
+        assert_eq!(
+            Media::of(&[(CONTENT_TYPE, list)].into_iter().collect()),
+            Media::unknown()
+        );
     }
 
     #[test]
@@ -237,7 +250,12 @@ mod tests {
         assert_eq!(is("image/svg+xml"), (false, false, true));
         assert_eq!(is("image/png"), (false, false, false));
         let image = Media::parse("Image/PNG");
-        for (pattern, meant) in [("image/*", true), ("image/png", true), ("image/p", false), ("*", false)] {
+        for (pattern, meant) in [
+            ("image/*", true),
+            ("image/png", true),
+            ("image/p", false),
+            ("*", false),
+        ] {
             assert_eq!(image.is_one_of(&[pattern.to_owned()]), meant, "{pattern}");
         }
     }

@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 
 use monitor::content::Scan;
-use serde::de::IgnoredAny;
 
 use super::text::Texts;
 use super::{About, Inspection, Verdict};
 
+mod forms;
 mod headers;
 mod media;
 mod passing;
@@ -20,11 +20,11 @@ mod undone;
 pub use media::Media;
 pub use passing::Passing;
 
+use forms::{
+    Cut, cuts, is_json, is_readable, printable, replaced, same_length, taken_out, without_nul,
+};
 use media::{Charset, Framing};
 use undone::Undone;
-
-/// Shortest run of printable characters in what is no text, in bytes.
-const RUN: usize = 6;
 
 /// What may be done with a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,19 @@ struct Look {
     scan: Scan,
     /// The part with something taken out, if something was.
     other: Option<Vec<u8>>,
+    /// How much was taken out.
+    taken: usize,
+}
+
+impl Look {
+    /// At what passes as it is, or not at all.
+    fn unaltered(scan: Scan) -> Self {
+        Self {
+            scan,
+            other: None,
+            taken: 0,
+        }
+    }
 }
 
 /// What a part of a body is, and what it is looked at with.
@@ -99,7 +112,7 @@ impl Inspection {
             framing: None,
             bytes,
         };
-        let Look { scan, other } = self.look(about, &part);
+        let Look { scan, other, .. } = self.look(about, &part);
         match self.judge(about, scan, |_| ()).taken() {
             Err(denial) => Verdict::Blocked(denial),
             Ok(_) => other.map_or(Verdict::Pass, Verdict::Redacted),
@@ -121,39 +134,53 @@ impl Inspection {
                 let bytes = text.as_bytes();
                 let look = self.documents_of(about, &Part { bytes, ..*part });
                 let mut look = held(look, part.terms.alterable);
-                let raw = self.as_it_stands(about, part.before, part.bytes);
+                let (mut raw, to_take_out) = self.as_it_stands(about, part.before, part.bytes);
+                // More than was taken out of the text that it is said to be.
+                if to_take_out > look.taken {
+                    raw.withhold();
+                }
                 look.scan.absorb(raw);
                 look
             }
             Charset::Unknown => {
-                let mut scan = self.as_it_stands(about, part.before, bytes);
+                let mut scan = self.all_as_it_stands(about, part.before, bytes);
                 let why = "The text is in characters that are not known here, or in more than one kind of them";
                 self.note_not_all(about, &mut scan, why);
-                Look { scan, other: None }
+                Look::unaltered(scan)
             }
         }
     }
 
     /// What is no text: what is printable in it. Nothing can be taken out of it.
     fn opaque(&self, about: &About<'_>, part: &Part<'_>) -> Look {
-        let mut scan = self.as_it_stands(about, part.before, part.bytes);
+        let mut scan = self.all_as_it_stands(about, part.before, part.bytes);
         if !part.terms.opaque {
             let why = "The answer is no text: only what is printable in it was looked at";
             self.note_not_all(about, &mut scan, why);
         }
-        Look { scan, other: None }
+        Look::unaltered(scan)
     }
 
-    fn as_it_stands(&self, about: &About<'_>, before: &str, bytes: &[u8]) -> Scan {
-        let text = printable(before, bytes);
-        let mut scan = self.scan(about, &text);
-        scan.whole_or_nothing();
-        if let Some(undone) = Undone::of(&text) {
-            let mut more = self.scan(about, &undone.text);
-            more.whole_or_nothing();
-            scan.absorb(more);
+    /// What is printable in bytes, which pass as they are or not at all.
+    fn all_as_it_stands(&self, about: &About<'_>, before: &str, bytes: &[u8]) -> Scan {
+        let (mut scan, to_take_out) = self.as_it_stands(about, before, bytes);
+        if to_take_out > 0 {
+            scan.withhold();
         }
         scan
+    }
+
+    /// What is printable in bytes, and how much would have to be taken out of it.
+    fn as_it_stands(&self, about: &About<'_>, before: &str, bytes: &[u8]) -> (Scan, usize) {
+        let text = printable(before, bytes);
+        let mut scan = self.scan(about, &text);
+        let mut to_take_out = std::mem::take(&mut scan.redactions).len();
+        if let Some(undone) = Undone::of(&text) {
+            let more = self.scan(about, &undone.text);
+            to_take_out = to_take_out.max(more.redactions.len());
+            scan.absorb(more);
+        }
+        (scan, to_take_out)
     }
 
     fn note_not_all(&self, about: &About<'_>, scan: &mut Scan, why: &str) {
@@ -166,7 +193,11 @@ impl Inspection {
         let text = same_length(part.bytes);
         let cuts = match part.framing {
             None if !is_json(&text) => return self.plain(about, part, &text),
-            None => vec![Cut { from: 0, to: text.len(), is_json: true }],
+            None => vec![Cut {
+                from: 0,
+                to: text.len(),
+                is_json: true,
+            }],
             Some(_) => cuts(&text),
         };
         // What is no JSON is looked at as one text of it.
@@ -185,6 +216,7 @@ impl Inspection {
         let texts = Texts::sorted(part.before, &documents, None);
         let mut scan = self.scan(about, &texts.joined);
         let redactions = std::mem::take(&mut scan.redactions);
+        let mut taken = redactions.len();
         let mut changes: Vec<(usize, usize, Vec<u8>)> = Vec::new();
         for (number, cut) in cuts.iter().enumerate() {
             let changed = match redactions.is_empty() {
@@ -195,15 +227,16 @@ impl Inspection {
                 changes.extend(changed.map(|other| (cut.from, cut.to, other)));
                 continue;
             }
-            let changed = changed.map(|other| serde_json::from_slice::<String>(&other).unwrap_or_default());
+            let changed =
+                changed.map(|other| serde_json::from_slice::<String>(&other).unwrap_or_default());
             let now = changed.as_deref().unwrap_or(&text[cut.from..cut.to]);
-            let undone = self.undone(about, now, &mut scan);
+            let undone = self.undone(about, now, &mut scan, &mut taken);
             if let Some(other) = undone.or(changed) {
                 changes.push((cut.from, cut.to, other.into_bytes()));
             }
         }
         let other = (!changes.is_empty()).then(|| replaced(part.bytes, &changes));
-        Look { scan, other }
+        Look { scan, other, taken }
     }
 
     /// A text that is no JSON, all of it.
@@ -216,19 +249,28 @@ impl Inspection {
         let shift = joined.len() - text.len();
         let own = std::mem::take(&mut scan.redactions).into_iter();
         let own = own.filter(|(_, end, _)| *end > shift);
-        let own = own.map(|(start, end, instead)| (start.saturating_sub(shift), end - shift, instead));
+        let own =
+            own.map(|(start, end, instead)| (start.saturating_sub(shift), end - shift, instead));
         let own: Vec<_> = own.collect();
+        let mut taken = own.len();
         let changed = (!own.is_empty()).then(|| taken_out(text, &own));
         let now = changed.as_deref().unwrap_or(text);
-        let other = self.undone(about, now, &mut scan).or(changed);
+        let undone = self.undone(about, now, &mut scan, &mut taken);
         Look {
             scan,
-            other: other.map(String::into_bytes),
+            other: undone.or(changed).map(String::into_bytes),
+            taken,
         }
     }
 
     /// Looks at a text with its escapes undone; the text without what is to be taken out, if something is.
-    fn undone(&self, about: &About<'_>, text: &str, scan: &mut Scan) -> Option<String> {
+    fn undone(
+        &self,
+        about: &About<'_>,
+        text: &str,
+        scan: &mut Scan,
+        taken: &mut usize,
+    ) -> Option<String> {
         let undone = Undone::of(text)?;
         let mut more = self.scan(about, &undone.text);
         let redactions = std::mem::take(&mut more.redactions);
@@ -238,21 +280,9 @@ impl Inspection {
             (start, end, instead)
         });
         let redactions: Vec<_> = redactions.collect();
+        *taken += redactions.len();
         (!redactions.is_empty()).then(|| taken_out(text, &redactions))
     }
-}
-
-/// A text with parts replaced, which are in order.
-fn taken_out(text: &str, redactions: &[(usize, usize, String)]) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    for (start, end, instead) in redactions {
-        out.push_str(text.get(at..*start).unwrap_or_default());
-        out.push_str(instead);
-        at = at.max(*end);
-    }
-    out.push_str(text.get(at..).unwrap_or_default());
-    out
 }
 
 /// A look whose part passes as it is, or not at all, unless it may be altered.
@@ -261,120 +291,6 @@ fn held(mut look: Look, alterable: bool) -> Look {
         look.scan.withhold();
     }
     look
-}
-
-/// A document in a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cut {
-    from: usize,
-    to: usize,
-    is_json: bool,
-}
-
-/// The lines of a text: each that is JSON, if need be behind the name of a field, is a document; what lies
-/// between them is one together.
-fn cuts(text: &str) -> Vec<Cut> {
-    let mut cuts = Vec::new();
-    let mut plain = 0;
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let end = at + line.len();
-        // `data: {…}`, and the record separator of RFC 7464.
-        let value = line.strip_prefix("data:").unwrap_or(line);
-        let value = value.trim_start_matches(['\u{1e}', ' ', '\t']);
-        let from = end - value.len();
-        if is_json(value) {
-            if plain < from {
-                cuts.push(Cut { from: plain, to: from, is_json: false });
-            }
-            cuts.push(Cut { from, to: end, is_json: true });
-            plain = end;
-        }
-        at = end;
-    }
-    if plain < text.len() {
-        cuts.push(Cut { from: plain, to: text.len(), is_json: false });
-    }
-    cuts
-}
-
-/// Whether a text is one JSON document with texts in it. What is nested so deeply that it is not read is
-/// looked at as it is written.
-fn is_json(text: &str) -> bool {
-    let begins = text.trim_start().as_bytes().first();
-    matches!(begins, Some(b'{' | b'[' | b'"')) && serde_json::from_str::<IgnoredAny>(text).is_ok()
-}
-
-/// Whether bytes are text: in UTF-8, or at least declared to be text.
-fn is_readable(bytes: &[u8], media: &Media) -> bool {
-    let is_utf8 = || match std::str::from_utf8(bytes) {
-        Ok(_) => true,
-        // A character may be cut apart at the end of what came.
-        Err(error) => error.error_len().is_none(),
-    };
-    !bytes.contains(&0) && (media.is_text() || is_utf8())
-}
-
-/// Bytes as text of the same length: what is no UTF-8 is `?`.
-fn same_length(bytes: &[u8]) -> Cow<'_, str> {
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        return Cow::Borrowed(text);
-    }
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| '?'));
-    }
-    Cow::Owned(text)
-}
-
-/// What is printable in bytes that are no text, each run on a line; NULs are passed over, so that UTF-16 is
-/// read as far as it is of ASCII.
-fn printable(before: &str, bytes: &[u8]) -> String {
-    let mut text = before.to_owned();
-    let mut run = String::new();
-    let mut end = |run: &mut String| {
-        if run.len() >= RUN {
-            text.push('\n');
-            text.push_str(run);
-        }
-        run.clear();
-    };
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars().filter(|character| *character != '\0') {
-            if character.is_control() && !character.is_ascii_whitespace() {
-                end(&mut run);
-            } else {
-                run.push(character);
-            }
-        }
-        if !chunk.invalid().is_empty() {
-            end(&mut run);
-        }
-    }
-    end(&mut run);
-    text
-}
-
-fn without_nul(text: &str) -> Cow<'_, str> {
-    if text.contains('\0') {
-        Cow::Owned(text.replace('\0', ""))
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
-/// Bytes with parts replaced; the parts are in order and do not overlap.
-fn replaced(bytes: &[u8], changes: &[(usize, usize, Vec<u8>)]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    for (from, to, other) in changes {
-        out.extend_from_slice(&bytes[at..*from]);
-        out.extend_from_slice(other);
-        at = *to;
-    }
-    out.extend_from_slice(&bytes[at..]);
-    out
 }
 
 #[cfg(test)]

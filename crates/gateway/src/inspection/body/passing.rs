@@ -18,9 +18,10 @@ use monitor::Finding;
 use monitor::content::{NOT_ALL, Scan};
 use serde::de::IgnoredAny;
 
+use super::forms::{is_readable, printable, same_length, taken_out};
 use super::media::{Charset, Framing};
 use super::undone::Undone;
-use super::{Look, Media, Part, Terms, is_readable, printable, same_length, taken_out};
+use super::{Look, Media, Part, Terms};
 use crate::inspection::follow::Told;
 use crate::inspection::{About, Inspection, Verdict};
 
@@ -43,6 +44,8 @@ pub struct Passing {
     /// The end of what has passed.
     before: String,
     told: Told,
+    /// Whether it is no text by its beginning: then none of it is taken for text.
+    is_binary: bool,
     /// Whether it was reported that not all of it can be looked at: that is said once.
     is_told: bool,
 }
@@ -62,6 +65,7 @@ impl Inspection {
         Passing {
             inspection: Arc::clone(self),
             framing: media.framing(),
+            is_binary: !terms.alterable && !media.is_text() && media.charset == Charset::Utf8,
             media,
             terms,
             held: Vec::new(),
@@ -136,7 +140,7 @@ impl Passing {
             framing: None,
             bytes,
         };
-        let Look { scan, other } = self.inspection.look(about, &part);
+        let Look { scan, other, .. } = self.inspection.look(about, &part);
         match self.judge(about, scan, bytes.len()) {
             Err(denial) => Verdict::Blocked(denial),
             Ok(()) => {
@@ -153,7 +157,9 @@ impl Passing {
         let new = &self.held[from..];
         let end = match self.framing {
             Framing::Events => last_end_of_event(new),
-            Framing::Lines | Framing::Text => new.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1),
+            Framing::Lines | Framing::Text => {
+                new.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1)
+            }
         };
         end.map_or(0, |end| before_key(&self.held, from + end))
     }
@@ -176,7 +182,10 @@ impl Passing {
             framing: Some(self.framing),
             bytes: &bytes,
         };
-        let Look { scan, other } = self.inspection.look(about, &part);
+        let Look { scan, other, .. } = match self.is_binary {
+            true => self.inspection.opaque(about, &part),
+            false => self.inspection.look(about, &part),
+        };
         self.judge(about, scan, bytes.len())?;
         self.leave(out, other.as_deref().unwrap_or(&bytes));
         Ok(())
@@ -184,14 +193,18 @@ impl Passing {
 
     /// Looks at what is held, which does not end for long, and lets all but its end leave.
     fn window(&mut self, about: &About<'_>, out: &mut Vec<u8>) -> Result<(), Denial> {
-        let is_text = is_readable(&self.held, &self.media) && self.media.charset == Charset::Utf8;
+        let is_text = !self.is_binary
+            && self.media.charset == Charset::Utf8
+            && is_readable(&self.held, &self.media);
         let held = if is_text {
             same_length(&self.held)
         } else {
             Cow::Owned(printable("", &self.held))
         };
         let shift = self.before.len();
-        let mut scan = self.inspection.scan(about, &format!("{}{held}", self.before));
+        let mut scan = self
+            .inspection
+            .scan(about, &format!("{}{held}", self.before));
         let mut spans: Vec<_> = std::mem::take(&mut scan.redactions)
             .into_iter()
             .filter(|(_, end, _)| *end > shift)
@@ -199,10 +212,12 @@ impl Passing {
             .collect();
         if let Some(undone) = Undone::of(&held) {
             let mut more = self.inspection.scan(about, &undone.text);
-            spans.extend(std::mem::take(&mut more.redactions).into_iter().map(|(start, end, instead)| {
-                let (start, end) = undone.span(start, end);
-                (start, end, instead)
-            }));
+            spans.extend(std::mem::take(&mut more.redactions).into_iter().map(
+                |(start, end, instead)| {
+                    let (start, end) = undone.span(start, end);
+                    (start, end, instead)
+                },
+            ));
             scan.absorb(more);
         }
         if !self.terms.opaque {
@@ -220,7 +235,11 @@ impl Passing {
         if cut == 0 {
             scan.withhold();
         }
-        let leaving = scan.redactions.iter().filter(|(_, end, _)| *end <= cut).cloned();
+        let leaving = scan
+            .redactions
+            .iter()
+            .filter(|(_, end, _)| *end <= cut)
+            .cloned();
         let mut leaving: Vec<_> = leaving.collect();
         leaving.sort();
         let other = (!leaving.is_empty()).then(|| taken_out(&held[..cut], &leaving));
@@ -241,7 +260,10 @@ impl Passing {
             let again = finding.rule == NOT_ALL && std::mem::replace(is_told, true);
             !again && told.is_new(finding)
         };
-        self.inspection.judged(about, scan, is_new, |_| ()).taken().map(drop)
+        self.inspection
+            .judged(about, scan, is_new, |_| ())
+            .taken()
+            .map(drop)
     }
 
     fn leave(&mut self, out: &mut Vec<u8>, bytes: &[u8]) {
@@ -252,7 +274,8 @@ impl Passing {
     /// Remembers the end of what has passed.
     fn passed(&mut self, bytes: &[u8]) {
         let end = &bytes[bytes.len().saturating_sub(AGAIN)..];
-        self.before.push_str(&String::from_utf8_lossy(end).replace('\0', ""));
+        self.before
+            .push_str(&String::from_utf8_lossy(end).replace('\0', ""));
         let from = self.before.len().saturating_sub(AGAIN);
         let from = self.before.ceil_char_boundary(from);
         self.before.drain(..from);
@@ -262,7 +285,11 @@ impl Passing {
 /// How long bytes are that are complete JSON documents and nothing else.
 fn documents(held: &[u8]) -> usize {
     let mut all = serde_json::Deserializer::from_slice(held).into_iter::<IgnoredAny>();
-    if all.all(|one| one.is_ok()) { held.len() } else { 0 }
+    if all.all(|one| one.is_ok()) {
+        held.len()
+    } else {
+        0
+    }
 }
 
 /// Where the last event ends, with its empty line.
@@ -279,7 +306,11 @@ fn last_end_of_event(bytes: &[u8]) -> Option<usize> {
 fn before_key(held: &[u8], end: usize) -> usize {
     const BEGIN: &[u8] = b"-----BEGIN ";
     const END: &[u8] = b"-----END ";
-    let find = |what: &[u8]| held[..end].windows(what.len()).rposition(|window| window == what);
+    let find = |what: &[u8]| {
+        held[..end]
+            .windows(what.len())
+            .rposition(|window| window == what)
+    };
     match (find(BEGIN), find(END)) {
         (Some(begin), after) if after.is_none_or(|after| after < begin) => {
             let line = held[..begin].iter().rposition(|byte| *byte == b'\n');
@@ -294,8 +325,12 @@ fn before_key(held: &[u8], end: usize) -> usize {
 fn before(text: &str, cut: usize, spans: &[(usize, usize, String)]) -> usize {
     let cut = text.floor_char_boundary(cut);
     let near = text.floor_char_boundary(cut.saturating_sub(OVERLAP));
-    let word = text[near..cut].rfind(char::is_whitespace).map(|at| near + at);
+    let word = text[near..cut]
+        .rfind(char::is_whitespace)
+        .map(|at| near + at);
     let cut = word.filter(|at| *at > 0).unwrap_or(cut);
-    let across = spans.iter().filter(|(start, end, _)| *start < cut && cut < *end);
+    let across = spans
+        .iter()
+        .filter(|(start, end, _)| *start < cut && cut < *end);
     across.map(|(start, _, _)| *start).min().unwrap_or(cut)
 }

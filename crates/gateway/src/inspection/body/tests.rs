@@ -20,7 +20,11 @@ const ALTERABLE: Terms = Terms {
 
 /// A credential as a public service writes it, of nobody.
 fn secret() -> String {
-    format!("{}{}", "gh".to_owned() + "p_", "1a2B3c4D5e6F7g8H9i0J1k2L3m4N5o6P7q8R")
+    format!(
+        "{}{}",
+        "gh".to_owned() + "p_",
+        "1a2B3c4D5e6F7g8H9i0J1k2L3m4N5o6P7q8R"
+    )
 }
 
 /// An inspection, and whose answers it looks at.
@@ -42,7 +46,11 @@ impl Desk {
         inspection.set_canaries(Canaries::watch(vec![canary]).unwrap());
         let text = format!("trust_domain = \"a\"\n[inspection]\n{policy}\n");
         let config = Config::parse(std::path::Path::new("x.toml"), &text).unwrap();
-        inspection.set_rules(Rules::new(Scanner::shared(), &config, std::collections::BTreeMap::new()));
+        inspection.set_rules(Rules::new(
+            Scanner::shared(),
+            &config,
+            std::collections::BTreeMap::new(),
+        ));
         Self {
             caller: Caller::of_nobody(),
             server: "crm".parse().unwrap(),
@@ -102,25 +110,56 @@ fn a_credential_is_taken_out_whatever_the_body_is() {
     let percent = secret.replacen("hp_", "%68p_", 1);
     let reference = secret.replacen("hp_", "&#104;p_", 1);
     for (kind, body, expected) in [
-        ("application/json", format!(r#"{{"n":1.50,"k":"{secret}"}}"#), r#"{"n":1.50,"k":"X"}"#),
-        ("application/json", format!(r#"{{"k":"{escaped}"}}"#), r#"{"k":"X"}"#),
+        (
+            "application/json",
+            format!(r#"{{"n":1.50,"k":"{secret}"}}"#),
+            r#"{"n":1.50,"k":"X"}"#,
+        ),
+        (
+            "application/json",
+            format!(r#"{{"k":"{escaped}"}}"#),
+            r#"{"k":"X"}"#,
+        ),
         // What it is called says nothing.
-        ("image/png", format!(r#"{{"k":"{escaped}"}}"#), r#"{"k":"X"}"#),
+        (
+            "image/png",
+            format!(r#"{{"k":"{escaped}"}}"#),
+            r#"{"k":"X"}"#,
+        ),
         ("text/plain", format!("a {secret} b"), "a X b"),
         ("", format!("a {secret} b"), "a X b"),
-        ("text/html", format!("<p>Hi</p><p>{secret}</p><p>!</p>"), "<p>Hi</p><p>X</p><p>!</p>"),
+        (
+            "text/html",
+            format!("<p>Hi</p><p>{secret}</p><p>!</p>"),
+            "<p>Hi</p><p>X</p><p>!</p>",
+        ),
         ("text/html", format!("<p>{reference}</p>"), "<p>X</p>"),
-        ("application/xml", format!("<k v=\"{reference}\"/>"), "<k v=\"X\"/>"),
-        ("application/x-www-form-urlencoded", format!("a=b&token={percent}&c=d"), "a=b&token=X&c=d"),
+        (
+            "application/xml",
+            format!("<k v=\"{reference}\"/>"),
+            "<k v=\"X\"/>",
+        ),
+        (
+            "application/x-www-form-urlencoded",
+            format!("a=b&token={percent}&c=d"),
+            "a=b&token=X&c=d",
+        ),
         ("text/csv", format!("a,{secret},b\n"), "a,X,b\n"),
         // It begins like JSON and is none.
-        ("application/json", format!("{{\"k\":\"{escaped}\",}}"), "{\"k\":\"X\",}"),
+        (
+            "application/json",
+            format!("{{\"k\":\"{escaped}\",}}"),
+            "{\"k\":\"X\",}",
+        ),
     ] {
         let passed = text(desk.passes(kind, body.as_bytes()));
         let passed = passed.replace("[redacted: github-token]", "X");
         assert_eq!(passed, expected, "{kind}: {body}");
     }
-    assert_eq!(desk.look("text/plain", ALTERABLE, b"nothing of the kind"), Verdict::Pass);
+    assert_eq!(
+        desk.look("text/plain", ALTERABLE, b"nothing of the kind"),
+        Verdict::Pass
+    );
 }
 
 #[test]
@@ -128,9 +167,18 @@ fn characters_are_read_as_their_readers_do() {
     let mut desk = Desk::new("");
     let said = format!("grüße {} und mehr", secret());
     let utf16 = |mark: bool, big: bool| -> Vec<u8> {
-        let order = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+        let order = |unit: u16| {
+            if big {
+                unit.to_be_bytes()
+            } else {
+                unit.to_le_bytes()
+            }
+        };
         let mark = mark.then_some(0xfeff);
-        mark.into_iter().chain(said.encode_utf16()).flat_map(order).collect()
+        mark.into_iter()
+            .chain(said.encode_utf16())
+            .flat_map(order)
+            .collect()
     };
     let expected = "grüße [redacted: github-token] und mehr";
     // Declared or marked: taken out, and in UTF-8 then.
@@ -143,7 +191,10 @@ fn characters_are_read_as_their_readers_do() {
         assert_eq!(text(desk.passes(kind, &body)), expected, "{kind}");
     }
     let (latin, _, _) = encoding_rs::WINDOWS_1252.encode(&said);
-    assert_eq!(text(desk.passes("text/plain; charset=iso-8859-1", &latin)), expected);
+    assert_eq!(
+        text(desk.passes("text/plain; charset=iso-8859-1", &latin)),
+        expected
+    );
     // Neither: it is no text, so it passes as it is or not at all.
     for (kind, body) in [
         ("text/plain", utf16(false, false)),
@@ -173,14 +224,22 @@ fn nul_bytes_hide_nothing() {
 
 #[test]
 fn what_is_no_text_is_what_the_policy_says() {
-    let picture = [&b"\x89PNG\r\n\x1a\n"[..], &[0, 1, 2, 0xff, 0xfe, 7].repeat(400)].concat();
+    let picture = [
+        &b"\x89PNG\r\n\x1a\n"[..],
+        &[0, 1, 2, 0xff, 0xfe, 7].repeat(400),
+    ]
+    .concat();
     for (policy, passes, rules) in [
         ("", true, vec!["not-all-scanned"]),
         ("unscanned = \"ignore\"", true, vec![]),
         ("unscanned = \"block\"", false, vec!["not-all-scanned"]),
     ] {
         let mut desk = Desk::new(policy);
-        assert_eq!(desk.passes("image/png", &picture).is_some(), passes, "{policy}");
+        assert_eq!(
+            desk.passes("image/png", &picture).is_some(),
+            passes,
+            "{policy}"
+        );
         assert_eq!(desk.found(), rules, "{policy}");
         let opaque = Terms {
             opaque: true,
@@ -254,7 +313,9 @@ fn pieces_do_not_cut_a_credential_apart() {
     let secret = secret();
     for kind in ["text/plain", "text/event-stream", "application/x-ndjson"] {
         let whole = match kind {
-            "text/event-stream" => format!("event: a\ndata: {{\"k\":\"{secret}\"}}\n\ndata: end\n\n"),
+            "text/event-stream" => {
+                format!("event: a\ndata: {{\"k\":\"{secret}\"}}\n\ndata: end\n\n")
+            }
             "application/x-ndjson" => format!("{{\"k\":\"{secret}\"}}\n{{\"k\":1}}\n"),
             _ => format!("a line\nwith {secret} in it\nand more"),
         };
@@ -266,7 +327,10 @@ fn pieces_do_not_cut_a_credential_apart() {
             assert_eq!(joined(&left), expected, "{kind} {size}");
             let at = whole.find(&secret).unwrap() / size;
             let before: Vec<Bytes> = left[..=at.min(left.len() - 1)].to_vec();
-            assert!(!joined(&before).contains("ghp"), "{kind} {size}: it left before it was known");
+            assert!(
+                !joined(&before).contains("ghp"),
+                "{kind} {size}: it left before it was known"
+            );
         }
     }
 }
@@ -274,7 +338,11 @@ fn pieces_do_not_cut_a_credential_apart() {
 #[test]
 fn what_is_complete_does_not_wait() {
     let desk = Desk::new("");
-    let (left, _) = pass(&desk, "text/event-stream", &[b"data: 1\n\ndata: 2", b"\n\n", b"data: 3\r\n\r\n"]);
+    let (left, _) = pass(
+        &desk,
+        "text/event-stream",
+        &[b"data: 1\n\ndata: 2", b"\n\n", b"data: 3\r\n\r\n"],
+    );
     assert_eq!(left, ["data: 1\n\n", "data: 2\n\n", "data: 3\r\n\r\n", ""]);
     let (left, _) = pass(&desk, "text/plain", &[b"one\ntwo", b" three\n", b"four"]);
     assert_eq!(left, ["one\n", "two three\n", "", "four"]);
@@ -300,7 +368,11 @@ fn a_private_key_is_held_to_its_end() {
     let whole = format!("before\n-----BEGIN {words}-----\n{lines}-----END {words}-----\nafter\n");
     let pieces: Vec<&[u8]> = whole.as_bytes().chunks(50).collect();
     let (left, ended) = pass(&desk, "text/plain", &pieces);
-    assert!(ended && !joined(&left).contains("MIIE"), "{}", joined(&left));
+    assert!(
+        ended && !joined(&left).contains("MIIE"),
+        "{}",
+        joined(&left)
+    );
     assert!(joined(&left).starts_with("before\n") && joined(&left).ends_with("after\n"));
 }
 
@@ -315,7 +387,10 @@ fn a_line_without_end_passes_through_a_window() {
         assert!(ended);
         let expected = whole.replace(&secret(), "[redacted: github-token]");
         assert!(joined(&left) == expected, "{before}");
-        assert!(left.iter().filter(|piece| !piece.is_empty()).count() > 1, "nothing waits for the end");
+        assert!(
+            left.iter().filter(|piece| !piece.is_empty()).count() > 1,
+            "nothing waits for the end"
+        );
     }
     assert!(desk.found().contains(&"not-all-scanned".to_owned()));
     let strict = Desk::new("unscanned = \"block\"");
@@ -334,14 +409,20 @@ fn a_canary_ends_a_stream_before_it_leaves() {
     assert_eq!(desk.found(), ["canary"]);
     // Over several lines it is known once its last part comes.
     let spread = format!("{}\n{}\nend\n", &CANARY[..8], &CANARY[8..]);
-    let (left, ended) = pass(&desk, "text/plain", &[&spread.as_bytes()[..9], &spread.as_bytes()[9..]]);
+    let (left, ended) = pass(
+        &desk,
+        "text/plain",
+        &[&spread.as_bytes()[..9], &spread.as_bytes()[9..]],
+    );
     assert_eq!((joined(&left).trim_end(), ended), (&CANARY[..8], false));
 }
 
 #[test]
 fn binary_streams_say_once_that_nobody_can_look_into_them() {
     let mut desk = Desk::new("");
-    let noise: Vec<u8> = (0..400_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> = (0..400_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let pieces: Vec<&[u8]> = noise.chunks(8_192).collect();
     let (left, ended) = pass(&desk, "application/octet-stream", &pieces);
     assert!(ended && left.concat() == noise);
@@ -354,16 +435,34 @@ fn headers_in_which_something_is_taken_out_do_not_pass() {
     let secret = secret();
     let headers = |all: &[(&'static str, &str)]| -> http::HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {
-            (http::HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap())
+            (
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_str(value).unwrap(),
+            )
         };
         all.iter().map(pair).collect()
     };
-    let look = |all: &[(&'static str, &str)]| desk.with(|it, about| it.headers(about, &headers(all)));
+    let look =
+        |all: &[(&'static str, &str)]| desk.with(|it, about| it.headers(about, &headers(all)));
     let escaped = format!("/x?t={}", secret.replacen("hp_", "%68p_", 1));
-    let found = look(&[("x-a", "1"), ("x-key", &secret), ("location", &escaped), ("etag", "\"5e1f\"")]);
-    let names = [http::HeaderName::from_static("x-key"), http::header::LOCATION];
+    let found = look(&[
+        ("x-a", "1"),
+        ("x-key", &secret),
+        ("location", &escaped),
+        ("etag", "\"5e1f\""),
+    ]);
+    let names = [
+        http::HeaderName::from_static("x-key"),
+        http::header::LOCATION,
+    ];
     assert_eq!(found, Verdict::Redacted(names.to_vec()));
-    assert_eq!(look(&[("x-a", "1"), ("etag", "\"33a64df551425fcc55e4d42a148795d9f25f89d4\"")]), Verdict::Pass);
+    assert_eq!(
+        look(&[
+            ("x-a", "1"),
+            ("etag", "\"33a64df551425fcc55e4d42a148795d9f25f89d4\"")
+        ]),
+        Verdict::Pass
+    );
     assert!(matches!(look(&[("x-trace", CANARY)]), Verdict::Blocked(_)));
 }
 

@@ -85,7 +85,9 @@ impl Undone {
         let to = if step.same {
             step.there + (end.max(start) - step.here)
         } else {
-            self.steps.get(last + 1).map_or(self.length, |next| next.there)
+            self.steps
+                .get(last + 1)
+                .map_or(self.length, |next| next.there)
         };
         (from, to.max(from))
     }
@@ -126,12 +128,21 @@ fn unicode(bytes: &[u8]) -> Option<(char, usize)> {
         .and_then(|_| hexadecimal(bytes.get(8..12)?))
         .filter(|second| (0xdc00..0xe000).contains(second))?;
     let code = 0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00);
-    (first < 0xdc00).then(|| char::from_u32(code)).flatten().map(|character| (character, 12))
+    (first < 0xdc00)
+        .then(|| char::from_u32(code))
+        .flatten()
+        .map(|character| (character, 12))
 }
 
 /// `&#65;`, `&#x41;`, and the five names of XML; HTML reads numbers without the `;` too.
 fn reference(text: &str) -> Option<(char, usize)> {
-    for (name, character) in [("&amp;", '&'), ("&lt;", '<'), ("&gt;", '>'), ("&quot;", '"'), ("&apos;", '\'')] {
+    for (name, character) in [
+        ("&amp;", '&'),
+        ("&lt;", '<'),
+        ("&gt;", '>'),
+        ("&quot;", '"'),
+        ("&apos;", '\''),
+    ] {
         if text.starts_with(name) {
             return Some((character, name.len()));
         }
@@ -141,7 +152,11 @@ fn reference(text: &str) -> Option<(char, usize)> {
         Some(digits) => (digits, 16, 3),
         None => (number, 10, 2),
     };
-    let length = digits.bytes().take(8).take_while(|byte| char::from(*byte).is_digit(radix)).count();
+    let length = digits
+        .bytes()
+        .take(8)
+        .take_while(|byte| char::from(*byte).is_digit(radix))
+        .count();
     let code = u32::from_str_radix(&digits[..length], radix).ok()?;
     let ends = usize::from(digits.as_bytes().get(length) == Some(&b';'));
     char::from_u32(code).map(|character| (character, before + length + ends))
@@ -176,7 +191,15 @@ mod tests {
         }
         assert_eq!(Undone::of(r"\ud83d\ude42!").unwrap().text, "🙂!");
         assert_eq!(Undone::of(r"\\u0041").unwrap().text, r"\u0041", "once");
-        for none in ["plain", "50% of it", "a & b", r"C:\dir", "%c3%a9", r"\ud83d x", "&#;"] {
+        for none in [
+            "plain",
+            "50% of it",
+            "a & b",
+            r"C:\dir",
+            "%c3%a9",
+            r"\ud83d x",
+            "&#;",
+        ] {
             assert!(Undone::of(none).is_none(), "{none}");
         }
     }

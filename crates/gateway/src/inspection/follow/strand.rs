@@ -71,7 +71,8 @@ impl Strand {
     pub(super) fn note(&mut self, piece: &str) {
         if self.bytes == self.head.len() && self.head.len() < OVERLAP {
             let room = OVERLAP - self.head.len();
-            self.head.push_str(&piece[..piece.floor_char_boundary(room)]);
+            self.head
+                .push_str(&piece[..piece.floor_char_boundary(room)]);
         }
         self.tail.push_str(end_of(piece));
         let gone = self.tail.len() - end_of(&self.tail).len();

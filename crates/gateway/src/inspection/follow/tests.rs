@@ -1,6 +1,6 @@
 use jiff::Timestamp;
-use model::inspection::Severity;
 use model::ServerName;
+use model::inspection::Severity;
 use monitor::content::{Canaries, Canary};
 use proptest::prelude::*;
 use serde_json::json;
@@ -51,7 +51,8 @@ impl Answer {
     }
 
     fn push(&mut self, place: [u64; 3], piece: &str) -> bool {
-        self.with(|it, about| it.push(about, Spot(place), piece)).is_ok()
+        self.with(|it, about| it.push(about, Spot(place), piece))
+            .is_ok()
     }
 
     fn ends(&mut self) -> bool {
@@ -84,7 +85,12 @@ fn what_is_split_over_pieces_is_found_wherever_they_stand() {
         vec![([1, 0, 0], other), ([0, 0, 0], one)],
         // Something else comes in between.
         vec![([0, 0, 0], one), ([1, 0, 0], &long), ([0, 0, 0], other)],
-        vec![([0, 0, 0], one), ([1, 0, 0], &long), ([2, 0, 0], &long), ([0, 0, 0], other)],
+        vec![
+            ([0, 0, 0], one),
+            ([1, 0, 0], &long),
+            ([2, 0, 0], &long),
+            ([0, 0, 0], other),
+        ],
     ] {
         let mut answer = Answer::new();
         for (place, piece) in &pieces {
@@ -117,7 +123,14 @@ fn one_thing_is_reported_once() {
     }
     assert!(answer.ends() && answer.ends());
     let found = answer.found();
-    assert_eq!(found.iter().filter(|rule| rule.starts_with("secret-")).count(), 1, "{found:?}");
+    assert_eq!(
+        found
+            .iter()
+            .filter(|rule| rule.starts_with("secret-"))
+            .count(),
+        1,
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -180,7 +193,12 @@ fn what_is_kept_is_bounded() {
     let following = &answer.following;
     assert!(following.strands.len() <= PLACES && following.known.len() <= KNOWN);
     assert!(following.all.text.len() <= WINDOW + 700);
-    assert!(following.strands.iter().all(|it| kept(it) <= WINDOW + 2_000));
+    assert!(
+        following
+            .strands
+            .iter()
+            .all(|it| kept(it) <= WINDOW + 2_000)
+    );
 }
 
 #[test]

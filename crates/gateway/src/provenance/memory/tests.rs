@@ -46,7 +46,11 @@ impl Home {
         let result = json!({ "content": [{ "type": "text", "text": text }] });
         task.note_in_ledger(|ledger| {
             let nothing = Map::new();
-            ledger.note_result(Some(&self.mail), &Called::new("mail", tool, &nothing), &result);
+            ledger.note_result(
+                Some(&self.mail),
+                &Called::new("mail", tool, &nothing),
+                &result,
+            );
         })
     }
 
@@ -95,7 +99,12 @@ fn task(n: u8, parent: Option<&Arc<LiveTask>>, keeping: &Arc<Keeping>) -> Arc<Li
 }
 
 /// A task as the next run of the process finds it.
-fn again(n: u8, noted: u32, parent: Option<&Arc<LiveTask>>, keeping: &Arc<Keeping>) -> Arc<LiveTask> {
+fn again(
+    n: u8,
+    noted: u32,
+    parent: Option<&Arc<LiveTask>>,
+    keeping: &Arc<Keeping>,
+) -> Arc<LiveTask> {
     let task = task(n, parent, keeping);
     task.recall(Before {
         noted,
@@ -121,8 +130,13 @@ async fn a_ledger_is_the_same_in_the_next_run() {
         let second = again(1, 2, None, &keeping);
         assert!(home.may_write(&second, "bob@corp.example"));
         assert!(home.may_write(&second, "ann@corp.example"));
-        let asked = home.asked(&second, "send", "to", json!("x@evil.example")).unwrap();
-        assert!(asked.contains("only in untrusted content") && asked.contains("page("), "{asked}");
+        let asked = home
+            .asked(&second, "send", "to", json!("x@evil.example"))
+            .unwrap();
+        assert!(
+            asked.contains("only in untrusted content") && asked.contains("page("),
+            "{asked}"
+        );
         assert!(!asked.contains(FORGOTTEN), "{asked}");
         keeping.journals.close();
     }
@@ -133,7 +147,10 @@ async fn a_ledger_is_the_same_in_the_next_run() {
     keeping.journals.close();
     let keeping = home.begin();
     let fourth = again(1, 3, None, &keeping);
-    assert!(home.may_write(&fourth, "bob@corp.example") && home.may_write(&fourth, "carol@corp.example"));
+    assert!(
+        home.may_write(&fourth, "bob@corp.example")
+            && home.may_write(&fourth, "carol@corp.example")
+    );
 }
 
 #[tokio::test]
@@ -146,14 +163,19 @@ async fn what_is_lost_is_known_and_makes_nothing_derivable() {
     let old = std::fs::read(home.file(1)).unwrap();
     home.read(&first, "people", "carol@corp.example");
     let sum = |task: &LiveTask| home.asked(task, "pay", "amount", json!(107)).is_none();
-    assert!(sum(&first), "the task says one number, a trusted result the other");
+    assert!(
+        sum(&first),
+        "the task says one number, a trusted result the other"
+    );
     keeping.journals.close();
     std::fs::write(home.file(1), old).unwrap();
     let size = home.audit.size();
     let keeping = home.begin();
     let second = again(1, 2, None, &keeping);
     assert!(home.may_write(&second, "bob@corp.example"));
-    let asked = home.asked(&second, "send", "to", json!("carol@corp.example")).unwrap();
+    let asked = home
+        .asked(&second, "send", "to", json!("carol@corp.example"))
+        .unwrap();
     assert!(asked.contains(FORGOTTEN), "{asked}");
     // Numbers that are not there could have ruled it out.
     assert!(!sum(&second) && home.asked(&second, "pay", "amount", json!(100)).is_none());
@@ -167,7 +189,9 @@ async fn what_is_lost_is_known_and_makes_nothing_derivable() {
     keeping.journals.close();
     let keeping = home.begin();
     let fourth = again(1, 3, None, &keeping);
-    let asked = home.asked(&fourth, "send", "to", json!("carol@corp.example")).unwrap();
+    let asked = home
+        .asked(&fourth, "send", "to", json!("carol@corp.example"))
+        .unwrap();
     assert!(asked.contains(FORGOTTEN), "{asked}");
 }
 
@@ -213,7 +237,9 @@ async fn a_part_never_has_what_its_whole_learnt_later() {
         let whole = again(1, 2, None, &keeping);
         let part = again(2, 2, Some(&whole), &keeping);
         assert_eq!(may(&part), [false, false, false]);
-        let asked = home.asked(&part, "send", "to", json!("bob@corp.example")).unwrap();
+        let asked = home
+            .asked(&part, "send", "to", json!("bob@corp.example"))
+            .unwrap();
         assert!(asked.contains(FORGOTTEN), "{asked}");
         keeping.journals.close();
     }
@@ -240,7 +266,10 @@ async fn nothing_is_left_of_a_task_that_is_over() {
     home.read(&destroyed, "people", "bob@corp.example");
     destroyed.destroy_kept_ledger();
     home.read(&destroyed, "people", "carol@corp.example");
-    assert!(home.may_write(&destroyed, "carol@corp.example"), "until the process ends");
+    assert!(
+        home.may_write(&destroyed, "carol@corp.example"),
+        "until the process ends"
+    );
     keeping.journals.close();
     assert!(!home.file(1).exists() && !home.file(2).exists());
     let keeping = home.begin();
@@ -251,7 +280,9 @@ async fn nothing_is_left_of_a_task_that_is_over() {
         has_unfinished: false,
         is_destroyed: true,
     });
-    let asked = home.asked(&destroyed, "send", "to", json!("bob@corp.example")).unwrap();
+    let asked = home
+        .asked(&destroyed, "send", "to", json!("bob@corp.example"))
+        .unwrap();
     assert!(asked.contains(FORGOTTEN), "{asked}");
     home.read(&destroyed, "people", "bob@corp.example");
     keeping.journals.close();

@@ -67,9 +67,11 @@ fn unescape(
             .map(|byte| char::from(*byte))
             .collect()
     });
+    // Spaces may be several bytes long.
     let first = text[..first?]
-        .rfind(char::is_whitespace)
-        .map_or(0, |at| at + 1);
+        .char_indices()
+        .rfind(|(_, c)| c.is_whitespace())
+        .map_or(0, |(at, space)| at + space.len_utf8());
     let last = text[last..]
         .find(char::is_whitespace)
         .map_or(text.len(), |at| last + at);

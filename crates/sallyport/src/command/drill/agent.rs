@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use model::config::ServerKind;
 use model::{Rule, ServerName, TaskId};
 use serde_json::{Map, Value, json};
@@ -18,6 +18,8 @@ use crate::rehearsal::stolen::{Sides, failed, take_proof};
 /// The revision of MCP that it speaks: every request stands for itself.
 const REVISION: &str = "2026-07-28";
 const WHAT: &str = "the twin of the gateway";
+/// The rule of a request whose sender is not known.
+const UNAUTHENTICATED: &str = "unauthenticated";
 
 /// How a request was answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -161,14 +163,16 @@ impl Agent {
                 .map_err(failed)?;
             let answer = self.send(request).await?;
             // As every client does: the same again, with what the answer brought.
-            let lacks = |rule: &str| [Rule::NonceNeeded.as_str(), "http_401"].contains(&rule);
+            let lacks = |rule: &str| [Rule::NonceNeeded.as_str(), UNAUTHENTICATED].contains(&rule);
             if self.sides.nonce.last() == nonce
                 || !matches!(&answer, Answer::Refused(rule, _) if lacks(rule))
             {
                 return Ok(answer);
             }
         }
-        Err(Failure::new("the gateway asks for one nonce after the other"))
+        Err(Failure::new(
+            "the gateway asks for one nonce after the other",
+        ))
     }
 
     async fn token(&mut self, kind: ServerKind, server: &ServerName) -> Result<Token, Failure> {
@@ -203,7 +207,10 @@ impl Agent {
         let method = Method::from_bytes(target.method.as_bytes());
         let method = method.map_err(|error| Failure::new(error.to_string()))?;
         let url = format!("{}{}", self.url(call.kind, &call.server), target.path);
-        let mut request = Request::builder().method(method).uri(url).header(ACCEPT, "*/*");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url)
+            .header(ACCEPT, "*/*");
         if !target.body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -257,7 +264,9 @@ impl Target {
         let mut members = Map::new();
         let mut body = String::new();
         for (name, value) in arguments {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
             if let Some(parameter) = name.strip_prefix("path.") {
                 path = path.replace(&format!("{{{parameter}}}"), &segment(&text));
             } else if let Some(parameter) = name.strip_prefix("query.") {
@@ -318,7 +327,12 @@ fn understood(answer: &Response<Bytes>) -> Answer {
     // Errors of JSON-RPC, or problem details.
     let error = &body["error"];
     let rule = error["data"]["rule"].as_str().or(body["rule"].as_str());
-    let rule = rule.map_or_else(|| format!("http_{}", answer.status().as_u16()), str::to_owned);
+    let rule = match (rule, answer.status()) {
+        (Some(rule), _) => rule.to_owned(),
+        // A challenge names no rule.
+        (None, StatusCode::UNAUTHORIZED) => UNAUTHENTICATED.to_owned(),
+        (None, status) => format!("http_{}", status.as_u16()),
+    };
     let reason = error["message"].as_str().or(body["detail"].as_str());
     Answer::Refused(rule, reason.unwrap_or_default().to_owned())
 }

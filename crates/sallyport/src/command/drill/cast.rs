@@ -88,11 +88,18 @@ pub(super) fn roles(setup: &Setup, errand: &Errand) -> Vec<Role> {
         names.extend(named.iter().filter(|name| pattern.matches(name)).cloned());
         names.extend(name_of(pattern));
     }
-    let mut within: Vec<Option<String>> = template.segments.iter().map(|it| Some(it.to_string())).collect();
+    let mut within: Vec<Option<String>> = template
+        .segments
+        .iter()
+        .map(|it| Some(it.to_string()))
+        .collect();
     if names.is_empty() {
         names.push(ANY.to_owned());
     } else {
-        let servers = errand.calls.iter().filter_map(|call| setup.config.servers.get(&call.server));
+        let servers = errand
+            .calls
+            .iter()
+            .filter_map(|call| setup.config.servers.get(&call.server));
         let of_servers = servers.filter_map(|server| server.segment.as_ref());
         within.extend(segments.into_iter().map(Some));
         within.extend(of_servers.map(|segment| Some(segment.to_string())));
@@ -106,7 +113,9 @@ pub(super) fn roles(setup: &Setup, errand: &Errand) -> Vec<Role> {
                 segment: segment.clone(),
             };
             let is_usable = AgentName::parse(name).is_ok()
-                && segment.as_deref().is_none_or(|name| SegmentName::parse(name).is_ok());
+                && segment
+                    .as_deref()
+                    .is_none_or(|name| SegmentName::parse(name).is_ok());
             if is_usable && !roles.contains(&role) {
                 roles.push(role);
             }
@@ -138,13 +147,23 @@ fn in_policies(folder: &Path) -> (Vec<String>, Vec<String>) {
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
     files.sort();
     let mut text = String::new();
-    for file in files.iter().filter(|file| file.extension().is_some_and(|end| end == "cedar")) {
+    for file in files
+        .iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "cedar"))
+    {
         if text.len() < LONGEST {
-            text.push_str(&std::fs::read_to_string(file).unwrap_or_default());
+            let read = std::fs::read_to_string(file).unwrap_or_default();
+            // What a comment shows is nobody's name.
+            let said = read
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
+            said.for_each(|line| text.extend([line, "\n"]));
         }
     }
     let found = |expression: &Regex| {
-        let all = expression.captures_iter(&text).map(|found| found[1].to_owned());
+        let all = expression
+            .captures_iter(&text)
+            .map(|found| found[1].to_owned());
         let mut names: Vec<String> = Vec::new();
         for name in all {
             if !names.contains(&name) {
@@ -206,7 +225,8 @@ pub(super) async fn open(
     role: &Role,
 ) -> Result<model::TaskId, Failure> {
     let template = errand.template.name.as_str();
-    twin.open(role, template, &errand.parameters, &errand.purpose).await
+    twin.open(role, template, &errand.parameters, &errand.purpose)
+        .await
 }
 
 /// Has the servers' tools seen for the first time and, where everything waits for a review, reviewed.
@@ -233,7 +253,13 @@ pub(super) async fn meet(
         if is_reviewed && !met.contains(&&call.server) {
             met.push(&call.server);
             agent.tools(&call.server).await?;
-            let review = ["mcp", "review", call.server.as_str(), "--accept-all", "--json"];
+            let review = [
+                "mcp",
+                "review",
+                call.server.as_str(),
+                "--accept-all",
+                "--json",
+            ];
             twin.run(&review, &[]).await?;
         }
     }
@@ -256,12 +282,18 @@ mod tests {
     #[test]
     fn policies_say_which_agents_and_segments_there_are() {
         let folder = tempfile::tempdir().unwrap();
-        let policy = "permit (principal == Sallyport::Agent::\"desk\", action, resource);\n\
+        let policy = "// Sallyport::Agent::\"nobody\"\npermit (principal == Sallyport::Agent::\"desk\", action, resource);\n\
             forbid (principal in Sallyport::Segment::\"care\", action, resource in Sallyport::Segment::\"money\");";
         std::fs::write(folder.path().join("a.cedar"), policy).unwrap();
         std::fs::write(folder.path().join("a.txt"), "Sallyport::Agent::\"other\"").unwrap();
         let (agents, segments) = in_policies(folder.path());
-        assert_eq!((agents, segments), (vec!["desk".to_owned()], vec!["care".to_owned()]));
-        assert_eq!(in_policies(&folder.path().join("none")), (Vec::new(), Vec::new()));
+        assert_eq!(
+            (agents, segments),
+            (vec!["desk".to_owned()], vec!["care".to_owned()])
+        );
+        assert_eq!(
+            in_policies(&folder.path().join("none")),
+            (Vec::new(), Vec::new())
+        );
     }
 }

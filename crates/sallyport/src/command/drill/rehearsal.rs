@@ -50,7 +50,10 @@ pub(super) async fn all(setup: &Setup, wanted: &Wanted) -> Result<Report, Failur
     }
     for part in casts.iter().flatten() {
         let name = &part.errand.template.name;
-        notes.push(format!("tasks of `{name}` are those of {}", part.role.shown()));
+        notes.push(format!(
+            "tasks of `{name}` are those of {}",
+            part.role.shown()
+        ));
         let left_out = part.errand.left_out.iter();
         notes.extend(left_out.map(|what| format!("`{name}`: not exercised: {what}")));
     }
@@ -87,7 +90,12 @@ async fn at_templates(
     for part in casts.iter().flatten() {
         let name = part.errand.template.name.as_str();
         if let Some(why) = drill.has_nothing_at(part) {
-            outcomes.push(Outcome::nothing(drill.name, name, Verdict::NotApplicable, why));
+            outcomes.push(Outcome::nothing(
+                drill.name,
+                name,
+                Verdict::NotApplicable,
+                why,
+            ));
             continue;
         }
         progress(format_args!("rehearsing {} at {name} …", drill.name));
@@ -107,12 +115,18 @@ async fn at_policies(
         let why = "no server belongs to a segment, so policies cannot tell who belongs to it";
         return Ok(nothing(why.to_owned()));
     };
-    let file = setup::folder_of(&setup.file).join("templates").join(format!("{STRANGER}.toml"));
+    let file = setup::folder_of(&setup.file)
+        .join("templates")
+        .join(format!("{STRANGER}.toml"));
     let template = TemplateName::parse(STRANGER)
         .map_err(|error| error.to_string())
         .and_then(|name| {
             let first = |mistakes: Vec<model::Mistake>| {
-                mistakes.into_iter().next().map(|it| it.message).unwrap_or_default()
+                mistakes
+                    .into_iter()
+                    .next()
+                    .map(|it| it.message)
+                    .unwrap_or_default()
             };
             Template::parse(name, &file, &text).map_err(first)
         });
@@ -131,13 +145,11 @@ async fn at_policies(
 }
 
 /// Finds an agent for a template's tasks.
-async fn cast(
-    setup: &Setup,
-    template: &Template,
-    servers: &[ServerName],
-) -> Result<Cast, Failure> {
+async fn cast(setup: &Setup, template: &Template, servers: &[ServerName]) -> Result<Cast, Failure> {
     let name = &template.name;
-    let file = setup::folder_of(&setup.file).join("templates").join(format!("{name}.toml"));
+    let file = setup::folder_of(&setup.file)
+        .join("templates")
+        .join(format!("{name}.toml"));
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let errand = match Errand::of(setup, template, &text, servers) {
         Ok(errand) => errand,
@@ -170,7 +182,12 @@ async fn one(
             Err(Stop::Refused(rule, reason)) => {
                 let name = part.errand.template.name.as_str();
                 let why = format!("the ordinary work was refused ({rule}): {reason}");
-                Ok(Outcome::nothing(drill.name, name, Verdict::NotRehearsed, why))
+                Ok(Outcome::nothing(
+                    drill.name,
+                    name,
+                    Verdict::NotRehearsed,
+                    why,
+                ))
             }
         }
     })
@@ -214,7 +231,8 @@ fn about(setup: &Setup) -> Vec<String> {
     let mut notes = Vec::new();
     let config = &setup.config;
     let labels = &config.monitor.servers;
-    let is_labelled = labels.values().any(|label| label.sensitive) && labels.values().any(|label| label.external);
+    let is_labelled =
+        labels.values().any(|label| label.sensitive) && labels.values().any(|label| label.external);
     if !is_labelled {
         notes.push(
             "no servers are `sensitive` and `external` in [monitor.servers] of sallyport.toml: that one's data \

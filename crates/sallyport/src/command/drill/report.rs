@@ -76,7 +76,12 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// A drill that did not take place, and why.
-    pub(super) fn nothing(drill: &'static str, template: &str, verdict: Verdict, why: String) -> Self {
+    pub(super) fn nothing(
+        drill: &'static str,
+        template: &str,
+        verdict: Verdict,
+        why: String,
+    ) -> Self {
         Self {
             drill,
             template: template.to_owned(),
@@ -159,7 +164,15 @@ impl Report {
             ]
         });
         output::table(
-            &["drill", "template", "", "after", "by", "detected after", "by"],
+            &[
+                "drill",
+                "template",
+                "",
+                "after",
+                "by",
+                "detected after",
+                "by",
+            ],
             rows.collect(),
             "no drills",
         )?;
@@ -177,7 +190,11 @@ impl Report {
             for missed in &drill.missed {
                 output::line(format_args!("{word} {}", about(&missed.what)))?;
                 if let Some(change) = &missed.change {
-                    output::line(format_args!("       {} {}", paint(FAINT, "change"), visible(change)))?;
+                    output::line(format_args!(
+                        "       {} {}",
+                        paint(FAINT, "change"),
+                        visible(change)
+                    ))?;
                 }
             }
             if let (Some(incident), risk) = (drill.incidents.first(), drill.risk.unwrap_or(0)) {

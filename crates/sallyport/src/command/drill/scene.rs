@@ -75,7 +75,11 @@ impl<'a> Scene<'a> {
     ) -> Result<Self, Failure> {
         let instance = twin.enrol(&part.role).await?;
         let task = cast::open(twin, &part.errand, &part.role).await?;
-        for call in part.calls.iter().filter(|call| call.kind == ServerKind::Mcp) {
+        for call in part
+            .calls
+            .iter()
+            .filter(|call| call.kind == ServerKind::Mcp)
+        {
             stand_in.has(&call.server, &call.name);
         }
         Ok(Self {
@@ -100,7 +104,14 @@ impl<'a> Scene<'a> {
     /// [`Stop::Refused`] when it is not.
     pub(super) async fn usual_work(&mut self) -> Result<(), Stop> {
         let part = self.part;
-        cast::meet(self.twin, self.stand_in, self.setup, &mut self.agent, &part.calls).await?;
+        cast::meet(
+            self.twin,
+            self.stand_in,
+            self.setup,
+            &mut self.agent,
+            &part.calls,
+        )
+        .await?;
         for call in &part.calls {
             self.ordinary(call).await?;
         }
@@ -225,7 +236,10 @@ impl<'a> Scene<'a> {
         };
         if seen.is_empty() {
             missed.push(Missed {
-                what: format!("no detector saw it; expected: {}", drill.expected.join(", ")),
+                what: format!(
+                    "no detector saw it; expected: {}",
+                    drill.expected.join(", ")
+                ),
                 change: None,
             });
         }

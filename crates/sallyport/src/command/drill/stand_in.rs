@@ -132,7 +132,9 @@ impl StandIn {
     pub(super) fn since(&self, count: usize) -> Vec<(String, Came)> {
         let calls = locked(&self.state.calls);
         let later = calls.iter().skip(count);
-        later.map(|came| (came.server.clone(), came.clone())).collect()
+        later
+            .map(|came| (came.server.clone(), came.clone()))
+            .collect()
     }
 }
 
@@ -174,10 +176,17 @@ async fn answer(state: &State, request: Request<Incoming>) -> Response<Full<Byte
     };
     let body = body.to_bytes();
     if kind == API {
-        let target = head.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let target = head
+            .uri
+            .query()
+            .map_or_else(String::new, |query| format!("?{query}"));
         let said = percent_decoded(&format!("{below}{target}"));
         let name = format!("{} /{below}", head.method);
-        state.came(server, name, format!("{said}\n{}", String::from_utf8_lossy(&body)));
+        state.came(
+            server,
+            name,
+            format!("{said}\n{}", String::from_utf8_lossy(&body)),
+        );
         let text = state.text(server);
         return of_json(&json!({ "text": text }));
     }
@@ -234,7 +243,10 @@ impl State {
 
     fn text(&self, server: &str) -> String {
         let texts = locked(&self.texts);
-        texts.get(server).cloned().unwrap_or_else(|| "Done.".to_owned())
+        texts
+            .get(server)
+            .cloned()
+            .unwrap_or_else(|| "Done.".to_owned())
     }
 
     fn result(&self, server: &str, message: &Value) -> Option<Value> {

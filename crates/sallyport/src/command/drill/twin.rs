@@ -69,12 +69,15 @@ impl Twin {
         for template in setup.templates.values() {
             // Certificates need TLS, which the twin has not.
             if template.grant.proof == Proof::Certificate {
-                let file = root.join("templates").join(format!("{}.toml", template.name));
+                let file = root
+                    .join("templates")
+                    .join(format!("{}.toml", template.name));
                 std::fs::remove_file(file).map_err(failed)?;
             }
         }
         if let Some((name, text)) = more {
-            own.write(format!("templates/{name}.toml"), text).map_err(failed)?;
+            own.write(format!("templates/{name}.toml"), text)
+                .map_err(failed)?;
         }
         let read = setup::read(&root.join(own::FILE));
         let mistake = |remark: &&setup::Remark| remark.severity == Severity::Mistake;
@@ -148,7 +151,14 @@ impl Twin {
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let mut open = vec!["task", "open", "--agent", &role.name, "--template", template];
+        let mut open = vec![
+            "task",
+            "open",
+            "--agent",
+            &role.name,
+            "--template",
+            template,
+        ];
         for parameter in &given {
             open.extend(["--param", parameter]);
         }

@@ -36,7 +36,11 @@ pub(super) fn configuration(
         }
     }
     original.insert("data_dir".to_owned(), Value::String("data".to_owned()));
-    for (name, address) in [("control", control), ("gateway", gateway), ("postgres", postgres)] {
+    for (name, address) in [
+        ("control", control),
+        ("gateway", gateway),
+        ("postgres", postgres),
+    ] {
         let mut listener = Table::new();
         listener.insert("listen".to_owned(), Value::String(address.to_string()));
         original.insert(name.to_owned(), Value::Table(listener));
@@ -107,7 +111,9 @@ pub(super) fn wide_template(setup: &Setup) -> Option<String> {
         };
         if server.segment.is_some() {
             is_any = true;
-            text.push_str(&format!("[[allow]]\nserver = \"{name}\"\n{what} = [\"*\"]\n"));
+            text.push_str(&format!(
+                "[[allow]]\nserver = \"{name}\"\n{what} = [\"*\"]\n"
+            ));
         }
     }
     is_any.then_some(text)

@@ -88,7 +88,11 @@ impl Says {
             return http("application/json", &card.to_string());
         }
         let asked: Value = serde_json::from_str(body).unwrap();
-        let params = if head.contains(" /rest/") { &asked } else { &asked["params"] };
+        let params = if head.contains(" /rest/") {
+            &asked
+        } else {
+            &asked["params"]
+        };
         let hook = &params["configuration"]["taskPushNotificationConfig"];
         self.webhooks.extend(hook.is_object().then(|| hook.clone()));
         let wrapped = |result: &Value| match (head.contains(" /rest/"), self.error) {
@@ -97,11 +101,15 @@ impl Says {
             (false, false) => json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result }),
             (false, true) => json!({ "jsonrpc": "2.0", "id": asked["id"], "error": result }),
         };
-        let streams = asked["method"].as_str().is_some_and(|it| it.to_lowercase().contains("stream"))
+        let streams = asked["method"]
+            .as_str()
+            .is_some_and(|it| it.to_lowercase().contains("stream"))
             || head.contains("message:stream");
         if streams {
             let events = self.results.iter();
-            let events: String = events.map(|it| format!("data: {}\n\n", wrapped(it))).collect();
+            let events: String = events
+                .map(|it| format!("data: {}\n\n", wrapped(it)))
+                .collect();
             return http("text/event-stream", &events);
         }
         http("application/json", &wrapped(&self.results[0]).to_string())
@@ -146,7 +154,12 @@ impl Asking {
         let call = Call::post(&format!("{}{path}", self.token.resource))
             .header("content-type", "application/json")
             .body(message("hi", "refund").to_string());
-        let answer = self.agent.authorise(call, &self.token).send().await.unwrap();
+        let answer = self
+            .agent
+            .authorise(call, &self.token)
+            .send()
+            .await
+            .unwrap();
         let text = String::from_utf8(answer.body.to_vec()).unwrap();
         (answer.status, text)
     }
@@ -161,7 +174,10 @@ impl Asking {
             if results.clone().count() >= permitted.count() {
                 return results.last().unwrap().clone();
             }
-            assert!(begun.elapsed() < crate::support::PATIENCE, "it is not recorded");
+            assert!(
+                begun.elapsed() < crate::support::PATIENCE,
+                "it is not recorded"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
@@ -209,14 +225,24 @@ async fn what_another_agent_answers_is_blocked_wherever_it_stands() {
         with_part_03(json!({ "kind": "file", "file": { "bytes": file, "name": "a.txt" } })),
         with_part_03(json!({ "kind": "file", "file": { "uri": "https://x", "name": INJECTION } })),
     ];
-    let new = new.iter().map(|result| ("SendMessage", "SendStreamingMessage", result));
-    let old = old.iter().map(|result| ("message/send", "message/stream", result));
+    let new = new
+        .iter()
+        .map(|result| ("SendMessage", "SendStreamingMessage", result));
+    let old = old
+        .iter()
+        .map(|result| ("message/send", "message/stream", result));
     for (whole, streamed, result) in new.chain(old) {
         hostile.says([result.clone()]);
         for (method, ended) in [(whole, "upstream_error"), (streamed, "cut")] {
             let text = asking.ask(method).await;
-            assert!(text.contains("content_blocked"), "{method} {result}: {text}");
-            assert!(!text.contains("evil.example") && !text.contains(&file), "{text}");
+            assert!(
+                text.contains("content_blocked"),
+                "{method} {result}: {text}"
+            );
+            assert!(
+                !text.contains("evil.example") && !text.contains(&file),
+                "{text}"
+            );
             let last = asking.ended().await;
             assert_eq!(
                 (&last["ended"], &last["notes"]["blocked"]),
@@ -229,15 +255,27 @@ async fn what_another_agent_answers_is_blocked_wherever_it_stands() {
     hostile.says([with_part(json!({ "text": INJECTION }))]);
     let (status, text) = asking.ask_rest("/message:send").await;
     let refused: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((status, &refused["error"]["status"]), (403, &json!("PERMISSION_DENIED")));
-    assert_eq!(refused["error"]["details"][0]["metadata"]["rule"], "content_blocked");
+    assert_eq!(
+        (status, &refused["error"]["status"]),
+        (403, &json!("PERMISSION_DENIED"))
+    );
+    assert_eq!(
+        refused["error"]["details"][0]["metadata"]["rule"],
+        "content_blocked"
+    );
     let (_, text) = asking.ask_rest("/message:stream").await;
-    assert!(text.contains("content_blocked") && !text.contains("evil.example"), "{text}");
+    assert!(
+        text.contains("content_blocked") && !text.contains("evil.example"),
+        "{text}"
+    );
     hostile.says([json!({ "code": -32603, "message": INJECTION })]);
     hostile.says.lock().unwrap().error = true;
     for method in ["SendMessage", "SendStreamingMessage"] {
         let text = asking.ask(method).await;
-        assert!(text.contains("content_blocked") && !text.contains("evil.example"), "{text}");
+        assert!(
+            text.contains("content_blocked") && !text.contains("evil.example"),
+            "{text}"
+        );
     }
     asking.gateway.verify();
 }
@@ -247,7 +285,9 @@ async fn credentials_are_taken_out_and_everything_else_passes() {
     let hostile = Hostile::start().await;
     let mut asking = Asking::start(&hostile, "").await;
     let file = |text: &str| STANDARD.encode(format!("one\ntwo {text} three\n"));
-    let noise: Vec<u8> = (0..9_000u32).map(|n| ((n * n * 31 + n) >> 3) as u8 | 0x80).collect();
+    let noise: Vec<u8> = (0..9_000u32)
+        .map(|n| ((n * n * 31 + n) >> 3) as u8 | 0x80)
+        .collect();
     let noise = STANDARD.encode(&noise);
     let says = |secret: &str| {
         json!({ "message": { "messageId": "a", "role": "ROLE_AGENT", "parts": [
@@ -281,7 +321,9 @@ async fn credentials_are_taken_out_and_everything_else_passes() {
 async fn what_is_split_over_events_is_found() {
     let hostile = Hostile::start().await;
     let asking = Asking::start(&hostile, BLOCK).await;
-    let made = asking.gateway.run_json(&["canary", "create", "row 17", "--json"]);
+    let made = asking
+        .gateway
+        .run_json(&["canary", "create", "row 17", "--json"]);
     let canary = made["token"].as_str().unwrap().to_owned();
     let chunk = |id: &str, text: &str| {
         json!({ "artifactUpdate": { "taskId": "t", "contextId": "c", "append": true,
@@ -294,12 +336,18 @@ async fn what_is_split_over_events_is_found() {
     };
     let (one, other) = canary.split_at(11);
     let fill = "and so on ".repeat(100);
-    let letters: Vec<Value> = canary.chars().map(|it| chunk("a", &it.to_string())).collect();
+    let letters: Vec<Value> = canary
+        .chars()
+        .map(|it| chunk("a", &it.to_string()))
+        .collect();
     let words = INJECTION.split_inclusive(' ').map(|word| chunk("a", word));
     for events in [
         vec![chunk("a", one), chunk("a", other)],
         vec![chunk("a", one), chunk("b", &fill), chunk("a", other)],
-        vec![chunk("a", &format!("{fill}{one}")), chunk("a", &format!("{other}{fill}"))],
+        vec![
+            chunk("a", &format!("{fill}{one}")),
+            chunk("a", &format!("{other}{fill}")),
+        ],
         vec![chunk("a", one), chunk("b", other)],
         vec![status(one), status(other)],
         letters,
@@ -315,13 +363,25 @@ async fn what_is_split_over_events_is_found() {
     }
     // The other half is taken out, where that is what the policy says.
     let (one, other) = SECRET.split_at(20);
-    hostile.says([chunk("a", &format!("it is {one}")), chunk("a", &format!("{other} !"))]);
+    hostile.says([
+        chunk("a", &format!("it is {one}")),
+        chunk("a", &format!("{other} !")),
+    ]);
     let text = asking.ask("SendStreamingMessage").await;
-    assert!(text.contains(one) && !text.contains(other) && text.contains("\" !\""), "{text}");
+    assert!(
+        text.contains(one) && !text.contains(other) && text.contains("\" !\""),
+        "{text}"
+    );
     let last = asking.ended().await;
-    assert_eq!((&last["ended"], &last["notes"]["redacted"]), (&json!("answered"), &json!(1)));
+    assert_eq!(
+        (&last["ended"], &last["notes"]["redacted"]),
+        (&json!("answered"), &json!(1))
+    );
     // What only looks like it, since something else stands between, passes.
-    hostile.says([chunk("a", "ignore all"), chunk("a", "the noise, and the rest of it")]);
+    hostile.says([
+        chunk("a", "ignore all"),
+        chunk("a", "the noise, and the rest of it"),
+    ]);
     let text = asking.ask("SendStreamingMessage").await;
     assert!(text.contains("the noise"), "{text}");
     asking.gateway.verify();
@@ -340,7 +400,10 @@ async fn notifications_are_looked_at_before_they_are_delivered() {
     let asked = ask(&asking.agent, &asking.token, "SendMessage", params).await;
     assert_eq!(asked["result"]["task"]["id"], "t", "{asked}");
     let given = hostile.says.lock().unwrap().webhooks[0].clone();
-    let (address, secret) = (given["url"].as_str().unwrap(), given["token"].as_str().unwrap());
+    let (address, secret) = (
+        given["url"].as_str().unwrap(),
+        given["token"].as_str().unwrap(),
+    );
     let status = |text: &str| {
         json!({ "statusUpdate": { "taskId": "t", "contextId": "c", "status": {
             "state": "TASK_STATE_WORKING", "message": { "messageId": "a", "role": "ROLE_AGENT",
@@ -371,7 +434,10 @@ async fn notifications_are_looked_at_before_they_are_delivered() {
     assert_eq!(notify(address, secret, &redacted).await, 200);
     let seen = hook.seen();
     assert_eq!(seen.len(), 3, "{seen:?}");
-    assert!(seen[2].contains("it is [redacted: github-token] !"), "{seen:?}");
+    assert!(
+        seen[2].contains("it is [redacted: github-token] !"),
+        "{seen:?}"
+    );
     assert!(!seen.join("\n").contains("evil.example") && !seen.join("\n").contains(SECRET));
     assert_eq!(asking.ended().await["notes"]["redacted"], 1);
     // The old form of a notification is looked at as well.
@@ -390,7 +456,11 @@ async fn hidden_instructions_in_a_card_are_not_shown() {
     let url = format!("{}/.well-known/agent-card.json", asking.token.resource);
     let show = async |own: bool| {
         let call = Call::get(&url);
-        let call = if own { asking.agent.authorise(call, &asking.token) } else { call };
+        let call = if own {
+            asking.agent.authorise(call, &asking.token)
+        } else {
+            call
+        };
         call.send().await.unwrap()
     };
     hostile.says.lock().unwrap().card["skills"][0]["description"] = INJECTION.into();
@@ -404,14 +474,20 @@ async fn hidden_instructions_in_a_card_are_not_shown() {
     hostile.says.lock().unwrap().card["skills"][0]["description"] = SECRET.into();
     for own in [true, false] {
         let card = show(own).await.json();
-        assert_eq!(card["skills"][0]["description"], "[redacted: github-token]", "{card}");
+        assert_eq!(
+            card["skills"][0]["description"], "[redacted: github-token]",
+            "{card}"
+        );
     }
     hostile.says.lock().unwrap().card["description"] = INJECTION.into();
     for own in [true, false] {
         let refused = show(own).await;
         assert_eq!(refused.status, 403, "{}", refused.json());
         let text = refused.json().to_string();
-        assert!(text.contains("content_blocked") && !text.contains("evil.example"), "{text}");
+        assert!(
+            text.contains("content_blocked") && !text.contains("evil.example"),
+            "{text}"
+        );
     }
     let last = asking.ended().await;
     assert_eq!(last["notes"]["blocked"], "tool-definition");

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use super::database::Pair;
 use super::{Wanted, World, said};
+use crate::limits::reconfigure;
 use crate::support::local::Local;
 
 fn ask(url: &str, sql: &str) -> (String, String) {
@@ -78,6 +79,55 @@ async fn a_socket_serves_as_well_over_tls() {
     local.end();
     assert!(!world.file("run/.s.PGSQL.5432").exists());
     world.database.until_there_are_roles(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nonces_are_demanded_sessions_carry_them() {
+    let world = World::new().await;
+    let (_, token) = world.token("few", true).await;
+    reconfigure(&world.gateway, "[proofs]\nnonce = \"required\"");
+    let (_, error) = world.query(&world.password(&token), "SELECT 1");
+    assert!(error.contains("DPoP-Nonce: "), "{error}");
+    let local = Local::start_at(&world.agent, ("crm", "few"), "127.0.0.1:0", &[]);
+    for n in 1..=2 {
+        let sql = format!("SELECT id FROM customers WHERE id = {}", 2 * n);
+        let (out, error) = ask(&local.url, &sql);
+        assert_eq!(out, (2 * n).to_string(), "{error}");
+    }
+    local.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_too_fast_waits_and_its_session_goes_on() {
+    let world = World::new().await;
+    let (_, token) = world.token("analyst", false).await;
+    let limits = "[limits]\ntask_rate = { per_minute = 1, burst = 4 }";
+    reconfigure(&world.gateway, limits);
+    let sql = "SELECT 1; SELECT 2; SELECT 3; SELECT 4; SELECT 5";
+    let each = sql.split("; ").flat_map(|one| ["-c", one]);
+    let output = Command::new("psql")
+        .args([
+            "-X",
+            "-A",
+            "-t",
+            "-q",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "desk",
+            "-d",
+            "crm",
+        ])
+        .args(["-p", &world.port.to_string(), "-v", "VERBOSITY=verbose"])
+        .args(each)
+        .env("PGPASSWORD", world.password(&token))
+        .output();
+    let (out, error) = said(output.unwrap());
+    assert_eq!(out, "1\n2\n3", "the session and three statements: {error}");
+    assert!(
+        error.contains("53400") && error.contains("1 call a minute"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

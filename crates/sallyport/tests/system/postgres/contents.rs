@@ -36,8 +36,13 @@ operations = ["select", "insert"]
 
 async fn drive(version: Version) {
     let world = World::of(version).await;
-    let made = world.gateway.run_json(&["canary", "create", "notes 5", "--json"]);
-    let canary = made["token"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    let made = world
+        .gateway
+        .run_json(&["canary", "create", "notes 5", "--json"]);
+    let canary = made["token"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{made}"))
+        .to_owned();
     let key = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
     let tables = NOTES.replace("@key@", key).replace("@canary@", &canary);
     let made = world.database.admin(&tables);
@@ -53,10 +58,16 @@ async fn drive(version: Version) {
         .unwrap();
     let succeeded = driven.status.success();
     let (out, error) = said(driven);
-    assert!(succeeded && out.ends_with("done"), "{error}\n{}", world.gateway.stderr());
+    assert!(
+        succeeded && out.ends_with("done"),
+        "{error}\n{}",
+        world.gateway.stderr()
+    );
     // What was seen is on record, without quoting it.
     let log = world.gateway.records();
-    let withheld = log.iter().filter(|record| record["notes"]["withheld"] == "content_blocked");
+    let withheld = log
+        .iter()
+        .filter(|record| record["notes"]["withheld"] == "content_blocked");
     assert!(withheld.count() > 5);
     assert!(!format!("{log:?}").contains(key));
     world.gateway.verify();

@@ -124,7 +124,10 @@ impl Desk {
                 "http",
                 &format!("http://127.0.0.1:{}/v1", clear.port),
             )
-            .and(&format!("[servers.clear.http]\n{ROUTES}"))
+            // The APIs say which credential reached them.
+            .and(&format!(
+                "[servers.clear.http]\n{ROUTES}[inspection]\nsecrets = \"ignore\"\n"
+            ))
             .and(&format!("[proxy]\nlisten = \"{proxy}\"\n{more}"))
             .template("clerk", CLERK)
             .start()

@@ -79,8 +79,7 @@ impl Said {
 
     fn params(&self) -> CertificateParams {
         let until = self.from + SignedDuration::from_hours(1);
-        let mut params =
-            identity::x509::params(self.instance.clone(), self.from, until).unwrap();
+        let mut params = identity::x509::params(self.instance.clone(), self.from, until).unwrap();
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![self.purpose.clone()];

@@ -31,17 +31,28 @@ pub(super) async fn injection(scene: &mut Scene<'_>) -> Result<(), Stop> {
     scene.attack(&what, reading, &reading.arguments).await?;
     let mut acting: Vec<(&Call, Map<String, Value>, Vec<String>)> = part
         .acting()
-        .filter_map(|call| call.steered().map(|(arguments, places)| (call, arguments, places)))
+        .filter_map(|call| {
+            call.steered()
+                .map(|(arguments, places)| (call, arguments, places))
+        })
         .take(MOST)
         .collect();
     let ungranted = Call::ungranted(&reading.server, reading.kind, ungranted_name(reading));
     if acting.is_empty() {
-        acting.push((&ungranted, ungranted.arguments.clone(), vec!["to".to_owned()]));
+        acting.push((
+            &ungranted,
+            ungranted.arguments.clone(),
+            vec!["to".to_owned()],
+        ));
     }
     for (call, arguments, places) in acting {
         let before = scene.came_through().len();
         for arguments in [arguments.clone(), disguised(&arguments)] {
-            let what = format!("{} with {} as the attacker wants", call.shown(), list(&places));
+            let what = format!(
+                "{} with {} as the attacker wants",
+                call.shown(),
+                list(&places)
+            );
             scene.attack(&what, call, &arguments).await?;
         }
         // What came is the attacker's if it differs from the usual work, which the gateway does not change.
@@ -49,7 +60,11 @@ pub(super) async fn injection(scene: &mut Scene<'_>) -> Result<(), Stop> {
         if came > 0 {
             let change = remedy(part, call, &places);
             scene.through(
-                format!("{} was made with {} chosen by the attacker", call.shown(), list(&places)),
+                format!(
+                    "{} was made with {} chosen by the attacker",
+                    call.shown(),
+                    list(&places)
+                ),
                 change,
             );
         }
@@ -125,18 +140,33 @@ pub(super) async fn exfiltration(scene: &mut Scene<'_>) -> Result<(), Stop> {
         return Ok(());
     };
     scene.begin();
-    let mut loot = vec![canary.clone(), canary.chars().flat_map(|c| [c, '-']).collect()];
-    scene.stand_in.says(&reading.server, format!("Customer record {canary}."));
-    let found = scene.attack("reads a planted record", reading, &reading.arguments).await?;
+    let mut loot = vec![
+        canary.clone(),
+        canary.chars().flat_map(|c| [c, '-']).collect(),
+    ];
+    scene
+        .stand_in
+        .says(&reading.server, format!("Customer record {canary}."));
+    let found = scene
+        .attack("reads a planted record", reading, &reading.arguments)
+        .await?;
     if matches!(&found, Answer::Passed(result) if !result.to_string().contains(&canary)) {
         scene.held("redacted");
     }
-    scene.stand_in.says(&reading.server, format!("The key of the build is {secret}."));
-    let key = scene.attack("reads a credential", reading, &reading.arguments).await?;
+    scene.stand_in.says(
+        &reading.server,
+        format!("The key of the build is {secret}."),
+    );
+    let key = scene
+        .attack("reads a credential", reading, &reading.arguments)
+        .await?;
     if let Answer::Passed(result) = key {
         if result.to_string().contains(&secret) {
             let change = inspection(scene, reading, "secrets", "redact");
-            scene.through(format!("{} handed out a credential", reading.shown()), change);
+            scene.through(
+                format!("{} handed out a credential", reading.shown()),
+                change,
+            );
             loot.push(secret.clone());
         } else {
             scene.held("redacted");
@@ -156,7 +186,10 @@ pub(super) async fn exfiltration(scene: &mut Scene<'_>) -> Result<(), Stop> {
     let came = scene.came_through();
     if came.iter().any(|(_, came)| came.says_spelled(&canary)) {
         let change = inspection(scene, out, "canaries", "block");
-        scene.through(format!("a planted record left through {}", out.shown()), change);
+        scene.through(
+            format!("a planted record left through {}", out.shown()),
+            change,
+        );
     }
     if came.iter().any(|(_, came)| came.says(&secret)) {
         let change = inspection(scene, out, "secrets", "block");

@@ -47,7 +47,10 @@ async fn look_and_call(scene: &mut Scene<'_>, call: &Call, what: &str) -> Result
     let calls = format!("calls {} as it is told", call.shown());
     scene.attack(&calls, call, &call.arguments).await?;
     let came = scene.came_through();
-    if came.iter().any(|(server, came)| server == call.server.as_str() && came.name() == call.name) {
+    if came
+        .iter()
+        .any(|(server, came)| server == call.server.as_str() && came.name() == call.name)
+    {
         scene.through(format!("{} was called", call.shown()), change);
     }
     Ok(())

@@ -6,8 +6,8 @@ use serde_json::Map;
 use super::pressing;
 use crate::command::drill::agent::Answer;
 use crate::command::drill::cast::Part;
-use crate::command::drill::errand::{Call, routes};
 use crate::command::drill::errand::value::ATTACKER;
+use crate::command::drill::errand::{Call, routes};
 use crate::command::drill::scene::{Scene, Stop};
 
 /// Most equal calls that are made, whatever the budget lets pass.
@@ -42,11 +42,22 @@ pub(super) async fn runaway_loop(scene: &mut Scene<'_>) -> Result<(), Stop> {
         let change = format!(
             "{file}: `budget.calls` is {budget}; say how many calls the work needs, and with `rate` how fast"
         );
-        scene.through(format!("{came} equal calls reached `{}`, and more would", call.server), change);
-    } else if !part.errand.has_budget() && came >= budget as usize {
-        let change = format!("{file}: it states no budget: add `budget = {{ calls = 50 }}`, or what the work needs");
         scene.through(
-            format!("{came} equal calls reached `{}` until the default budget ended them", call.server),
+            format!(
+                "{came} equal calls reached `{}`, and more would",
+                call.server
+            ),
+            change,
+        );
+    } else if !part.errand.has_budget() && came >= budget as usize {
+        let change = format!(
+            "{file}: it states no budget: add `budget = {{ calls = 50 }}`, or what the work needs"
+        );
+        scene.through(
+            format!(
+                "{came} equal calls reached `{}` until the default budget ended them",
+                call.server
+            ),
             change,
         );
     }
@@ -70,8 +81,14 @@ pub(super) async fn scope_creep(scene: &mut Scene<'_>) -> Result<(), Stop> {
             scene.attack(&what, call, &arguments).await?;
             if scene.came_through().len() > before {
                 let line = part.errand.line(call.allowed_at);
-                let change = format!("{line}: it allows everything at `{}`: name what the work needs", call.server);
-                scene.through(format!("{} was made, which nobody named", call.shown()), change);
+                let change = format!(
+                    "{line}: it allows everything at `{}`: name what the work needs",
+                    call.server
+                );
+                scene.through(
+                    format!("{} was made, which nobody named", call.shown()),
+                    change,
+                );
             }
         }
         // Of arguments that the grant constrains, another value.
@@ -79,7 +96,10 @@ pub(super) async fn scope_creep(scene: &mut Scene<'_>) -> Result<(), Stop> {
             let Some(arguments) = outside(call) else {
                 continue;
             };
-            let what = format!("{} with arguments that its task does not grant", call.shown());
+            let what = format!(
+                "{} with arguments that its task does not grant",
+                call.shown()
+            );
             scene.attack(&what, call, &arguments).await?;
         }
     }
@@ -112,7 +132,8 @@ fn ungranted(scene: &Scene<'_>, part: &Part) -> Vec<Call> {
         let all = |pattern: &model::Pattern| pattern.is_prefix() && pattern.stem().is_empty();
         let permissions = part.errand.template.grant.permissions.iter().enumerate();
         let mut at = permissions.filter(|(_, permission)| permission.server == call.server);
-        let everything = at.find(|(_, permission)| permission.calls().iter().any(|it| all(&it.name)));
+        let everything =
+            at.find(|(_, permission)| permission.calls().iter().any(|it| all(&it.name)));
         let mut made = match call.kind {
             ServerKind::Http => {
                 let server = scene.setup.config.servers.get(&call.server);
@@ -123,16 +144,25 @@ fn ungranted(scene: &Scene<'_>, part: &Part) -> Vec<Call> {
                 names.retain(|name| {
                     let is_allowed = patterns.iter().any(|it| it.name.matches(name));
                     // Where everything is granted, what the work did not use is as good as any.
-                    !granted(name) && (everything.is_some() || !is_allowed) && !name.starts_with("WEBSOCKET")
+                    !granted(name)
+                        && (everything.is_some() || !is_allowed)
+                        && !name.starts_with("WEBSOCKET")
                 });
-                let name = names.into_iter().next().unwrap_or_else(|| "DELETE /drill".to_owned());
+                let name = names
+                    .into_iter()
+                    .next()
+                    .unwrap_or_else(|| "DELETE /drill".to_owned());
                 let mut made = Call::ungranted(&call.server, call.kind, &name);
                 made.arguments = in_path(&name);
                 made
             }
             _ => {
                 let taken = |name: &&&str| part.calls.iter().any(|known| known.name == **name);
-                let name = UNGRANTED.iter().find(|name| !taken(name)).copied().unwrap_or(UNGRANTED[0]);
+                let name = UNGRANTED
+                    .iter()
+                    .find(|name| !taken(name))
+                    .copied()
+                    .unwrap_or(UNGRANTED[0]);
                 scene.stand_in.has(&call.server, name);
                 Call::ungranted(&call.server, call.kind, name)
             }
@@ -144,6 +174,10 @@ fn ungranted(scene: &Scene<'_>, part: &Part) -> Vec<Call> {
 }
 
 fn in_path(name: &str) -> Map<String, serde_json::Value> {
-    let parameters = name.split('/').filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'));
-    parameters.map(|name| (format!("path.{name}"), "4711".into())).collect()
+    let parameters = name
+        .split('/')
+        .filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'));
+    parameters
+        .map(|name| (format!("path.{name}"), "4711".into()))
+        .collect()
 }

@@ -39,7 +39,11 @@ pub(in crate::command::drill) struct Call {
 
 impl Call {
     /// A call that nobody granted.
-    pub(in crate::command::drill) fn ungranted(server: &ServerName, kind: ServerKind, name: &str) -> Self {
+    pub(in crate::command::drill) fn ungranted(
+        server: &ServerName,
+        kind: ServerKind,
+        name: &str,
+    ) -> Self {
         Self {
             server: server.clone(),
             kind,
@@ -64,9 +68,16 @@ impl Call {
     /// Its top-level arguments that the grant narrows.
     pub(in crate::command::drill) fn narrowed(&self) -> Vec<String> {
         let narrows = |constraint: &Constraint| {
-            *constraint != Constraint { optional: constraint.optional, ..Constraint::default() }
+            *constraint
+                != Constraint {
+                    optional: constraint.optional,
+                    ..Constraint::default()
+                }
         };
-        let narrowed = self.constrained.iter().filter(|(_, constraint)| narrows(constraint));
+        let narrowed = self
+            .constrained
+            .iter()
+            .filter(|(_, constraint)| narrows(constraint));
         narrowed
             .map(|(place, _)| place.clone())
             .filter(|place| !place.starts_with(['/']) && !place.starts_with("path."))
@@ -78,11 +89,16 @@ impl Call {
     pub(in crate::command::drill) fn steered(&self) -> Option<(Map<String, Value>, Vec<String>)> {
         let mut places: Vec<(String, &str)> = self.sinks.clone();
         if !self.is_annotated {
-            places = self.constrained.iter()
+            places = self
+                .constrained
+                .iter()
                 .filter(|(_, constraint)| !value::is_number(constraint))
                 .map(|(place, _)| (place.clone(), "any"))
                 .collect();
-            let path = self.arguments.keys().filter(|name| name.starts_with("path."));
+            let path = self
+                .arguments
+                .keys()
+                .filter(|name| name.starts_with("path."));
             places.extend(path.map(|place| (place.clone(), "identifier")));
             if places.is_empty() && self.takes_others {
                 places.push((self.free_argument("to"), "any"));
@@ -100,11 +116,17 @@ impl Call {
         for (place, kind) in &places {
             value::put(&mut arguments, place, value::wanted(kind));
         }
-        Some((arguments, places.into_iter().map(|(place, _)| place).collect()))
+        Some((
+            arguments,
+            places.into_iter().map(|(place, _)| place).collect(),
+        ))
     }
 
     /// The arguments with a text put where there is room for one, and the place; `None` when there is none.
-    pub(in crate::command::drill) fn carrying(&self, text: &str) -> Option<(Map<String, Value>, String)> {
+    pub(in crate::command::drill) fn carrying(
+        &self,
+        text: &str,
+    ) -> Option<(Map<String, Value>, String)> {
         let carried = |place: &str| {
             let value = match self.constrained.get(place) {
                 Some(constraint) => value::carrying(constraint, text)?,

@@ -59,12 +59,17 @@ impl Errand {
         for (name, parameter) in &template.parameters {
             if parameter.default.is_none() {
                 let value = matching(&parameter.pattern).ok_or_else(|| {
-                    format!("no value could be made for its parameter `{name}`: `{}`", parameter.pattern)
+                    format!(
+                        "no value could be made for its parameter `{name}`: `{}`",
+                        parameter.pattern
+                    )
                 })?;
                 parameters.insert(name.clone(), value);
             }
         }
-        let (grant, _) = template.fill(&parameters).map_err(|error| error.to_string())?;
+        let (grant, _) = template
+            .fill(&parameters)
+            .map_err(|error| error.to_string())?;
         let mut errand = Self {
             template: template.clone(),
             text: text.to_owned(),
@@ -100,7 +105,9 @@ impl Errand {
         let kind = configured.kind;
         if !matches!(kind, ServerKind::Mcp | ServerKind::Http) {
             let what = kind.as_str();
-            self.left_out.push(format!("`{server}` is of the kind `{what}`, which no stand-in plays"));
+            self.left_out.push(format!(
+                "`{server}` is of the kind `{what}`, which no stand-in plays"
+            ));
             return;
         }
         if permission.approval == Some(NeedsApproval::Always) {
@@ -117,7 +124,10 @@ impl Errand {
                 _ => endpoints(&allowed.name, &routes(configured)),
             };
             if names.is_empty() {
-                self.left_out.push(format!("`{}` names no endpoint of `{server}`", allowed.name));
+                self.left_out.push(format!(
+                    "`{}` names no endpoint of `{server}`",
+                    allowed.name
+                ));
             }
             for name in names {
                 let known = |call: &Call| call.server == *server && call.name == name;
@@ -148,7 +158,11 @@ impl Errand {
                     Some(Value::Number(number)) => number.to_string(),
                     _ => value::usual(kind).as_str().unwrap_or_default().to_owned(),
                 };
-                let text = if *kind == "identifier" { format!("id {text}") } else { text };
+                let text = if *kind == "identifier" {
+                    format!("id {text}")
+                } else {
+                    text
+                };
                 let is_new = !known.contains(&text) && !text.chars().any(char::is_control);
                 if is_new && words.chars().count() + text.chars().count() < LONGEST {
                     words.push_str(if known.is_empty() { " " } else { ", " });
@@ -167,7 +181,11 @@ impl Errand {
     pub(super) fn line(&self, position: Option<usize>) -> String {
         let file = format!("templates/{}.toml", self.template.name);
         let is_allow = |line: &str| line.trim_start().starts_with("[[allow]]");
-        let mut lines = self.text.lines().enumerate().filter(|(_, line)| is_allow(line));
+        let mut lines = self
+            .text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| is_allow(line));
         match position.and_then(|position| lines.nth(position)) {
             Some((at, _)) => format!("{file}:{}", at + 1),
             None => file,
@@ -190,7 +208,11 @@ pub(super) fn routes(server: &model::config::Server) -> Vec<String> {
         let text = std::fs::read_to_string(file).ok()?;
         web::openapi::routes(&text).ok()
     });
-    let written = server.http.routes.iter().filter_map(|text| Route::parse(text).ok());
+    let written = server
+        .http
+        .routes
+        .iter()
+        .filter_map(|text| Route::parse(text).ok());
     let all = written.chain(declared.into_iter().flatten());
     all.map(|route| route.name()).collect()
 }
@@ -213,7 +235,8 @@ fn tools(pattern: &Pattern, annotations: Option<&Annotations>) -> Vec<String> {
 
 fn endpoints(pattern: &Pattern, routes: &[String]) -> Vec<String> {
     let fitting = routes.iter().filter(|name| pattern.matches(name));
-    let plain = fitting.filter(|name| !name.starts_with("WEBSOCKET") && !name.starts_with("OPTIONS"));
+    let plain =
+        fitting.filter(|name| !name.starts_with("WEBSOCKET") && !name.starts_with("OPTIONS"));
     plain.take(MOST_OF_ONE).cloned().collect()
 }
 
@@ -225,8 +248,10 @@ fn call(
     allowed: &CallPermission,
     annotations: Option<&Annotations>,
 ) -> Result<Call, String> {
-    let said: Vec<(String, &'static str)> =
-        annotations.into_iter().flat_map(|said| said.sinks(name)).collect();
+    let said: Vec<(String, &'static str)> = annotations
+        .into_iter()
+        .flat_map(|said| said.sinks(name))
+        .collect();
     let contents: Vec<String> = annotations
         .into_iter()
         .flat_map(|said| said.contents(name))
@@ -243,7 +268,9 @@ fn call(
             value::put(&mut arguments, place, value);
         }
     }
-    let in_path = name.split('/').filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = name
+        .split('/')
+        .filter_map(|step| step.strip_prefix('{')?.strip_suffix('}'));
     for parameter in in_path.map(|parameter| format!("path.{parameter}")) {
         if !arguments.contains_key(&parameter) {
             let value = value::usual(kind_of(&parameter));
@@ -266,7 +293,10 @@ fn call(
     // Of a tool that is in no annotation, every argument is checked.
     let is_named = annotations.is_some_and(|said| said.tools().any(|tool| tool == name));
     let sinks = if annotations.is_some() && !is_named {
-        arguments.keys().map(|place| (place.clone(), "any")).collect()
+        arguments
+            .keys()
+            .map(|place| (place.clone(), "any"))
+            .collect()
     } else {
         said
     };
@@ -289,8 +319,8 @@ fn call(
 /// What a name suggests, where nobody said what a tool does.
 fn reads_by_name(kind: ServerKind, name: &str) -> bool {
     const WORDS: [&str; 14] = [
-        "read", "get", "list", "search", "find", "fetch", "query", "show", "describe", "view", "lookup",
-        "check", "count", "status",
+        "read", "get", "list", "search", "find", "fetch", "query", "show", "describe", "view",
+        "lookup", "check", "count", "status",
     ];
     if kind == ServerKind::Http {
         return name.starts_with("GET ") || name.starts_with("HEAD ");

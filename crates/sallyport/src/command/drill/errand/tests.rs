@@ -25,7 +25,9 @@ fn setup(annotations: &[(&str, &str)]) -> Setup {
     let mut setup = read.setup.unwrap_or_else(|| panic!("{:?}", read.remarks));
     for (server, text) in annotations {
         let read = Annotations::parse(Path::new("a.toml"), text).unwrap();
-        setup.annotations.insert(ServerName::parse(server).unwrap(), Arc::new(read));
+        setup
+            .annotations
+            .insert(ServerName::parse(server).unwrap(), Arc::new(read));
     }
     setup
 }
@@ -51,8 +53,15 @@ fn arguments_are_what_the_grant_admits_and_the_purpose_says() {
     let call = &errand.calls[0];
     let expected = json!({"to": "bo@drill.example", "ticket": "1111", "body": "drill4711"});
     assert_eq!(json!(call.arguments), expected);
-    assert_eq!(errand.parameters, BTreeMap::from([("ticket".to_owned(), "1111".to_owned())]));
-    assert!(errand.purpose.contains("bo@drill.example") && errand.purpose.contains("id 1111"), "{}", errand.purpose);
+    assert_eq!(
+        errand.parameters,
+        BTreeMap::from([("ticket".to_owned(), "1111".to_owned())])
+    );
+    assert!(
+        errand.purpose.contains("bo@drill.example") && errand.purpose.contains("id 1111"),
+        "{}",
+        errand.purpose
+    );
     assert_eq!(errand.line(call.allowed_at), "templates/t.toml:6");
     // An attacker chooses what the annotations call a sink, and nothing else.
     let (steered, places) = call.steered().unwrap();
@@ -73,7 +82,10 @@ fn where_nobody_said_what_a_tool_does_everything_is_the_attackers() {
     .unwrap();
     let names: Vec<&str> = errand.calls.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["send_drill", "read_mail"]);
-    assert_eq!((errand.calls[0].reads, errand.calls[1].reads), (false, true));
+    assert_eq!(
+        (errand.calls[0].reads, errand.calls[1].reads),
+        (false, true)
+    );
     let (steered, _) = errand.calls[0].steered().unwrap();
     assert_eq!(steered["to"], json!(value::ATTACKER));
     assert!(!errand.has_budget());
@@ -97,7 +109,11 @@ fn numbers_and_narrow_arguments_leave_an_attacker_nothing() {
 #[test]
 fn endpoints_are_those_of_the_api() {
     let setup = setup(&[]);
-    let found = errand(&setup, "[[allow]]\nserver = \"crm\"\nendpoints = [\"GET *\", \"POST /mails\"]\n").unwrap();
+    let found = errand(
+        &setup,
+        "[[allow]]\nserver = \"crm\"\nendpoints = [\"GET *\", \"POST /mails\"]\n",
+    )
+    .unwrap();
     let names: Vec<&str> = found.calls.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["GET /customers/{id}", "POST /mails"]);
     assert!(found.calls[0].reads && !found.calls[1].reads);

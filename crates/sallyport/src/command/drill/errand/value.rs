@@ -88,9 +88,8 @@ fn admits(constraint: &Constraint, text: &str) -> bool {
         let rest = text.strip_prefix(folder.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) && !text.contains("..")
     };
-    let matches = |pattern: &String| {
-        expression::whole(pattern).is_ok_and(|pattern| pattern.is_match(text))
-    };
+    let matches =
+        |pattern: &String| expression::whole(pattern).is_ok_and(|pattern| pattern.is_match(text));
     constraint.min.is_none()
         && constraint.max.is_none()
         && constraint.equals.as_ref().is_none_or(is)
@@ -164,11 +163,23 @@ mod tests {
             (json!({"one_of": ["EUR", "USD"]}), "any", json!("EUR")),
             (json!({"min": 1, "max": 5}), "number", json!(1)),
             (json!({"max": 5}), "any", json!(5)),
-            (json!({"below": "/srv/t/"}), "any", json!("/srv/t/drill4711")),
+            (
+                json!({"below": "/srv/t/"}),
+                "any",
+                json!("/srv/t/drill4711"),
+            ),
             (json!({"prefix": "INV-"}), "identifier", json!("INV-4711")),
-            (json!({"regex": "[^@]+@example[.]org"}), "address", json!("drill@example.org")),
+            (
+                json!({"regex": "[^@]+@example[.]org"}),
+                "address",
+                json!("drill@example.org"),
+            ),
         ] {
-            assert_eq!(admitted(&constraint(written.clone()), kind), Some(value), "{written}");
+            assert_eq!(
+                admitted(&constraint(written.clone()), kind),
+                Some(value),
+                "{written}"
+            );
         }
         let impossible = constraint(json!({"prefix": "a", "regex": "b+"}));
         assert_eq!(admitted(&impossible, "any"), None);
@@ -178,9 +189,20 @@ mod tests {
     fn a_text_is_carried_where_there_is_room() {
         let carried = |written: Value| carrying(&constraint(written), "s3cret");
         assert_eq!(carried(json!({})).as_deref(), Some("s3cret"));
-        assert_eq!(carried(json!({"below": "/srv"})).as_deref(), Some("/srv/s3cret"));
-        assert_eq!(carried(json!({"prefix": "Re: "})).as_deref(), Some("Re: s3cret"));
-        for full in [json!({"equals": "x"}), json!({"one_of": ["x"]}), json!({"min": 1}), json!({"regex": "[a-z]+"})] {
+        assert_eq!(
+            carried(json!({"below": "/srv"})).as_deref(),
+            Some("/srv/s3cret")
+        );
+        assert_eq!(
+            carried(json!({"prefix": "Re: "})).as_deref(),
+            Some("Re: s3cret")
+        );
+        for full in [
+            json!({"equals": "x"}),
+            json!({"one_of": ["x"]}),
+            json!({"min": 1}),
+            json!({"regex": "[a-z]+"}),
+        ] {
             assert_eq!(carried(full.clone()), None, "{full}");
         }
     }
