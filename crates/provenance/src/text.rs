@@ -55,6 +55,18 @@ fn is_word(c: char) -> bool {
 
 /// The words of a text, in order: runs of letters and digits, composed and without case.
 pub(crate) fn words(text: &str) -> Vec<String> {
+    if text.is_ascii() {
+        // Composed as it is.
+        return text
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .map(str::to_ascii_lowercase)
+            .collect();
+    }
+    composed_words(text)
+}
+
+fn composed_words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     for c in text.nfc() {
@@ -73,6 +85,9 @@ pub(crate) fn words(text: &str) -> Vec<String> {
 /// The words of a text as a careless reader sees them: compatibility forms resolved, invisible
 /// characters dropped. For saying where a value was seen, never for accepting one.
 pub(crate) fn careless_words(text: &str) -> Vec<String> {
+    if text.is_ascii() {
+        return words(text);
+    }
     let text: String = text.chars().filter(|c| !is_invisible(*c)).nfkc().collect();
     words(&text.to_lowercase())
 }

@@ -177,11 +177,29 @@ impl Compiled {
         canaries: Option<&Beginnings>,
     ) -> Possible {
         if survey.plain {
-            return self.gate.plain(forms.text, canaries);
+            let mut possible = self.gate.plain(forms.text, canaries);
+            if self.goes_on(forms.text, &possible) {
+                possible.long_phrases[Disguise::None as usize] = true;
+                possible.noticed = true;
+            }
+            return possible;
         }
         let text = forms.text;
         let (folded, squeezed) = forms.both();
         self.gate.any(text, folded, squeezed, canaries)
+    }
+
+    /// Whether a plain text goes on like a long phrase anywhere where one may begin. Mostly it does not, and
+    /// need not be squeezed then.
+    fn goes_on(&self, text: &str, possible: &Possible) -> bool {
+        let bytes = text.as_bytes();
+        let mut rest = Vec::new();
+        possible.begun.iter().any(|(after, beginning)| {
+            rest.clear();
+            let kept = (*after..bytes.len()).filter_map(|at| text::squeezed_byte(bytes, at));
+            rest.extend(kept.take(self.letters.longest()));
+            self.letters.any_goes_on(*beginning, &rest)
+        })
     }
 
     /// The rules that hold for a text, by number, with what was found of them.

@@ -18,7 +18,10 @@ use super::rules::RuleError;
 use crate::text::{Folded, Squeezed, squeezed_byte};
 
 /// How much of the beginning of a long phrase is looked for, in bytes.
-const BEGINNING: usize = 8;
+pub(super) const BEGINNING: usize = 8;
+/// Most places in a plain text where a long phrase may begin that are looked at one by one. Where there are
+/// more, all of the text is.
+const BEGUN: usize = 64;
 
 /// The part of a long phrase by which it is noticed.
 pub(super) fn beginning(phrase: &str) -> &str {
@@ -47,6 +50,8 @@ pub(super) struct Possible {
     pub(super) terms: Vec<bool>,
     /// For each [`Disguise`], whether there may be a long phrase in it.
     pub(super) long_phrases: [bool; Disguise::ALL.len()],
+    /// Where the beginnings of long phrases end that stand in a plain text as they are, with their numbers.
+    pub(super) begun: Vec<(usize, usize)>,
     /// For each form of credentials, whether there may be one.
     pub(super) secrets: Vec<bool>,
     /// Whether there may be a canary token.
@@ -166,18 +171,19 @@ impl Gate {
             match byte {
                 b' ' | b'\t' | b'\n' | b'\r' => {
                     if !blank {
-                        self.words.step(&mut words, b' ', &mut possible);
+                        self.words.step(&mut words, b' ', None, &mut possible);
                     }
                     blank = true;
                     continue;
                 }
                 _ => self
                     .words
-                    .step(&mut words, byte.to_ascii_lowercase(), &mut possible),
+                    .step(&mut words, byte.to_ascii_lowercase(), None, &mut possible),
             }
             blank = false;
             if let Some(kept) = squeezed_byte(bytes, at) {
-                self.letters.step(&mut letters, kept, &mut possible);
+                self.letters
+                    .step(&mut letters, kept, Some(at + 1), &mut possible);
                 if let (Some(of), Some(state)) = (canaries, &mut tokens) {
                     possible.canary |= of.step(state, kept);
                 }
@@ -197,11 +203,11 @@ impl Gate {
         let mut possible = self.possible();
         let mut state = self.words.begin();
         for byte in folded.as_str().bytes() {
-            self.words.step(&mut state, byte, &mut possible);
+            self.words.step(&mut state, byte, None, &mut possible);
         }
         let mut state = self.letters.begin();
         for byte in squeezed.as_str().bytes() {
-            self.letters.step(&mut state, byte, &mut possible);
+            self.letters.step(&mut state, byte, None, &mut possible);
         }
         if let Some(canaries) = canaries {
             let mut state = canaries.begin();
@@ -214,7 +220,7 @@ impl Gate {
         let mut state = self.raw.begin();
         for byte in text.bytes() {
             self.raw
-                .step(&mut state, byte.to_ascii_lowercase(), &mut possible);
+                .step(&mut state, byte.to_ascii_lowercase(), None, &mut possible);
         }
         possible
     }
@@ -243,6 +249,7 @@ impl Gate {
         Possible {
             terms: self.always.clone(),
             long_phrases: [false; Disguise::ALL.len()],
+            begun: Vec::new(),
             secrets: vec![false; self.secrets],
             canary: false,
             noticed: false,
@@ -277,20 +284,28 @@ impl Automatic {
         State::begin(self.finds.as_ref())
     }
 
+    /// Goes on by a byte. `after` is where a text goes on whose long phrases are looked at one by one.
     #[inline]
-    fn step(&self, state: &mut State, byte: u8, possible: &mut Possible) {
+    fn step(&self, state: &mut State, byte: u8, after: Option<usize>, possible: &mut Possible) {
         let Some(finds) = &self.finds else { return };
         state.0 = finds.next_state(Anchored::No, state.0, byte);
         if finds.is_special(state.0) && finds.is_match(state.0) {
-            self.note(finds, *state, possible);
+            self.note(finds, *state, after, possible);
         }
     }
 
     #[cold]
-    fn note(&self, finds: &DFA, state: State, possible: &mut Possible) {
-        possible.noticed = true;
+    fn note(&self, finds: &DFA, state: State, after: Option<usize>, possible: &mut Possible) {
         for hit in 0..finds.match_len(state.0) {
-            for means in &self.means[finds.match_pattern(state.0, hit).as_usize()] {
+            let pattern = finds.match_pattern(state.0, hit).as_usize();
+            for means in &self.means[pattern] {
+                if let (Means::LongPhrase(Disguise::None), Some(after)) = (means, after)
+                    && possible.begun.len() < BEGUN
+                {
+                    possible.begun.push((after, pattern));
+                    continue;
+                }
+                possible.noticed = true;
                 match means {
                     Means::Term(term) => possible.terms[*term] = true,
                     Means::LongPhrase(disguise) => possible.long_phrases[*disguise as usize] = true,

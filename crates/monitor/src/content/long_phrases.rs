@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use super::gate::BEGINNING;
+
 /// Sorted phrases, squeezed, and what each of them means.
 #[derive(Debug)]
 pub(super) struct LongPhrases<M> {
@@ -17,6 +19,8 @@ pub(super) struct LongPhrases<M> {
     meanings: Vec<M>,
     /// For each beginning that is looked for, in order, the phrases that begin so.
     ranges: Vec<(u32, u32)>,
+    /// The length of the longest phrase, in bytes.
+    longest: usize,
 }
 
 /// One phrase.
@@ -107,7 +111,10 @@ impl<M: Copy + Ord> Collected<M> {
             means,
             meanings,
             ranges: Vec::new(),
+            longest: 0,
         };
+        let lengths = of.phrases.iter().map(|phrase| of.text_of(*phrase).len());
+        of.longest = lengths.max().unwrap_or(0);
         of.ranges = beginnings.map(|beginning| of.range(beginning)).collect();
         of
     }
@@ -128,6 +135,31 @@ impl<M: Copy + Ord> LongPhrases<M> {
         &self.text[phrase.at as usize..phrase.end as usize]
     }
 
+    /// The length of the longest phrase, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// The phrases with this beginning that a text begins with, without their first `known` bytes.
+    fn going_on(&self, beginning: usize, known: usize, text: &[u8]) -> impl Iterator<Item = u32> {
+        let rest_of = move |phrase: Phrase| &self.text_of(phrase).as_bytes()[known..];
+        let (from, to) = self.ranges[beginning];
+        let among = &self.phrases[from as usize..to as usize];
+        // The last one that does not come behind the text. Whatever the text begins with, it begins with too.
+        let upto = among.partition_point(|phrase| rest_of(*phrase) <= text);
+        let last = upto.checked_sub(1).map(|last| from + number(last));
+        std::iter::successors(last, |at| {
+            let within = self.phrases[*at as usize].within;
+            (within != *at).then_some(within)
+        })
+        .filter(move |at| text.starts_with(rest_of(self.phrases[*at as usize])))
+    }
+
+    /// Whether a text that comes after a beginning of ASCII goes on like a phrase with it.
+    pub(super) fn any_goes_on(&self, beginning: usize, text: &[u8]) -> bool {
+        self.going_on(beginning, BEGINNING, text).next().is_some()
+    }
+
     /// Tells of each phrase in a text, with where it begins and ends: in the order in which they end, and of
     /// those that end together the longest first. `seen` are places where phrases can begin, with the numbers
     /// of the beginnings that stand there, the shortest first.
@@ -142,23 +174,9 @@ impl<M: Copy + Ord> LongPhrases<M> {
         seen.dedup_by_key(|(start, _)| *start);
         let mut hits: Vec<(usize, usize, u32)> = Vec::new();
         for (start, beginning) in seen {
-            let rest = &text.as_bytes()[start..];
-            let (from, to) = self.ranges[beginning];
-            let among = &self.phrases[from as usize..to as usize];
-            // The last one that does not come behind the text. Whatever the text begins with, it begins with too.
-            let upto = among.partition_point(|phrase| self.text_of(*phrase).as_bytes() <= rest);
-            let Some(mut at) = upto.checked_sub(1).map(|last| from + number(last)) else {
-                continue;
-            };
-            loop {
-                let phrase = self.phrases[at as usize];
-                if rest.starts_with(self.text_of(phrase).as_bytes()) {
-                    hits.push((start + self.text_of(phrase).len(), start, at));
-                }
-                if phrase.within == at {
-                    break;
-                }
-                at = phrase.within;
+            for at in self.going_on(beginning, 0, &text.as_bytes()[start..]) {
+                let length = self.text_of(self.phrases[at as usize]).len();
+                hits.push((start + length, start, at));
             }
         }
         hits.sort_unstable();

@@ -64,7 +64,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("the client cannot be started: {error}")))?;
     runtime.block_on(async {
         let mut svid = renew(args, &authority).await?;
-        while args.keep_renewed {
+        if !args.keep_renewed {
+            return Ok(());
+        }
+        loop {
             tokio::time::sleep(half_of_life(&svid, Timestamp::now())).await;
             svid = loop {
                 match renew(args, &authority).await {
@@ -77,7 +80,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 }
             };
         }
-        Ok(())
     })
 }
 

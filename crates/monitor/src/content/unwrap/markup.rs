@@ -84,8 +84,68 @@ pub(super) fn markup(text: &str, push: &mut Push<'_>) -> bool {
         }
     }
     if ELEMENTS.find_iter(text).take(FEWEST_ESCAPES).count() == FEWEST_ESCAPES {
-        let plain = ELEMENTS.replace_all(text, "").into_owned();
+        let apart = |found: &regex::Captures<'_>| {
+            if separates(&found[0]) { "\n" } else { "" }
+        };
+        let plain = ELEMENTS.replace_all(text, apart).into_owned();
         return push("markup removed", plain, (0, text.len()), false);
     }
     true
+}
+
+/// Whether what stands before an element and what stands after it are apart for whoever reads the page: a
+/// paragraph ends there, or a line, or a cell.
+fn separates(element: &str) -> bool {
+    let name = element.trim_start_matches(['<', '/']);
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric());
+    let name = name[..end.unwrap_or(name.len())].to_ascii_lowercase();
+    matches!(
+        name.as_str(),
+        "address"
+            | "article"
+            | "aside"
+            | "blockquote"
+            | "body"
+            | "br"
+            | "caption"
+            | "dd"
+            | "div"
+            | "dl"
+            | "dt"
+            | "fieldset"
+            | "figcaption"
+            | "figure"
+            | "footer"
+            | "form"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "head"
+            | "header"
+            | "hr"
+            | "html"
+            | "legend"
+            | "li"
+            | "main"
+            | "nav"
+            | "ol"
+            | "option"
+            | "p"
+            | "pre"
+            | "section"
+            | "select"
+            | "table"
+            | "tbody"
+            | "td"
+            | "textarea"
+            | "tfoot"
+            | "th"
+            | "thead"
+            | "title"
+            | "tr"
+            | "ul"
+    )
 }

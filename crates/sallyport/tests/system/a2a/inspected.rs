@@ -169,10 +169,10 @@ impl Asking {
         let begun = std::time::Instant::now();
         loop {
             let records = self.gateway.records();
-            let results = records.iter().filter(|it| it["event"] == "result");
+            let mut results = records.iter().filter(|it| it["event"] == "result");
             let permitted = records.iter().filter(|it| it["permitted"] == true);
             if results.clone().count() >= permitted.count() {
-                return results.last().unwrap().clone();
+                return results.next_back().unwrap().clone();
             }
             assert!(
                 begun.elapsed() < crate::support::PATIENCE,
