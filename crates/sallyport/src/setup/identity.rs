@@ -89,7 +89,7 @@ mod tests {
         };
         let (tools, tables) = (
             "tools = [\"t\"]",
-            "tables = [{ name = \"a.b\", select = true }]",
+            "tables = [\"a.b\"]\noperations = [\"select\"]",
         );
         let tls = |name: &str| {
             format!("[{name}]\nlisten = \"127.0.0.1:1\"\ntls = {{ cert = \"c\", key = \"k\" }}\n")

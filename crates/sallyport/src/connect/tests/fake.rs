@@ -318,6 +318,7 @@ impl Shared {
             }
             "/v1/tasks" => json_reply(&json!({
                 "id": TASK, "status": "open", "expires_at": "2100-01-01T00:00:00Z",
+                "grant": { "proof": "dpop" },
             }))
             .with_status(201),
             path if path.starts_with("/v1/tasks/") => json_reply(&json!({ "id": TASK })),

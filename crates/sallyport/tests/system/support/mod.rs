@@ -14,6 +14,7 @@ pub(crate) mod tunnels;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -135,12 +136,22 @@ impl Setup {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that was free a moment ago, and that nobody is given until whoever wants it listens: not to
+/// another test of this process, and not to a connection, since those begin at higher ports.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    // Other processes with tests begin elsewhere.
+    let begin = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap();
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (begin.wrapping_mul(7).wrapping_add(step)) % COUNT;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
+    panic!("no address is free");
 }
 
 /// A running gateway. Dropped, it is killed and its folder removed.
