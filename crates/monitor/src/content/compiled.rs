@@ -1,12 +1,10 @@
 //! Rules compiled for reading texts: a gate, one automaton for each form of phrases, and the expressions.
 
-use std::collections::HashSet;
-
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::condition::NEAR_HITS;
-use super::gate::{Beginnings, Builder, Gate, Means, Possible, beginning};
-use super::long_phrases::{Collected, LongPhrases};
+use super::gate::{Beginnings, Builder, Gate, Means, Possible};
+use super::long_phrases::{Collected, LongBeginnings, LongPhrases};
 use super::phrase::Disguise;
 use super::rules::{Place, Rule, RuleError, RuleSet, Term};
 use super::{secrets, survey::Survey};
@@ -14,9 +12,6 @@ use crate::text::{self, Folded, Squeezed};
 
 /// Phrases with fewer letters are looked for as words, longer ones in any disguise.
 const LONG_PHRASE: usize = 12;
-/// How much of a phrase is turned into a disguise to see how it begins there, in characters. Where that is not
-/// enough, because hardly anything is left of it squeezed, the whole phrase is.
-const TURNED: usize = 24;
 
 /// Rules ready for reading.
 #[derive(Debug)]
@@ -338,49 +333,6 @@ impl Compiled {
         }
         !hits.is_empty() && of.condition.holds(&hits.terms)
     }
-}
-
-/// Tells the gate how long phrases begin. Many begin alike, and each beginning is turned once.
-#[derive(Default)]
-struct LongBeginnings {
-    heads: HashSet<String>,
-    tails: HashSet<String>,
-}
-
-impl LongBeginnings {
-    fn add(&mut self, phrase: &str, gate: &mut Builder) {
-        let to = phrase.char_indices().nth(TURNED).map(|(at, _)| at);
-        let head = &phrase[..to.unwrap_or(phrase.len())];
-        if !self.heads.contains(head) {
-            let mut enough = true;
-            for disguise in [Disguise::None, Disguise::Rot13, Disguise::Atbash] {
-                enough &= tell(head, phrase, disguise, gate);
-            }
-            if enough {
-                self.heads.insert(head.to_owned());
-            }
-        }
-        let from = phrase.char_indices().rev().nth(TURNED).map(|(at, _)| at);
-        let tail = &phrase[from.unwrap_or(0)..];
-        if !self.tails.contains(tail) && tell(tail, phrase, Disguise::Reversed, gate) {
-            self.tails.insert(tail.to_owned());
-        }
-    }
-}
-
-/// Tells the gate how a phrase begins in a disguise. Whether the part of it that is turned says enough: that
-/// is so for all phrases with this part.
-fn tell(part: &str, phrase: &str, disguise: Disguise, gate: &mut Builder) -> bool {
-    let begins = text::squeeze_phrase(&disguise.turn(part));
-    // What stands beside the cut is not read as it is in the whole phrase.
-    let enough = beginning(&begins).len() + 4 < begins.len();
-    if enough || part.len() == phrase.len() {
-        gate.beginning(beginning(&begins), disguise);
-    } else {
-        let whole = text::squeeze_phrase(&disguise.turn(phrase));
-        gate.beginning(beginning(&whole), disguise);
-    }
-    enough
 }
 
 impl Automaton {

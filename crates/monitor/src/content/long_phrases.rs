@@ -4,9 +4,15 @@
 //! An automaton over whole phrases would find them too, but takes tens of megabytes and a tenth of a second to
 //! make, each time the process starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::gate::BEGINNING;
+use super::gate::{BEGINNING, Builder, beginning};
+use super::phrase::Disguise;
+use crate::text::squeeze_phrase;
+
+/// How much of a phrase is turned into a disguise to see how it begins there, in characters. Where that is not
+/// enough, because hardly anything is left of it squeezed, the whole phrase is.
+const TURNED: usize = 24;
 
 /// Sorted phrases, squeezed, and what each of them means.
 #[derive(Debug)]
@@ -191,6 +197,50 @@ impl<M: Copy + Ord> LongPhrases<M> {
     }
 }
 
+/// Tells the gate how long phrases begin. Many begin alike, and each beginning is turned once.
+#[derive(Default)]
+pub(super) struct LongBeginnings {
+    heads: HashSet<String>,
+    tails: HashSet<String>,
+}
+
+impl LongBeginnings {
+    /// Tells how a phrase begins, in all disguises.
+    pub(super) fn add(&mut self, phrase: &str, gate: &mut Builder) {
+        let to = phrase.char_indices().nth(TURNED).map(|(at, _)| at);
+        let head = &phrase[..to.unwrap_or(phrase.len())];
+        if !self.heads.contains(head) {
+            let mut enough = true;
+            for disguise in [Disguise::None, Disguise::Rot13, Disguise::Atbash] {
+                enough &= tell(head, phrase, disguise, gate);
+            }
+            if enough {
+                self.heads.insert(head.to_owned());
+            }
+        }
+        let from = phrase.char_indices().rev().nth(TURNED).map(|(at, _)| at);
+        let tail = &phrase[from.unwrap_or(0)..];
+        if !self.tails.contains(tail) && tell(tail, phrase, Disguise::Reversed, gate) {
+            self.tails.insert(tail.to_owned());
+        }
+    }
+}
+
+/// Tells the gate how a phrase begins in a disguise. Whether the part of it that is turned says enough: that
+/// is so for all phrases with this part.
+fn tell(part: &str, phrase: &str, disguise: Disguise, gate: &mut Builder) -> bool {
+    let begins = squeeze_phrase(&disguise.turn(part));
+    // What stands beside the cut is not read as it is in the whole phrase.
+    let enough = beginning(&begins).len() + 4 < begins.len();
+    if enough || part.len() == phrase.len() {
+        gate.beginning(beginning(&begins), disguise);
+    } else {
+        let whole = squeeze_phrase(&disguise.turn(phrase));
+        gate.beginning(beginning(&whole), disguise);
+    }
+    enough
+}
+
 /// A place among phrases. Rules are limited far below what does not fit.
 fn number(place: usize) -> u32 {
     u32::try_from(place).expect("files of rules are limited to far less than 4 GiB of phrases")
@@ -201,7 +251,6 @@ mod tests {
     use aho_corasick::{AhoCorasick, MatchKind};
     use proptest::prelude::*;
 
-    use super::super::gate::beginning;
     use super::*;
 
     /// Every place at which a beginning stands, as the gate sees it.

@@ -249,9 +249,9 @@ impl Seen<'_> {
         let compiled = &self.scanner.compiled;
         let mut forms = Forms::of(text);
         let beginnings = self.canaries.beginnings();
-        let possible = compiled.possible(&mut forms, survey, beginnings);
+        let mut possible = compiled.possible(&mut forms, survey, beginnings);
         let canary = possible.canary;
-        let secrets = possible.secrets.clone();
+        let secrets = std::mem::take(&mut possible.secrets);
         let found = self
             .policy
             .rules
