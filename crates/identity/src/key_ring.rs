@@ -285,9 +285,10 @@ impl KeyRing {
             .map(|key| key.created_at.as_second());
         let created = newest.map_or(now.as_second(), |newest| now.as_second().max(newest + 1));
         let created_at = Timestamp::from_second(created).unwrap_or(now);
-        let path = self
-            .dir
-            .join(file_name(created_at, &signing.public().thumbprint()));
+        let path = self.dir.join(private_file::dated_name(
+            created_at,
+            &signing.public().thumbprint(),
+        ));
         private_file::save(&signing, &path)?;
         Ok(Key::new(signing, created_at, path))
     }
@@ -327,10 +328,6 @@ fn verifies_until(keys: &[Arc<Key>], position: usize) -> Option<Timestamp> {
     Some(replaced_at.checked_add(keep).unwrap_or(Timestamp::MAX))
 }
 
-fn file_name(created_at: Timestamp, kid: &str) -> String {
-    format!("{:012}.{kid}.pem", created_at.as_second())
-}
-
 impl Key {
     fn new(signing: SigningKey, created_at: Timestamp, path: PathBuf) -> Self {
         let kid = signing.public().thumbprint();
@@ -346,21 +343,7 @@ impl Key {
 
     /// Reads a key; its file's name says when it was made, and must be the key's own.
     fn load(path: PathBuf) -> Result<Self, KeyError> {
-        let misnamed = || KeyError::Misnamed { path: path.clone() };
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(misnamed)?;
-        let seconds = name
-            .split_once('.')
-            .and_then(|(seconds, _)| seconds.parse().ok());
-        let created_at = seconds
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .ok_or_else(misnamed)?;
-        let signing = private_file::load(&path)?;
-        if name != file_name(created_at, &signing.public().thumbprint()) {
-            return Err(misnamed());
-        }
+        let (signing, created_at) = private_file::load_dated(&path)?;
         Ok(Self::new(signing, created_at, path))
     }
 }

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::signing::{SigningFailed, SigningKey};
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----\n";
 const END: &str = "-----END PRIVATE KEY-----\n";
+/// How the names of files of keys end that replace others in time.
+pub(crate) const DATED: &str = "pem";
 /// Longest key file, in bytes.
 const LIMIT: u64 = 8192;
 
@@ -62,6 +65,33 @@ impl KeyError {
             source,
         }
     }
+}
+
+/// The name of the file of a key that replaces others in time: when it was made, and its thumbprint.
+pub(crate) fn dated_name(created_at: Timestamp, thumbprint: &str) -> String {
+    format!("{:012}.{thumbprint}.{DATED}", created_at.as_second())
+}
+
+/// Reads a key whose file has a [`dated_name`], and when it was made. The name must be the key's own.
+pub(crate) fn load_dated(path: &Path) -> Result<(SigningKey, Timestamp), KeyError> {
+    let misnamed = || KeyError::Misnamed {
+        path: path.to_owned(),
+    };
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(misnamed)?;
+    let seconds = name
+        .split_once('.')
+        .and_then(|(seconds, _)| seconds.parse().ok());
+    let created_at = seconds
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .ok_or_else(misnamed)?;
+    let signing = load(path)?;
+    if name != dated_name(created_at, &signing.public().thumbprint()) {
+        return Err(misnamed());
+    }
+    Ok((signing, created_at))
 }
 
 /// Makes a folder that only its owner can look into, or checks that it is one.

@@ -34,7 +34,7 @@ const KNOWN_BEFORE: SignedDuration = SignedDuration::from_hours(1);
 /// What an authority's certificate is called, beside its key.
 const CERTIFICATE: &str = "crt";
 /// What its key is called.
-const KEY: &str = "pem";
+const KEY: &str = private_file::DATED;
 
 /// Why there is no authority.
 #[derive(Debug, thiserror::Error)]
@@ -316,28 +316,17 @@ impl Certifier {
         created_at: Timestamp,
     ) -> Result<Self, AuthorityError> {
         let signing = SigningKey::generate().map_err(KeyError::from)?;
-        let path = dir.join(file_name(created_at, &signing));
+        let path = dir.join(private_file::dated_name(
+            created_at,
+            &signing.public().thumbprint(),
+        ));
         private_file::save(&signing, &path)?;
         Self::certified(path, &signing, trust_domain, created_at)
     }
 
     /// Reads one; its file's name says when it was made, and must be the key's own.
     fn load(path: PathBuf, trust_domain: &TrustDomain) -> Result<Self, AuthorityError> {
-        let misnamed = || KeyError::Misnamed { path: path.clone() };
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .ok_or_else(misnamed)?;
-        let seconds = name
-            .split_once('.')
-            .and_then(|(seconds, _)| seconds.parse::<i64>().ok());
-        let created_at = seconds
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .ok_or_else(misnamed)?;
-        let signing = private_file::load(&path)?;
-        if name != file_name(created_at, &signing) {
-            return Err(misnamed().into());
-        }
+        let (signing, created_at) = private_file::load_dated(&path)?;
         Self::certified(path, &signing, trust_domain, created_at)
     }
 
@@ -371,14 +360,6 @@ impl Certifier {
             path,
         })
     }
-}
-
-fn file_name(created_at: Timestamp, key: &SigningKey) -> String {
-    format!(
-        "{:012}.{}.{KEY}",
-        created_at.as_second(),
-        key.public().thumbprint()
-    )
 }
 
 /// The certificate of an authority (X509-SVID §3.2, §4.1): its name is the trust domain's, it signs certificates

@@ -49,15 +49,7 @@ fn one(text: &mut String, name: &str, tool: &Value) {
         .and_then(Value::as_str)
         .unwrap_or_default();
     text.push('\n');
-    let first = described.lines().next().unwrap_or_default();
-    let first: String = first
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(160)
-        .collect();
-    if !first.is_empty() {
-        let _ = writeln!(text, "# {first}");
-    }
+    summary(text, described);
     let _ = writeln!(text, "[tools.{}]", key(name));
     let reads = hint("readOnlyHint").unwrap_or(false);
     if reads {
@@ -73,10 +65,22 @@ fn one(text: &mut String, name: &str, tool: &Value) {
         .pointer("/inputSchema/properties")
         .and_then(Value::as_object)
         .unwrap_or(&nothing);
+    let arguments = properties
+        .iter()
+        .map(|(name, schema)| (name.as_str(), kind(name, schema)));
+    sorted(text, reads, arguments);
+}
+
+/// Writes which arguments decide something, with their types, and which are free text.
+fn sorted<'a>(
+    text: &mut String,
+    reads: bool,
+    arguments: impl Iterator<Item = (&'a str, Option<String>)>,
+) {
     let mut typed = Vec::new();
     let mut content = Vec::new();
-    for (name, schema) in properties {
-        match kind(name, schema) {
+    for (name, kind) in arguments {
+        match kind {
             Some(kind) => typed.push(format!("{} = {kind}", place_key(name))),
             None => content.push(key_text(name)),
         }
@@ -87,6 +91,19 @@ fn one(text: &mut String, name: &str, tool: &Value) {
     }
     if !content.is_empty() {
         let _ = writeln!(text, "content = [{}]", content.join(", "));
+    }
+}
+
+/// The first line of what a server says of one of its own, as a comment.
+fn summary(text: &mut String, said: &str) {
+    let first = said.lines().next().unwrap_or_default();
+    let first: String = first
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(160)
+        .collect();
+    if !first.is_empty() {
+        let _ = writeln!(text, "# {first}");
     }
 }
 

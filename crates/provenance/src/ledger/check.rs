@@ -35,29 +35,9 @@ impl Ledger {
             };
         };
         let any = Sink::default();
-        let mut derivations = Vec::new();
-        let mut asked = Vec::new();
-        let mut more = false;
+        let mut judged = Judged::default();
         let mut judge = |steps: &[String], value: &Value, sink: &Sink| {
-            let level = if sink.only_from_task {
-                Level::Task
-            } else {
-                Level::Trusted
-            };
-            if is_nothing(value) {
-                return;
-            }
-            match self.derive(value, sink, level) {
-                Some((how, origin)) => derivations.push(Derivation {
-                    argument: pointer(steps),
-                    how,
-                    origin,
-                }),
-                None if asked.len() < MOST_ASKED => {
-                    asked.push(self.asked(steps, value, self.why(value, sink)))
-                }
-                None => more = true,
-            }
+            self.judge(&mut judged, steps, value, sink);
         };
         for (steps, value) in &leaves {
             let first = steps.first().map_or("", String::as_str);
@@ -90,14 +70,26 @@ impl Ledger {
                 }
             }
         }
-        if asked.is_empty() {
-            Verdict::Accepted { derivations }
+        judged.verdict()
+    }
+
+    /// Whether a value that decides something is derivable, or is asked about.
+    pub(super) fn judge(&self, judged: &mut Judged, steps: &[String], value: &Value, sink: &Sink) {
+        if is_nothing(value) {
+            return;
+        }
+        let level = if sink.only_from_task {
+            Level::Task
         } else {
-            Verdict::Ask {
-                asked,
-                more,
-                derivations,
-            }
+            Level::Trusted
+        };
+        match self.derive(value, sink, level) {
+            Some((how, origin)) => judged.derivations.push(Derivation {
+                argument: pointer(steps),
+                how,
+                origin,
+            }),
+            None => judged.ask(|| self.asked(steps, value, self.why(value, sink))),
         }
     }
 
@@ -141,6 +133,41 @@ impl Ledger {
             seen: self.where_seen(&shown),
             incomplete: self.chain().any(Ledger::is_full),
             exact: value.clone(),
+        }
+    }
+}
+
+/// What was found about the values of one call or statement.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub(super) derivations: Vec<Derivation>,
+    pub(super) asked: Vec<Asked>,
+    pub(super) more: bool,
+}
+
+impl Judged {
+    pub(super) fn ask(&mut self, one: impl FnOnce() -> Asked) {
+        if self.asked.len() < MOST_ASKED {
+            self.asked.push(one());
+        } else {
+            self.more = true;
+        }
+    }
+
+    pub(super) fn verdict(self) -> Verdict {
+        let Self {
+            derivations,
+            asked,
+            more,
+        } = self;
+        if asked.is_empty() {
+            Verdict::Accepted { derivations }
+        } else {
+            Verdict::Ask {
+                asked,
+                more,
+                derivations,
+            }
         }
     }
 }

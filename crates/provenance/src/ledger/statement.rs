@@ -3,7 +3,7 @@
 use model::{Given, Steered, Steers, TableOperation};
 use serde_json::Value;
 
-use super::check::{MOST_ASKED, MOST_VALUES, found_inside, is_field, is_nothing, pointer};
+use super::check::{Judged, MOST_VALUES, found_inside, is_field, is_nothing, pointer};
 use super::{Ledger, Level};
 use crate::annotations::{Annotations, Checking, Inside, Sink};
 use crate::verdict::{Asked, Derivation, How, Origin, Reason, Verdict};
@@ -147,62 +147,10 @@ impl Ledger {
         }
     }
 
-    fn judge(&self, judged: &mut Judged, steps: &[String], value: &Value, sink: &Sink) {
-        if is_nothing(value) {
-            return;
-        }
-        let level = match sink.only_from_task {
-            true => Level::Task,
-            false => Level::Trusted,
-        };
-        match self.derive(value, sink, level) {
-            Some((how, origin)) => judged.derivations.push(Derivation {
-                argument: pointer(steps),
-                how,
-                origin,
-            }),
-            None => judged.ask(|| self.asked(steps, value, self.why(value, sink))),
-        }
-    }
-
     fn unproved(&self, steps: &[String], value: Value, reason: Reason) -> Asked {
         Asked {
             seen: Vec::new(),
             ..self.asked(steps, &value, reason)
-        }
-    }
-}
-
-#[derive(Default)]
-struct Judged {
-    derivations: Vec<Derivation>,
-    asked: Vec<Asked>,
-    more: bool,
-}
-
-impl Judged {
-    fn ask(&mut self, one: impl FnOnce() -> Asked) {
-        if self.asked.len() < MOST_ASKED {
-            self.asked.push(one());
-        } else {
-            self.more = true;
-        }
-    }
-
-    fn verdict(self) -> Verdict {
-        let Self {
-            derivations,
-            asked,
-            more,
-        } = self;
-        if asked.is_empty() {
-            Verdict::Accepted { derivations }
-        } else {
-            Verdict::Ask {
-                asked,
-                more,
-                derivations,
-            }
         }
     }
 }

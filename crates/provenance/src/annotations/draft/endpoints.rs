@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::{key_text, kind, place_key};
+use super::{key_text, kind, sorted, summary};
 
 /// An endpoint, as far as the API says what it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,15 +45,7 @@ pub fn draft_endpoints<'a>(
 
 fn one(text: &mut String, endpoint: &Endpoint) {
     text.push('\n');
-    let summary = endpoint.summary.lines().next().unwrap_or_default();
-    let summary: String = summary
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(160)
-        .collect();
-    if !summary.is_empty() {
-        let _ = writeln!(text, "# {summary}");
-    }
+    summary(text, &endpoint.summary);
     let _ = writeln!(text, "[endpoints.{}]", key_text(&endpoint.name));
     let (method, path) = endpoint.name.split_once(' ').unwrap_or_default();
     let reads = matches!(method, "GET" | "HEAD");
@@ -64,20 +56,11 @@ fn one(text: &mut String, endpoint: &Endpoint) {
     } else if method == "WEBSOCKET" {
         text.push_str("# what passes after the opening is not checked by provenance\n");
     }
-    let (mut typed, mut content) = (Vec::new(), Vec::new());
-    for (name, schema) in &endpoint.arguments {
-        match kind(&telling(name, path), schema) {
-            Some(kind) => typed.push(format!("{} = {kind}", place_key(name))),
-            None => content.push(key_text(name)),
-        }
-    }
-    if !typed.is_empty() {
-        let field = if reads { "queries" } else { "sinks" };
-        let _ = writeln!(text, "{field} = {{ {} }}", typed.join(", "));
-    }
-    if !content.is_empty() {
-        let _ = writeln!(text, "content = [{}]", content.join(", "));
-    }
+    let arguments = endpoint
+        .arguments
+        .iter()
+        .map(|(name, schema)| (name.as_str(), kind(&telling(name, path), schema)));
+    sorted(text, reads, arguments);
     if endpoint.open {
         text.push_str("# the API does not say what else a request has: name what affects no one in `content`\n");
     }
